@@ -1,0 +1,91 @@
+"""Continuous normalizing flows on PyTorch.
+
+Conventions, the same everywhere:
+
+- `encode` leads from data to base, the direction of densities; `decode` from base to data, the direction of sampling.
+  Each returns its own `log_det = log |det ∂out/∂in|`, so `decode(encode(x))` has log-determinants that sum to zero.
+- Time: t = 0 is the base, t = 1 the data, for every way of training.
+- Arguments come as `(t, x, context)`; `t` is a scalar tensor or `(N,)`, `context` is `(N, C)` or None.
+- A transform sees `(N, *event)`; log-determinants, log-densities and costs are one number a sample, summed over
+  dimensions, in nats. A flow takes any leading batch shape and gives it back.
+- Path costs are positive integrals over [0, 1], the same in both directions; the objective weighs them.
+- No module changes by being called; data-dependent starts happen in `flow.initialize(x)`.
+- Noise is drawn once a solve, one probe for each sample.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from cnf.checkpoints import CheckpointError, load, save
+from cnf.continuous.cnf import CNF, reconfigure
+from cnf.continuous.divergences import Divergence, Exact, Hutchinson, HutchPP
+from cnf.continuous.fields import ConvField, MLPField, PlanarField, PotentialField, VectorField
+from cnf.continuous.linearization import Linearization
+from cnf.continuous.regularizers import HamiltonJacobi, JacobianFrobenius, KineticEnergy, Regularizer
+from cnf.continuous.solvers import RungeKutta, Solver, SolverError, Torchdiffeq, count_evaluations
+from cnf.distributions import DiagonalNormal, GaussianMixture, StandardNormal, Uniform
+from cnf.flows import Density, Flow, FlowDistribution
+from cnf.models import MODELS, build
+from cnf.objectives.likelihood import Loss, MaximumLikelihood, Objective
+from cnf.transforms import Compose, Inverse, Mapped, Transform
+
+if TYPE_CHECKING:
+    from cnf.training import FitConfig, FitResult, TrainingError, fit
+
+_TRAINING = ("FitConfig", "FitResult", "TrainingError", "fit")  # loaded when asked for: they bring the engine
+
+
+def __getattr__(name: str) -> Any:
+    if name in _TRAINING:
+        return getattr(importlib.import_module("cnf.training"), name)
+    raise AttributeError(f"module 'cnf' has no attribute {name!r}")
+
+
+__all__ = [
+    "CNF",
+    "MODELS",
+    "CheckpointError",
+    "Compose",
+    "ConvField",
+    "Density",
+    "DiagonalNormal",
+    "Divergence",
+    "Exact",
+    "FitConfig",
+    "FitResult",
+    "Flow",
+    "FlowDistribution",
+    "GaussianMixture",
+    "HamiltonJacobi",
+    "HutchPP",
+    "Hutchinson",
+    "Inverse",
+    "JacobianFrobenius",
+    "KineticEnergy",
+    "Linearization",
+    "Loss",
+    "MLPField",
+    "Mapped",
+    "MaximumLikelihood",
+    "Objective",
+    "PlanarField",
+    "PotentialField",
+    "Regularizer",
+    "RungeKutta",
+    "Solver",
+    "SolverError",
+    "StandardNormal",
+    "Torchdiffeq",
+    "TrainingError",
+    "Transform",
+    "Uniform",
+    "VectorField",
+    "build",
+    "count_evaluations",
+    "fit",
+    "load",
+    "reconfigure",
+    "save",
+]

@@ -1,0 +1,1 @@
+"""Continuous normalizing flows: vector field × divergence × regularizers × solver."""

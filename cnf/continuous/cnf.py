@@ -1,0 +1,155 @@
+"""The continuous normalizing flow: a field, a divergence, regularizers and a solver as one transform."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from typing import TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from cnf.continuous.divergences import Divergence, Exact
+from cnf.continuous.fields import ModuleField, VectorField
+from cnf.continuous.regularizers import Regularizer
+from cnf.continuous.solvers import RungeKutta, Solution, Solver, State
+from cnf.transforms import Mapped, Transform
+
+
+class CNF(Transform):
+    """`dx/dt = f(t, x)`, `d log_det/dt = tr ∂f/∂x`: base at t = 0, data at t = 1.
+
+    `decode` integrates from 0 to 1, `encode` from 1 to 0. Regularizers are integrated along the path and returned as
+    costs; a weight in the objective makes them count.
+
+    Args:
+        field: A `VectorField`, or any `nn.Module` with `(t, x, context)`.
+        divergence: How the trace is found.
+        regularizers: Path costs by name.
+        solver: How the equation is integrated.
+
+    References:
+        Chen et al. 2018, arXiv 1806.07366; Grathwohl et al. 2019, FFJORD, arXiv 1810.01367.
+    """
+
+    continuous = True
+
+    def __init__(
+        self,
+        field: nn.Module,
+        divergence: Divergence = Exact(),
+        regularizers: Mapping[str, Regularizer] = {},
+        solver: Solver = RungeKutta(),
+    ) -> None:
+        super().__init__()
+        self.field = field if isinstance(field, VectorField) else ModuleField(field)
+        self.divergence = divergence
+        self.regularizers = dict(regularizers)
+        self.solver = solver
+        self.context_dim = self.field.context_dim
+
+    def encode(self, x: Tensor, context: Tensor | None = None) -> Mapped:
+        return self._mapped(self.solve(x, 1.0, 0.0, context))
+
+    def decode(self, z: Tensor, context: Tensor | None = None) -> Mapped:
+        return self._mapped(self.solve(z, 0.0, 1.0, context))
+
+    def push(self, z: Tensor, context: Tensor | None = None) -> Tensor:
+        return self.move(z, 0.0, 1.0, context).state.x
+
+    def path(self, z: Tensor, times: Tensor, context: Tensor | None = None) -> Tensor:
+        states, before = [], 0.0
+        for time in times.tolist():
+            z, before = self.move(z, before, time, context).state.x, time
+            states.append(z)
+        return torch.stack(states)
+
+    def move(self, x: Tensor, start: float, end: float, context: Tensor | None = None) -> Solution:
+        """Integrate `x` alone, without log-determinant and costs."""
+        prepared = self.field.prepare(context)
+
+        def rhs(t: float | Tensor, x: Tensor) -> State:
+            return State(self.field.velocity(as_time(t, x), x, context, prepared))
+
+        return self.solver(rhs, State(x), start, end, self._differentiable(context))
+
+    def solve(self, x: Tensor, start: float, end: float, context: Tensor | None = None) -> Solution:
+        """Integrate `x`, its log-determinant and the path costs.
+
+        Args:
+            x: `(N, *event)`.
+            start: Time of x.
+            end: Time to go to.
+            context: `(N, C)` or None.
+
+        Returns:
+            The solution; `integrals` of its state are `(log_det,)`, `costs` those of the regularizers in their order.
+
+        Raises:
+            SolverError: The end cannot be reached within the tolerance.
+        """
+        prepared = self.field.prepare(context, trace=self.divergence.exact)
+        probe = self.divergence.probe(x)
+        parts = [(part, part.probe(x, probe)) for part in self.regularizers.values()]
+        direction = 1.0 if end > start else -1.0
+
+        def rhs(t: float | Tensor, x: Tensor) -> State:
+            at = self.field.linearize(as_time(t, x), x, context, prepared)
+            log_det = self.divergence(at, probe)
+            costs = tuple(direction * part(at, noise) for part, noise in parts)
+            return State(at.velocity, (log_det,), costs)
+
+        zero = x.new_zeros(len(x))
+        state = State(x, (zero,), tuple(zero for _ in parts))
+        return self.solver(rhs, state, start, end, self._differentiable(context))
+
+    def _mapped(self, solution: Solution) -> Mapped:
+        x, (log_det,), costs = solution.state
+        return Mapped(x, log_det, dict(zip(self.regularizers, costs, strict=True)))
+
+    def _differentiable(self, context: Tensor | None) -> tuple[Tensor, ...]:
+        tensors = (*self.field.parameters(), *([] if context is None else [context]))
+        return tuple(tensor for tensor in tensors if tensor.requires_grad)
+
+
+def as_time(t: float | Tensor, x: Tensor) -> Tensor:
+    """A time as a scalar tensor of the dtype and device of x."""
+    return t.to(x) if isinstance(t, Tensor) else x.new_full((), t)
+
+
+Module = TypeVar("Module", bound=nn.Module)
+
+
+def reconfigure(
+    flow: Module,
+    *,
+    divergence: Divergence | None = None,
+    solver: Solver | None = None,
+    regularizers: Mapping[str, Regularizer] | None = None,
+) -> Module:
+    """A copy that shares all parameters and buffers but has other settings in all of its CNFs.
+
+    This is how one trains with `Hutchinson` and reports with `Exact`.
+
+    Args:
+        flow: A flow, or any module that holds CNFs.
+        divergence: The new divergence; None keeps each CNF's own.
+        solver: The new solver; None keeps each CNF's own.
+        regularizers: The new path costs; None keeps each CNF's own.
+
+    Raises:
+        ValueError: There is no CNF in it.
+    """
+    shared: list[object] = [*flow.parameters(), *flow.buffers()]
+    for module in flow.modules():
+        if isinstance(module, CNF):
+            shared += [module.divergence, module.solver, *module.regularizers.values()]
+    twin = copy.deepcopy(flow, {id(part): part for part in shared})
+    cnfs = [module for module in twin.modules() if isinstance(module, CNF)]
+    if not cnfs:
+        raise ValueError(f"{type(flow).__name__} holds no CNF, so there is nothing to reconfigure")
+    for cnf in cnfs:
+        cnf.divergence = divergence or cnf.divergence
+        cnf.solver = solver or cnf.solver
+        cnf.regularizers = cnf.regularizers if regularizers is None else dict(regularizers)
+    return twin

@@ -1,0 +1,278 @@
+"""A vector field at one time and place: its velocity, and its Jacobian as a linear map.
+
+A divergence needs the trace of `J = ∂f/∂x`, a regularizer its norm, and both may need the product with the same
+probe. `Linearization` is the object of one evaluation that they share, so that nothing is computed twice.
+Products are in forward mode, which an ordinary single backward pass differentiates again.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+from torch.func import jvp, vjp, vmap
+
+CHUNK = 32  # basis vectors pushed through a network at once when no closed form exists; bounds the memory
+
+
+class Linearization(ABC):
+    """A field `f` at `(t, x)`; lives for one evaluation."""
+
+    def __init__(self, x: Tensor) -> None:
+        self.x = x
+        self._last_jvp: tuple[Tensor, Tensor] | None = None
+
+    @property
+    @abstractmethod
+    def velocity(self) -> Tensor:
+        """`f(t, x)`, `(N, *event)`."""
+
+    @abstractmethod
+    def _jvp(self, v: Tensor) -> Tensor:
+        """The products `J v`, `(k, N, *event)`."""
+
+    @abstractmethod
+    def vjp(self, v: Tensor) -> Tensor:
+        """The products `Jᵀ v`, `(k, N, *event)` to `(k, N, *event)`."""
+
+    def jvp(self, v: Tensor) -> Tensor:
+        """The products `J v`, `(k, N, *event)` to `(k, N, *event)`; asked twice for one `v`, computed once."""
+        if self._last_jvp is None or self._last_jvp[0] is not v:
+            self._last_jvp = (v, self._jvp(v))
+        return self._last_jvp[1]
+
+    def trace(self) -> Tensor:
+        """`tr J` exactly, `(N,)`: by one product a dimension unless the field has a closed form."""
+        total = self.x.new_zeros(self.x.shape[0])
+        for rows in self._basis().split(CHUNK):
+            product = self._jvp(self._tangents(rows)).flatten(2)
+            total = total + torch.einsum("knd,kd->n", product, rows)
+        return total
+
+    @property
+    def jacobian(self) -> Tensor:
+        """`J` as matrices `(N, D, D)`, `D` the number of elements of an event."""
+        columns = [self._jvp(self._tangents(rows)).flatten(2) for rows in self._basis().split(CHUNK)]
+        return torch.cat(columns).permute(1, 2, 0)
+
+    def _basis(self) -> Tensor:
+        dim = self.x[:1].numel()
+        return torch.eye(dim, dtype=self.x.dtype, device=self.x.device)
+
+    def _tangents(self, rows: Tensor) -> Tensor:
+        return rows.reshape(-1, 1, *self.x.shape[1:]).expand(-1, *self.x.shape)
+
+
+class FunctionalLinearization(Linearization):
+    """Any function of `x`, through `torch.func`.
+
+    Args:
+        function: `x -> f(t, x)`, acting on each row for itself.
+        x: `(N, *event)`.
+    """
+
+    def __init__(self, function: Callable[[Tensor], Tensor], x: Tensor) -> None:
+        super().__init__(x)
+        self.function = function
+        self._velocity: Tensor | None = None
+
+    @property
+    def velocity(self) -> Tensor:
+        if self._velocity is None:
+            self._velocity = self.function(self.x)
+        return self._velocity
+
+    def _jvp(self, v: Tensor) -> Tensor:
+        def push(tangent: Tensor) -> tuple[Tensor, Tensor]:
+            return jvp(self.function, (self.x,), (tangent,))
+
+        if len(v) == 1:  # spares the modules that vmap cannot take
+            self._velocity, product = push(v[0])
+            return product.unsqueeze(0)
+        self._velocity, products = vmap(push, out_dims=(None, 0))(v)
+        return products
+
+    def vjp(self, v: Tensor) -> Tensor:
+        self._velocity, pull = vjp(self.function, self.x)
+        return vmap(lambda cotangent: pull(cotangent)[0])(v)
+
+
+class ChainLinearization(Linearization):
+    """A chain of linear maps with diagonal scales between them, the Jacobian of every multilayer perceptron.
+
+    With weights `W_0 … W_L` and, per sample, scales `d_0 … d_{L−1}` (slopes of the activations, times gates),
+    `J = diag(g) W_L diag(d_{L−1}) W_{L−1} … diag(d_0) W_0`; in a residual chain each inner factor is
+    `I + diag(d_i) W_i`. The trace has a closed form for one and two scales, whose cost does not grow with the
+    dimension; longer chains push the `D` basis vectors through.
+
+    Args:
+        x: `(N, D)`.
+        velocity: `(N, D)`.
+        weights: `W_i`, each `(H_i, H_{i−1})`.
+        scales: `d_i`, each `(N, H_i)`.
+        gate: `g`, `(D,)` shared by the batch or `(N, D)`; None for 1.
+        residual: Whether inner layers add to their input.
+        coupling: What `chain_coupling` returned for the same weights, where the caller has it.
+    """
+
+    def __init__(
+        self,
+        x: Tensor,
+        velocity: Tensor,
+        weights: Sequence[Tensor],
+        scales: Sequence[Tensor],
+        *,
+        gate: Tensor | None = None,
+        residual: bool = False,
+        coupling: ChainCoupling | None = None,
+    ) -> None:
+        super().__init__(x)
+        self._velocity = velocity
+        self.weights, self.scales = weights, scales
+        self.gate, self.residual, self.coupling = gate, residual, coupling
+
+    @property
+    def velocity(self) -> Tensor:
+        return self._velocity
+
+    def _jvp(self, v: Tensor) -> Tensor:
+        u = self.scales[0] * (v @ self.weights[0].mT)
+        u = self._inner(u, self.scales[1:]) @ self.weights[-1].mT
+        return u if self.gate is None else self.gate * u
+
+    def _inner(self, u: Tensor, scales: Sequence[Tensor]) -> Tensor:
+        for weight, scale in zip(self.weights[1:-1], scales, strict=True):
+            step = scale * (u @ weight.mT)
+            u = u + step if self.residual else step
+        return u
+
+    def vjp(self, v: Tensor) -> Tensor:
+        u = (v if self.gate is None else self.gate * v) @ self.weights[-1]
+        for weight, scale in zip(self.weights[-2:0:-1], self.scales[:0:-1], strict=True):
+            step = (scale * u) @ weight
+            u = u + step if self.residual else step
+        return (self.scales[0] * u) @ self.weights[0]
+
+    def trace(self) -> Tensor:
+        if self.gate is not None and self.gate.dim() > 1:
+            return super().trace()
+        if len(self.scales) > 2:
+            return self._trace_by_tangents()
+        coupling = self.coupling or chain_coupling(self.weights, residual=self.residual, gate=self.gate)
+        return coupling.trace(self.scales)
+
+    def _trace_by_tangents(self) -> Tensor:
+        """The columns of `J`, without the products with the first and last weights that a basis makes trivial."""
+        last = self.weights[-1] if self.gate is None else self.gate.unsqueeze(1) * self.weights[-1]
+        u = self.scales[0].unsqueeze(1) * self.weights[0].mT  # (N, D, H)
+        u = self._inner(u, [scale.unsqueeze(1) for scale in self.scales[1:]])
+        return u.flatten(1) @ last.flatten()
+
+
+class ChainCoupling:
+    """The part of a chain's trace that only depends on its weights: the same for a whole solve.
+
+    With one scale, `tr J = Σ_k c_k d_0k`, `c_k = Σ_i W_0ki g_i W_1ik`. With two,
+    `tr J = Σ_jk d_1j M_jk d_0k`, `M = W_1 ∘ (W_0 diag(g) W_2)ᵀ`; a residual adds `Σ_k c_k d_0k` with `W_2` in
+    the place of `W_1`.
+    """
+
+    def __init__(self, matrix: Tensor | None, diagonal: Tensor | None) -> None:
+        self.matrix, self.diagonal = matrix, diagonal
+
+    def trace(self, scales: Sequence[Tensor]) -> Tensor:
+        """`tr J`, `(N,)`, from the scales of the chain."""
+        if self.matrix is None:
+            assert self.diagonal is not None
+            return scales[0] @ self.diagonal
+        inner = scales[0] @ self.matrix.mT
+        total = (inner * scales[1]).sum(1)
+        return total if self.diagonal is None else total + scales[0] @ self.diagonal
+
+
+def chain_coupling(weights: Sequence[Tensor], *, residual: bool = False, gate: Tensor | None = None) -> ChainCoupling:
+    """Prepare the closed-form trace of a chain of two or three weights; see `ChainLinearization`."""
+    first = weights[0] if gate is None else weights[0] * gate
+    last = weights[-1]
+    diagonal = (first * last.mT).sum(1) if residual or len(weights) == 2 else None
+    matrix = weights[1] * (first @ last).mT if len(weights) == 3 else None
+    return ChainCoupling(matrix, diagonal)
+
+
+class PotentialLinearization(Linearization):
+    """The field `−∇ₓΦ` of a residual potential and its Jacobian `−∇²Φ`, all in closed form.
+
+    With `s = [x, t, …]`, `a_0 = K_0 s + b_0`, `a_i = K_i u_{i−1} + b_i` and slopes `θ_i = tanh(a_i)`, the adjoints are
+    `z_{M+1} = w`, `z_i = z_{i+1} + h K_iᵀ(θ_i z_{i+1})`, the gradient is `K_0ᵀ(θ_0 z_1) + AᵀA s + b`, and the Laplacian
+    `Σ_j σ''_0j z_1j ‖K_0j‖² + h Σ_i Σ_j σ''_ij z_{i+1,j} ‖(K_i J_{i−1})_j‖² + ‖A‖²` over the columns of x, with
+    `J_0 = θ_0 K_0`, `J_i = J_{i−1} + h θ_i K_i J_{i−1}`.
+
+    Args:
+        x: `(N, D)`.
+        weights: `K_0 … K_M`; the columns of `K_0` are those of s.
+        slopes: `θ_0 … θ_M`, each `(N, m)`.
+        outer: `w`, `(m,)`.
+        affine: `AᵀA s + b`, `(N, len(s))`.
+        quadratic: `A`.
+        step: `h`.
+
+    References:
+        Onken et al. 2021, OT-Flow, arXiv 2006.00104.
+    """
+
+    def __init__(
+        self,
+        x: Tensor,
+        weights: Sequence[Tensor],
+        slopes: Sequence[Tensor],
+        outer: Tensor,
+        affine: Tensor,
+        quadratic: Tensor,
+        *,
+        step: float,
+    ) -> None:
+        super().__init__(x)
+        dim = x.shape[1]
+        self.inner, self.slopes, self.step = weights[1:], slopes, step
+        self.first, self.quadratic = weights[0][:, :dim], quadratic[:, :dim]
+        self.adjoints = [outer]
+        for weight, slope in zip(self.inner[::-1], slopes[:0:-1], strict=True):
+            z = self.adjoints[0]
+            self.adjoints.insert(0, z + step * ((slope * z) @ weight))
+        self.gradient = (slopes[0] * self.adjoints[0]) @ weights[0] + affine
+        self.bends = [(1 - slope * slope) * z for slope, z in zip(slopes, self.adjoints, strict=True)]
+
+    @property
+    def velocity(self) -> Tensor:
+        return -self.gradient[:, : self.x.shape[1]]
+
+    @property
+    def time_derivative(self) -> Tensor:
+        """`∂Φ/∂t`, `(N,)`."""
+        return self.gradient[:, self.x.shape[1]]
+
+    def _jvp(self, v: Tensor) -> Tensor:
+        moved = [v @ self.first.mT]
+        u = self.slopes[0] * moved[0]
+        for weight, slope in zip(self.inner, self.slopes[1:], strict=True):
+            moved.append(u @ weight.mT)
+            u = u + self.step * slope * moved[-1]
+        z = torch.zeros_like(u)
+        for i in range(len(self.inner), 0, -1):
+            z = z + self.step * ((self.bends[i] * moved[i] + self.slopes[i] * z) @ self.inner[i - 1])
+        outer = (self.bends[0] * moved[0] + self.slopes[0] * z) @ self.first
+        return -(outer + (v @ self.quadratic.mT) @ self.quadratic)
+
+    def vjp(self, v: Tensor) -> Tensor:
+        return self.jvp(v)  # a Hessian is symmetric
+
+    def trace(self) -> Tensor:
+        total = self.bends[0] @ self.first.square().sum(1) + self.quadratic.square().sum()
+        u = self.slopes[0].unsqueeze(1) * self.first.mT  # (N, D, m)
+        for weight, slope, bend in zip(self.inner, self.slopes[1:], self.bends[1:], strict=True):
+            moved = u @ weight.mT
+            total = total + self.step * (moved.square().sum(1) * bend).sum(1)
+            u = u + self.step * slope.unsqueeze(1) * moved
+        return -total

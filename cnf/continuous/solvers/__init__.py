@@ -1,0 +1,23 @@
+"""Solvers of ordinary differential equations, written for what a continuous flow carries."""
+
+from cnf.continuous.solvers.interface import (
+    Solution,
+    Solver,
+    SolverError,
+    State,
+    Statistics,
+    count_evaluations,
+)
+from cnf.continuous.solvers.runge_kutta import RungeKutta
+from cnf.continuous.solvers.torchdiffeq import Torchdiffeq
+
+__all__ = [
+    "RungeKutta",
+    "Solution",
+    "Solver",
+    "SolverError",
+    "State",
+    "Statistics",
+    "Torchdiffeq",
+    "count_evaluations",
+]

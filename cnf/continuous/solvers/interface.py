@@ -1,0 +1,157 @@
+"""What a solver is given and gives back, and how it says that it cannot.
+
+A flow's state has three parts. `x` is the only one that the right-hand side reads. The log-determinant is an integral
+along the path of `x`, held to the tolerance. Path costs are integrals too, but what they cost in accuracy is nobody's
+concern, so they stay out of the error norm. Integrals need no stages of their own, only a final sum.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+
+class State(NamedTuple):
+    """What a solve carries, and the derivative of it.
+
+    Attributes:
+        x: `(N, *event)`.
+        integrals: Integrals along the path, each `(N,)`, held to the tolerance (the log-determinant).
+        costs: Integrals along the path, each `(N,)`, outside the error norm.
+    """
+
+    x: Tensor
+    integrals: tuple[Tensor, ...] = ()
+    costs: tuple[Tensor, ...] = ()
+
+
+class Statistics(NamedTuple):
+    """What a solve took: evaluations of the right-hand side, accepted and rejected steps."""
+
+    evaluations: int
+    accepted: int
+    rejected: int
+
+
+class Solution(NamedTuple):
+    """The state at the end of a solve, and what it took."""
+
+    state: State
+    statistics: Statistics
+
+
+RightHandSide = Callable[[float | Tensor, Tensor], State]
+
+
+class SolverError(RuntimeError):
+    """A solve that cannot reach its end within its tolerance; the message says where, for whom and what to try.
+
+    Attributes:
+        time: Where the solve stood.
+        samples: Rows of the batch that stopped it.
+    """
+
+    def __init__(self, reason: str, *, time: float, samples: Sequence[int], advice: str) -> None:
+        shown = ", ".join(map(str, samples[:8])) + (", …" if len(samples) > 8 else "")
+        rows = f" Samples: {shown} ({len(samples)} in all)." if samples else ""
+        super().__init__(f"{reason} at t = {time:.6g}.{rows} Try: {advice}")
+        self.time = time
+        self.samples = list(samples)
+
+
+class Count:
+    """Evaluations and steps seen by one `count_evaluations` block.
+
+    Attributes:
+        evaluations: Evaluations of right-hand sides, those of an adjoint's backward solve included.
+        solves: Solves begun.
+        accepted: Accepted steps.
+        rejected: Rejected steps.
+    """
+
+    def __init__(self) -> None:
+        self.evaluations = self.solves = self.accepted = self.rejected = 0
+
+
+_counts: list[Count] = []
+
+
+@contextmanager
+def count_evaluations() -> Iterator[Count]:
+    """Count what every solve within the block takes.
+
+    Example:
+        >>> import torch, cnf
+        >>> flow = cnf.build("cnf", 2, solver=cnf.RungeKutta("rk4", steps=4))
+        >>> with cnf.count_evaluations() as count:
+        ...     _ = flow.log_prob(torch.zeros(3, 2))
+        >>> count.evaluations, count.solves
+        (16, 1)
+    """
+    count = Count()
+    _counts.append(count)
+    try:
+        yield count
+    finally:
+        _counts.remove(count)
+
+
+def record(*, evaluations: int = 0, solves: int = 0, accepted: int = 0, rejected: int = 0) -> None:
+    """Add to all open counts; solvers call it."""
+    for count in _counts:
+        count.evaluations += evaluations
+        count.solves += solves
+        count.accepted += accepted
+        count.rejected += rejected
+
+
+class Solver(ABC):
+    """Integrates `d state/dt = rhs(t, x)` from one time to another."""
+
+    @abstractmethod
+    def __call__(
+        self,
+        rhs: RightHandSide,
+        state: State,
+        start: float,
+        end: float,
+        parameters: Sequence[Tensor] = (),
+    ) -> Solution:
+        """Solve.
+
+        Args:
+            rhs: `(t, x)` to the derivative of the state.
+            state: Where it begins.
+            start: Time at which it begins.
+            end: Time at which it ends; may be smaller than `start`.
+            parameters: Tensors that `rhs` depends on and that want gradients; solvers that differentiate through
+                their own steps find them by themselves.
+
+        Raises:
+            SolverError: The end cannot be reached within the tolerance.
+        """
+
+
+ADVICE = (
+    "a larger tolerance (rtol, atol), a smaller learning rate or gradient clipping, weight decay or the kinetic and "
+    "Frobenius regularizers to keep the field smooth, smooth activations, float64, or steps=n for a fixed grid."
+)
+
+
+def gave_up(reason: str, time: float, errors: Tensor) -> SolverError:
+    return SolverError(reason, time=time, samples=(~(errors <= 1)).nonzero().flatten().tolist(), advice=ADVICE)
+
+
+def check_finite(state: State, time: float) -> None:
+    parts = [part.flatten(1) if part.dim() > 1 else part.unsqueeze(1) for part in (state.x, *state.integrals)]
+    bad = ~torch.cat([part.isfinite().all(1, keepdim=True) for part in parts], 1).all(1)
+    if bad.any():
+        raise SolverError(
+            "the field or the state is NaN or infinite", time=time, samples=bad.nonzero().flatten().tolist(),
+            advice="check the inputs of these samples and the weights of the field; " + ADVICE,
+        )  # fmt: skip

@@ -1,0 +1,208 @@
+"""Explicit Runge-Kutta methods whose steps hold every sample to the tolerance."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.checkpoint import checkpoint
+
+from cnf.continuous.solvers.interface import (
+    RightHandSide,
+    Solution,
+    Solver,
+    State,
+    Statistics,
+    check_finite,
+    gave_up,
+    record,
+)
+from cnf.continuous.solvers.tableaus import TABLEAUS, Tableau
+
+GRADIENTS = ("backprop", "checkpoint")
+
+
+@dataclass(frozen=True)
+class RungeKutta(Solver):
+    """Explicit Runge-Kutta methods, adaptive or on a fixed grid, differentiated through their own steps.
+
+    An adaptive step is accepted when *every* sample meets the tolerance: the norm is the maximum over samples, and for
+    each sample over the root mean square of the scaled error of `x` and that of each integral, so that a row's result
+    does not depend on its neighbours beyond the tolerance. Gradients flow through accepted steps only.
+
+    Args:
+        method: A name in `cnf.continuous.solvers.tableaus.TABLEAUS`; adaptive steps need one with an error estimate.
+        rtol: Relative tolerance of a step.
+        atol: Absolute tolerance of a step.
+        steps: None for adaptive steps; a number for that many equal ones.
+        gradient: "backprop" keeps all stages; "checkpoint" keeps the state at each step and recomputes its inside, for
+            memory that grows with steps only.
+        max_steps: Accepted and rejected steps after which an adaptive solve gives up.
+
+    Raises:
+        ValueError: An unknown method or gradient, tolerances or steps that are not positive.
+    """
+
+    method: str = "dopri5"
+    rtol: float = 1e-5
+    atol: float = 1e-5
+    steps: int | None = None
+    gradient: str = "backprop"
+    max_steps: int = 10_000
+
+    def __post_init__(self) -> None:
+        if self.method not in TABLEAUS:
+            raise ValueError(f"unknown method {self.method!r}: known ones are {', '.join(TABLEAUS)}")
+        if self.gradient not in GRADIENTS:
+            raise ValueError(f"unknown gradient {self.gradient!r}: known ones are {', '.join(GRADIENTS)}")
+        if self.steps is None and self.tableau.error is None:
+            adaptive = [name for name, tableau in TABLEAUS.items() if tableau.error]
+            raise ValueError(
+                f"{self.method} has no error estimate: give steps=n for a fixed grid, "
+                f"or take an adaptive method ({', '.join(adaptive)})"
+            )
+        for name in ("rtol", "atol", "steps", "max_steps"):
+            value = getattr(self, name)
+            if value is not None and not value > 0:
+                raise ValueError(f"{name} must be positive, got {value}")
+
+    @property
+    def tableau(self) -> Tableau:
+        """The coefficients of the method."""
+        return TABLEAUS[self.method]
+
+    def __call__(
+        self,
+        rhs: RightHandSide,
+        state: State,
+        start: float,
+        end: float,
+        parameters: Sequence[Tensor] = (),
+    ) -> Solution:
+        if start == end or not len(state.x):
+            return Solution(state, Statistics(0, 0, 0))
+        solution = (self._adaptive if self.steps is None else self._fixed)(rhs, state, start, end)
+        record(solves=1, **solution.statistics._asdict())
+        return solution
+
+    def _fixed(self, rhs: RightHandSide, state: State, start: float, end: float) -> Solution:
+        assert self.steps is not None
+        used = max(i for i, weight in enumerate(self.tableau.b) if weight) + 1
+        grid = [start + (end - start) * i / self.steps for i in range(self.steps + 1)]
+        for t, after in pairwise(grid):
+            state = self._run(self._plain_step, rhs, t, after - t, state, used)
+        check_finite(state, end)
+        return Solution(state, Statistics(self.steps * used, self.steps, 0))
+
+    def _adaptive(self, rhs: RightHandSide, state: State, start: float, end: float) -> Solution:
+        stages = len(self.tableau.b) - 1
+        smallest = 16 * torch.finfo(state.x.dtype).eps * max(abs(start), abs(end))
+        t, h = start, self._first_step(end - start)
+        slope = rhs(t, state.x)
+        accepted = rejected = 0
+        while t != end:
+            h = _fit(h, end - t)
+            proposal, last, errors = self._run(self._embedded_step, rhs, t, h, state, slope)
+            ratio = errors.max().item()
+            if ratio <= 1:
+                t = end if h == end - t else t + h
+                state, slope, accepted = proposal, last, accepted + 1
+            else:
+                rejected += 1
+                self._check_progress(t, h, smallest, slope, errors, accepted + rejected)
+            h *= self._factor(ratio)
+            if accepted + rejected >= self.max_steps and t != end:
+                raise gave_up(f"no end after max_steps = {self.max_steps} steps", t, errors)
+        return Solution(state, Statistics(1 + stages * (accepted + rejected), accepted, rejected))
+
+    def _run(self, step: Callable[..., Any], *args: Any) -> Any:
+        if self.gradient == "checkpoint" and torch.is_grad_enabled():
+            return checkpoint(step, *args, use_reentrant=False, preserve_rng_state=False)
+        return step(*args)
+
+    def _first_step(self, length: float) -> float:
+        """A quarter of the interval at the default tolerance: fields of flows are smooth on [0, 1], and a first step
+        that is refused costs about what a starting heuristic does."""
+        scale = (max(self.rtol, self.atol) / 1e-5) ** (1 / self.tableau.order)
+        return length * min(1.0, 0.25 * scale)
+
+    def _factor(self, ratio: float) -> float:
+        """How much longer the next step may be: `0.9 ratio^(−1/order)`, within [0.2, 5]."""
+        if not math.isfinite(ratio):
+            return 0.2
+        return min(5.0, max(0.2, 0.9 * max(ratio, 1e-10) ** (-1 / self.tableau.order)))
+
+    def _plain_step(self, rhs: RightHandSide, t: float, h: float, state: State, used: int) -> State:
+        return _advance(state, h, self.tableau.b, self._stages(rhs, t, h, state.x, [rhs(t, state.x)], used))
+
+    def _embedded_step(
+        self, rhs: RightHandSide, t: float, h: float, state: State, slope: State
+    ) -> tuple[State, State, Tensor]:
+        """The state after a step, the slope there, and each sample's error in units of the tolerance, `(N,)`."""
+        assert self.tableau.error is not None
+        stages = self._stages(rhs, t, h, state.x, [slope], len(self.tableau.b))
+        proposal = _advance(state, h, self.tableau.b, stages)
+        with torch.no_grad():
+            error = _advance(None, h, self.tableau.error, stages)
+            return proposal, stages[-1], self._error_norm(state, proposal, error)
+
+    def _stages(
+        self, rhs: RightHandSide, t: float, h: float, x: Tensor, stages: list[State], number: int
+    ) -> list[State]:
+        for row, c in zip(self.tableau.a[: number - 1], self.tableau.c[1:number], strict=True):
+            stages.append(rhs(t + c * h, _combine(x, h, row, [stage.x for stage in stages])))
+        return stages
+
+    def _error_norm(self, before: State, after: State, error: State) -> Tensor:
+        """Each sample's largest scaled error over `x` (root mean square) and the integrals, `(N,)`."""
+
+        def scaled(old: Tensor, new: Tensor, difference: Tensor) -> Tensor:
+            return difference / torch.maximum(old.abs(), new.abs()).mul_(self.rtol).add_(self.atol)
+
+        worst = scaled(before.x, after.x, error.x).flatten(1).square().mean(1).sqrt()
+        for channel in zip(before.integrals, after.integrals, error.integrals, strict=True):
+            worst = torch.maximum(worst, scaled(*channel).abs())
+        return worst
+
+    def _check_progress(self, t: float, h: float, smallest: float, slope: State, errors: Tensor, steps: int) -> None:
+        if not all(part.isfinite().all() for part in (slope.x, *slope.integrals)):
+            check_finite(slope, t)
+        if abs(h) <= smallest:
+            raise gave_up(f"the step size fell to {abs(h):.1e}", t, errors)
+
+
+def _fit(h: float, rest: float) -> float:
+    """The step to take with `rest` to go: never a tiny last one."""
+    if abs(h) >= abs(rest):
+        return rest
+    return rest / 2 if abs(h) > abs(rest) / 2 else h
+
+
+def _combine(y: Tensor | None, h: float, weights: Sequence[float], slopes: Sequence[Tensor]) -> Tensor:
+    """`y + h Σ w_i k_i`; 0 in the place of y if it is None."""
+    total = y
+    for weight, slope in zip(weights, slopes, strict=False):
+        if weight:
+            total = slope * (h * weight) if total is None else torch.add(total, slope, alpha=h * weight)
+    assert total is not None
+    return total
+
+
+def _advance(state: State | None, h: float, weights: Sequence[float], stages: Sequence[State]) -> State:
+    """`state + h Σ w_i stage_i`, part by part; 0 in the place of the state if it is None."""
+
+    def integrate(start: Sequence[Tensor] | None, parts: Sequence[Sequence[Tensor]]) -> tuple[Tensor, ...]:
+        slopes = list(zip(*parts, strict=True))
+        starts: Sequence[Tensor | None] = [None] * len(slopes) if start is None else start
+        return tuple(_combine(y, h, weights, k) for y, k in zip(starts, slopes, strict=True))
+
+    return State(
+        _combine(None if state is None else state.x, h, weights, [stage.x for stage in stages]),
+        integrate(None if state is None else state.integrals, [stage.integrals for stage in stages]),
+        () if state is None else integrate(state.costs, [stage.costs for stage in stages]),
+    )

@@ -1,0 +1,183 @@
+"""The solvers of torchdiffeq as a second backend: more methods, and the continuous adjoint."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from cnf.continuous.solvers.interface import (
+    ADVICE,
+    RightHandSide,
+    Solution,
+    Solver,
+    SolverError,
+    State,
+    Statistics,
+    check_finite,
+    record,
+)
+
+
+@dataclass(frozen=True)
+class Torchdiffeq(Solver):
+    """`odeint` or `odeint_adjoint` of torchdiffeq.
+
+    The error norm is that of `RungeKutta`: the largest over samples and channels, path costs left out.
+
+    Args:
+        method: Any method of torchdiffeq ("dopri8", "implicit_adams", …).
+        rtol: Relative tolerance.
+        atol: Absolute tolerance.
+        steps: Number of equal steps of a fixed-grid method; such a method needs it.
+        adjoint: Solve the adjoint equation backwards for the gradient: memory that does not grow with steps, but
+            more evaluations and a gradient with an error of its own. False differentiates through the solver.
+        seminorm: Leave the parameters' gradient out of the backward solve's error norm.
+        options: Further options of the method, as torchdiffeq names them.
+        max_steps: Steps after which an adaptive solve gives up.
+
+    Raises:
+        ValueError: An unknown method, a fixed-grid method without steps, tolerances that are not positive.
+
+    References:
+        Chen et al. 2018, arXiv 1806.07366; Kidger et al. 2021, seminorms, arXiv 2009.09457.
+    """
+
+    method: str = "dopri5"
+    rtol: float = 1e-5
+    atol: float = 1e-5
+    steps: int | None = None
+    adjoint: bool = True
+    seminorm: bool = False
+    options: Mapping[str, Any] = field(default_factory=dict)
+    max_steps: int = 10_000
+
+    def __post_init__(self) -> None:
+        methods = _methods()
+        if self.method not in methods:
+            raise ValueError(f"unknown method {self.method!r}: torchdiffeq has {', '.join(methods)}")
+        if methods[self.method] != "adaptive" and self.method != "scipy_solver":
+            if self.steps is None and "step_size" not in self.options and "grid_constructor" not in self.options:
+                raise ValueError(f"{self.method} works on a fixed grid: give steps=n")
+        elif self.steps is not None:
+            raise ValueError(f"{self.method} chooses its own steps: leave steps out, or take a fixed-grid method")
+        if self.seminorm and not self.adjoint:
+            raise ValueError("the seminorm belongs to the adjoint: give adjoint=True with it")
+        for name in ("rtol", "atol", "steps", "max_steps"):
+            value = getattr(self, name)
+            if value is not None and not value > 0:
+                raise ValueError(f"{name} must be positive, got {value}")
+
+    def __call__(
+        self,
+        rhs: RightHandSide,
+        state: State,
+        start: float,
+        end: float,
+        parameters: Sequence[Tensor] = (),
+    ) -> Solution:
+        if start == end or not len(state.x):
+            return Solution(state, Statistics(0, 0, 0))
+        from torchdiffeq import odeint, odeint_adjoint  # it loads scipy
+
+        layout = _Layout(len(state.integrals))
+        function = _Function(rhs, layout)
+        times = torch.tensor([start, end], dtype=state.x.dtype, device=state.x.device)
+        extra: dict[str, Any] = {}
+        if self.adjoint:
+            extra["adjoint_params"] = tuple(parameters)
+            extra["adjoint_options"] = self._options(state, end - start, None)
+            if self.seminorm:
+                extra["adjoint_options"]["norm"] = "seminorm"
+        record(solves=1)
+        try:
+            parts = (odeint_adjoint if self.adjoint else odeint)(
+                function, layout.flatten(state), times, rtol=self.rtol, atol=self.atol, method=self.method,
+                options=self._options(state, end - start, layout), **extra,
+            )  # fmt: skip
+        except AssertionError as error:
+            raise _diagnose(error, function) from error
+        solution = layout.unflatten(tuple(part[-1] for part in parts))
+        check_finite(solution, end)
+        return Solution(solution, function.statistics())
+
+    def _options(self, state: State, length: float, layout: _Layout | None) -> dict[str, Any]:
+        options = dict(self.options)
+        kind = _methods()[self.method]
+        if kind == "adaptive":
+            options.setdefault("max_num_steps", self.max_steps)
+            if layout is not None:
+                options.setdefault("norm", layout.norm)
+        elif kind == "fixed" and self.steps is not None:
+            options["step_size"] = abs(length) / self.steps
+        return options
+
+
+def _methods() -> dict[str, str]:
+    """Every method of torchdiffeq, with "adaptive", "fixed" or "other"."""
+    from torchdiffeq._impl.odeint import SOLVERS
+    from torchdiffeq._impl.solvers import AdaptiveStepsizeODESolver, FixedGridODESolver
+
+    kinds = {AdaptiveStepsizeODESolver: "adaptive", FixedGridODESolver: "fixed"}
+    return {
+        name: next((kind for base, kind in kinds.items() if issubclass(solver, base)), "other")
+        for name, solver in SOLVERS.items()
+    }
+
+
+class _Layout:
+    """How a state lies in torchdiffeq's tuple: x, then the integrals, then the costs."""
+
+    def __init__(self, integrals: int) -> None:
+        self.controlled = 1 + integrals
+
+    def flatten(self, state: State) -> tuple[Tensor, ...]:
+        return (state.x, *state.integrals, *state.costs)
+
+    def unflatten(self, parts: Sequence[Tensor]) -> State:
+        return State(parts[0], tuple(parts[1 : self.controlled]), tuple(parts[self.controlled :]))
+
+    def norm(self, parts: Sequence[Tensor]) -> Tensor:
+        """The largest error over samples and controlled channels."""
+        x, *integrals = parts[: self.controlled]
+        worst = x.flatten(1).square().mean(1).sqrt()
+        for integral in integrals:
+            worst = torch.maximum(worst, integral.abs())
+        return worst.max()
+
+
+class _Function(torch.nn.Module):
+    """A right-hand side as torchdiffeq wants it, which counts what is done with it."""
+
+    def __init__(self, rhs: RightHandSide, layout: _Layout) -> None:
+        super().__init__()
+        self.rhs, self.layout = rhs, layout
+        self.evaluations = self.accepted = self.rejected = 0
+        self.last: tuple[float, Tensor] | None = None
+
+    def forward(self, t: Tensor, parts: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        self.evaluations += 1
+        record(evaluations=1)
+        self.last = (float(t), parts[0].detach())
+        return self.layout.flatten(self.rhs(t, parts[0]))
+
+    def callback_accept_step(self, t0: Tensor, y0: Tensor, dt: Tensor) -> None:
+        self.accepted += 1
+        record(accepted=1)
+
+    def callback_reject_step(self, t0: Tensor, y0: Tensor, dt: Tensor) -> None:
+        self.rejected += 1
+        record(rejected=1)
+
+    def statistics(self) -> Statistics:
+        return Statistics(self.evaluations, self.accepted, self.rejected)
+
+
+def _diagnose(error: AssertionError, function: _Function) -> SolverError:
+    """torchdiffeq says no more than an assertion; say where the solve stood and whose state went bad."""
+    time, x = function.last or (float("nan"), torch.zeros(0, 1))
+    bad = (~x.isfinite()).flatten(1).any(1).nonzero().flatten().tolist()
+    return SolverError(f"torchdiffeq gave up ({error})", time=time, samples=bad, advice=ADVICE)

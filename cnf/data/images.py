@@ -1,0 +1,177 @@
+"""Images as integer levels: IDX files (MNIST and its kin), scikit-learn's digits, and dequantisation."""
+
+from __future__ import annotations
+
+import gzip
+import math
+import zlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from cnf.data import DataError
+from cnf.data.tabular import data_root
+
+__all__ = ["DIGITS_LEVELS", "dequantize", "load_digits", "load_mnist", "read_idx"]
+
+DIGITS_LEVELS = 17  # scikit-learn's digits count the ink in 4×4 squares: 0 to 16
+IDX_DTYPES = {0x08: "u1", 0x09: "i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
+GZIP_MAGIC = b"\x1f\x8b"
+
+
+def dequantize(images: Tensor, levels: int = 256, *, generator: torch.Generator | None = None) -> Tensor:
+    """Makes integer levels continuous: `y = (x + u) / levels` with `u` uniform on `[0, 1)`.
+
+    A density of `y` bounds the probability of `x` from below: `log P(x) ≥ E_u log p(y) − D log levels`.
+
+    Args:
+        images: Integers `x` in `[0, levels)`, any shape.
+        levels: How many values a pixel can take; 256 for bytes.
+        generator: Source of the noise; by default the global one.
+
+    Returns:
+        float32 in `[0, 1)`, the shape of `images`; a floor of `levels · y` gives `x` back, up to rounding.
+
+    Raises:
+        DataError: The images are not integers, or one lies outside of `[0, levels)`.
+
+    References:
+        B. Uria, I. Murray, H. Larochelle, 2013, arXiv:1306.0186; L. Theis, A. van den Oord, M. Bethge, 2015,
+        arXiv:1511.01844.
+    """
+    if images.is_floating_point() or images.is_complex():
+        raise DataError(
+            f"expected integer levels from 0 to {levels - 1}, got {images.dtype}; pass the levels "
+            "as the file has them, as torch.uint8 (numbers that are continuous already need no noise)"
+        )
+    x = images.to(torch.float32)
+    if x.numel() and not (x.min() >= 0 and x.max() < levels):
+        raise DataError(
+            f"expected integer levels from 0 to {levels - 1}, got {x.min():g} to {x.max():g}; "
+            "set levels to the number of values a pixel can take"
+        )
+    noise = torch.rand(x.shape, generator=generator, device=x.device)
+    # Near `levels`, x + u is rounded to multiples of up to levels * eps: without the limit some y would be 1.
+    return (x + noise.clamp(max=1 - levels * torch.finfo(torch.float32).eps)) / levels
+
+
+def load_mnist(root: str | Path | None = None, *, train: bool = False) -> tuple[Tensor, Tensor]:
+    """Loads MNIST, or a set in its layout, from its IDX files, compressed (`.gz`) or not.
+
+    Args:
+        root: The folder of the files; by default the environment variable `CNF_DATA`.
+        train: The training images in place of the test images.
+
+    Returns:
+        Images `(N, 1, 28, 28)` uint8 of 256 levels, and labels `(N,)` int64.
+
+    Raises:
+        DataError: A file is missing, damaged, or of other shapes.
+
+    References:
+        Y. LeCun, L. Bottou, Y. Bengio, P. Haffner, 1998, Proceedings of the IEEE 86(11).
+    """
+    folder, part = data_root(root), "train" if train else "t10k"
+    images = read_idx(_find(folder, f"{part}-images-idx3-ubyte"))
+    labels = read_idx(_find(folder, f"{part}-labels-idx1-ubyte"))
+    if images.shape != (len(labels), 28, 28) or images.dtype != np.uint8:
+        raise DataError(
+            f"{folder}: expected bytes (N, 28, 28) and N labels in the {part} files, got "
+            f"{images.dtype} {images.shape} and labels {labels.shape}; download both again from one source"
+        )
+    return torch.from_numpy(images)[:, None], torch.from_numpy(labels.astype(np.int64))
+
+
+def load_digits() -> tuple[Tensor, Tensor]:
+    """Loads scikit-learn's handwritten digits, a set that needs no download.
+
+    Returns:
+        Images `(1797, 1, 8, 8)` uint8 of `DIGITS_LEVELS` = 17 levels, and labels `(1797,)` int64.
+
+    Raises:
+        DataError: scikit-learn is not installed.
+
+    References:
+        E. Alpaydin, C. Kaynak, 1998, Optical Recognition of Handwritten Digits, UCI Repository.
+    """
+    try:
+        from sklearn import datasets
+    except ImportError as error:
+        raise DataError('expected the package scikit-learn, found none: pip install "cnf[experiments]"') from error
+    digits = datasets.load_digits()
+    images = torch.from_numpy(digits.images.astype(np.uint8))
+    return images[:, None], torch.from_numpy(digits.target.astype(np.int64))
+
+
+def read_idx(path: str | Path) -> np.ndarray:
+    """Reads an IDX file, compressed by gzip or not.
+
+    Four bytes `0, 0, type, D` are followed by `D` sizes (big-endian, four bytes each) and the numbers, the
+    last index fastest.
+
+    Args:
+        path: The file.
+
+    Returns:
+        An array of the file's shape, of its type in the machine's byte order.
+
+    Raises:
+        DataError: The file is missing, is no IDX file, or is shorter or longer than its sizes say.
+
+    References:
+        Y. LeCun, C. Cortes, C. Burges, The MNIST database of handwritten digits.
+    """
+    path = Path(path)
+    content = _content(path)
+    dtype, dims = _idx_head(path, content)
+    start = 4 + 4 * dims
+    if len(content) < start:
+        raise DataError(
+            f"{path}: expected the sizes of {dims} dimensions, got a file truncated after {len(content)} "
+            "bytes; download it again"
+        )
+    shape = tuple(np.frombuffer(content, ">u4", dims, offset=4).tolist())
+    size = start + math.prod(shape) * dtype.itemsize
+    if len(content) != size:
+        raise DataError(
+            f"{path}: expected {size} bytes for the shape {shape}, got {len(content)}; the file is "
+            f"{'truncated' if len(content) < size else 'damaged'}, download it again"
+        )
+    return np.frombuffer(content, dtype, offset=start).reshape(shape).astype(dtype.newbyteorder("="))
+
+
+def _idx_head(path: Path, content: bytes) -> tuple[np.dtype[Any], int]:
+    """The type of the numbers and how many dimensions they have."""
+    if len(content) < 4 or content[:2] != b"\0\0" or content[2] not in IDX_DTYPES:
+        codes = ", ".join(f"{code:02x}" for code in IDX_DTYPES)
+        raise DataError(
+            f"{path}: expected an IDX file, bytes 00 00, a type ({codes}) and the number of dimensions, "
+            f"got {content[:4].hex(' ') or 'an empty file'}; give a file of that format"
+        )
+    return np.dtype(IDX_DTYPES[content[2]]), content[3]
+
+
+def _content(path: Path) -> bytes:
+    """The bytes of a file, decompressed if they are gzip's, whatever the name says."""
+    if not path.is_file():
+        raise DataError(f"{path}: expected a file, found none; check the path")
+    content = path.read_bytes()
+    try:
+        return gzip.decompress(content) if content.startswith(GZIP_MAGIC) else content
+    except (EOFError, OSError, zlib.error) as error:
+        raise DataError(
+            f"{path}: expected a complete gzip file, got a truncated or damaged one ({error}); download it again"
+        ) from error
+
+
+def _find(folder: Path, name: str) -> Path:
+    for path in (folder / f"{name}.gz", folder / name):
+        if path.is_file():
+            return path
+    raise DataError(
+        f"expected {folder / name}.gz or {folder / name}, found neither; download the files of MNIST "
+        "into this folder, or name another with --data-root (root=... in Python) or CNF_DATA"
+    )

@@ -1,0 +1,1 @@
+"""Discrete transforms, one family a file."""

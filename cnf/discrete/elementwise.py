@@ -1,0 +1,162 @@
+"""Elementwise transforms, mostly preprocessing: part of the flow, so that densities stay in the user's own units."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.distributions import constraints
+
+from cnf.distributions import as_event_shape
+from cnf.transforms import Mapped, Transform
+
+
+class Affine(Transform):
+    """`z = (x − shift) / scale` with constants: `log_det = −Σ log |scale|`.
+
+    Args:
+        shift: Broadcasts to the event.
+        scale: Broadcasts to the event; not zero.
+
+    Raises:
+        ValueError: A scale is zero or not finite.
+    """
+
+    def __init__(self, event_shape: int | Sequence[int], *, shift: Tensor | float = 0.0, scale: Tensor | float = 1.0):
+        super().__init__()
+        self.event_shape = as_event_shape(event_shape)
+        ones = torch.ones(self.event_shape)
+        self.register_buffer("shift", ones * shift)
+        self.register_buffer("scale", ones * scale)
+        if not self.scale.isfinite().all() or (self.scale == 0).any():
+            raise ValueError(f"scale must be finite and not zero, got {self.scale.tolist()}")
+
+    def encode(self, x: Tensor, context: Tensor | None = None) -> Mapped:
+        return Mapped((x - self.shift) / self.scale, -self._log_scale(len(x)))
+
+    def decode(self, z: Tensor, context: Tensor | None = None) -> Mapped:
+        return Mapped(self.shift + self.scale * z, self._log_scale(len(z)))
+
+    def _log_scale(self, n: int) -> Tensor:
+        return self.scale.abs().log().sum().expand(n)
+
+
+class Standardize(Affine):
+    """An `Affine` whose shift and scale `initialize` sets to the mean and standard deviation of the data.
+
+    Args:
+        event_shape: Shape of one sample; every element has its own mean and standard deviation.
+    """
+
+    data_dependent = True
+
+    def __init__(self, event_shape: int | Sequence[int]) -> None:
+        super().__init__(event_shape)
+
+    @torch.no_grad()
+    def initialize(self, x: Tensor, context: Tensor | None = None) -> None:
+        """Standardise the rows of `x`.
+
+        Raises:
+            ValueError: An element is constant; it has no density.
+        """
+        std, mean = torch.std_mean(x.double(), 0)
+        constant = (std <= 1e-12 * mean.abs()).flatten().nonzero().flatten().tolist()
+        if constant:
+            raise ValueError(f"elements {constant[:8]} of the data are constant, so they have no density: drop them")
+        self.shift.copy_(mean)
+        self.scale.copy_(std)
+
+
+class Logit(Transform):
+    """From the open unit interval to the line: `z = logit(α + (1 − 2α) x)`.
+
+    `log_det = Σ log(1 − 2α) − log s − log(1 − s)` with `s = α + (1 − 2α) x`.
+
+    Args:
+        alpha: Margin α that keeps 0 and 1 at a finite place; in [0, ½).
+
+    References:
+        Dinh et al. 2017, RealNVP, arXiv 1605.08803.
+    """
+
+    domain = constraints.unit_interval
+
+    def __init__(self, alpha: float = 0.0) -> None:
+        super().__init__()
+        if not 0 <= alpha < 0.5:
+            raise ValueError(f"alpha must be in [0, 0.5), got {alpha}")
+        self.alpha = alpha
+
+    def encode(self, x: Tensor, context: Tensor | None = None) -> Mapped:
+        outside = ((x < 0) | (x > 1)).flatten(1).any(1).nonzero().flatten().tolist()
+        if outside:
+            raise ValueError(f"the logit needs data in [0, 1]; {len(outside)} rows have others, first {outside[:5]}")
+        z = torch.logit(self.alpha + (1 - 2 * self.alpha) * x)
+        return Mapped(z, -self._log_slope(z))
+
+    def decode(self, z: Tensor, context: Tensor | None = None) -> Mapped:
+        return Mapped((z.sigmoid() - self.alpha) / (1 - 2 * self.alpha), self._log_slope(z))
+
+    def _log_slope(self, z: Tensor) -> Tensor:
+        """`log |dx/dz|`, `(N,)`."""
+        scale = torch.log1p(torch.tensor(-2 * self.alpha, dtype=z.dtype))
+        return (F.logsigmoid(z) + F.logsigmoid(-z) - scale).flatten(1).sum(1)
+
+
+class Softplus(Transform):
+    """From the positive half line to the line: `x = log(1 + eᶻ)`."""
+
+    domain = constraints.positive
+
+    def encode(self, x: Tensor, context: Tensor | None = None) -> Mapped:
+        outside = (x <= 0).flatten(1).any(1).nonzero().flatten().tolist()
+        if outside:
+            raise ValueError(f"softplus needs positive data; {len(outside)} rows have others, first {outside[:5]}")
+        z = x + torch.log(-torch.expm1(-x))
+        return Mapped(z, -F.logsigmoid(z).flatten(1).sum(1))
+
+    def decode(self, z: Tensor, context: Tensor | None = None) -> Mapped:
+        return Mapped(F.softplus(z), F.logsigmoid(z).flatten(1).sum(1))
+
+
+class StandardizeContext(Transform):
+    """A transform that sees its context standardised; `initialize` takes mean and standard deviation from the data.
+
+    Args:
+        transform: The conditional transform.
+        context_dim: Length of the context.
+    """
+
+    data_dependent = True
+
+    def __init__(self, transform: Transform, context_dim: int) -> None:
+        super().__init__()
+        self.transform = transform
+        self.standardize = Standardize(context_dim)
+        self.continuous = transform.continuous
+        self.context_dim = context_dim
+        self.domain = transform.domain
+
+    def encode(self, x: Tensor, context: Tensor | None = None) -> Mapped:
+        return self.transform.encode(x, self._standard(context))
+
+    def decode(self, z: Tensor, context: Tensor | None = None) -> Mapped:
+        return self.transform.decode(z, self._standard(context))
+
+    def push(self, z: Tensor, context: Tensor | None = None) -> Tensor:
+        return self.transform.push(z, self._standard(context))
+
+    def path(self, z: Tensor, times: Tensor, context: Tensor | None = None) -> Tensor:
+        return self.transform.path(z, times, self._standard(context))
+
+    def initialize(self, x: Tensor, context: Tensor | None = None) -> None:
+        assert context is not None
+        self.standardize.initialize(context)
+        self.transform.initialize(x, self._standard(context))
+
+    def _standard(self, context: Tensor | None) -> Tensor:
+        assert context is not None
+        return self.standardize.encode(context).value

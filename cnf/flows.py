@@ -1,0 +1,266 @@
+"""Flows: a transform and a base density make a density one can evaluate, sample and train."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.distributions import Distribution, constraints
+
+from cnf.distributions import BaseDensity
+from cnf.transforms import Transform
+
+
+class Density(NamedTuple):
+    """What a flow returns for data of shape `(*batch, *event)`.
+
+    Attributes:
+        log_prob: Log-density in nats, `(*batch)`.
+        z: The point in base space, `(*batch, *event)`.
+        costs: Path integrals by name, each `(*batch)`; empty for discrete flows.
+    """
+
+    log_prob: Tensor
+    z: Tensor
+    costs: Mapping[str, Tensor]
+
+
+class Flow(nn.Module):
+    """A density by change of variables, `log p(x) = log p_base(f(x)) + log |det ∂f/∂x|` with `f` = encode.
+
+    Any leading batch shape is taken and given back. Densities are in the units of the data.
+
+    Args:
+        transform: The invertible map; `encode` leads from data to base.
+        base: The density at its other end.
+
+    Example:
+        >>> import torch, cnf
+        >>> flow = cnf.build("cnf", 2)
+        >>> flow.log_prob(torch.zeros(5, 3, 2)).shape
+        torch.Size([5, 3])
+    """
+
+    def __init__(self, transform: Transform, base: BaseDensity) -> None:
+        super().__init__()
+        self.transform = transform
+        self.base = base
+        self.recipe: Mapping[str, Any] | None = None  # how `cnf.build` made this flow; `cnf.save` writes it
+
+    @property
+    def event_shape(self) -> torch.Size:
+        """Shape of one sample."""
+        return self.base.event_shape
+
+    @property
+    def support(self) -> constraints.Constraint:
+        """Where the data may lie, as a torch constraint."""
+        return constraints.independent(self.transform.domain, len(self.event_shape))
+
+    def forward(self, x: Tensor, context: Tensor | None = None) -> Density:
+        """The log-density of `x`, its place in base space and the path costs, in one pass.
+
+        Args:
+            x: Data `(*batch, *event)` in the dtype and on the device of the flow.
+            context: Conditions `(*batch, C)`, or any shape that broadcasts to it; None for unconditional flows.
+
+        Raises:
+            ValueError: Wrong event shape, dtype or device, NaN or infinite values, a missing, unexpected or
+                wrongly shaped context. The message says what was expected and what came.
+        """
+        batch = self._batch_shape(x)
+        rows = x.reshape(-1, *self.event_shape)
+        _check_values("x", rows)
+        value, log_det, costs = self.transform.encode(rows, self._context_rows(context, batch))
+        log_prob = self.base.log_prob(value) + log_det
+        return Density(
+            log_prob.reshape(batch),
+            value.reshape(x.shape),
+            {name: cost.reshape(batch) for name, cost in costs.items()},
+        )
+
+    def log_prob(self, x: Tensor, context: Tensor | None = None) -> Tensor:
+        """The log-density in nats, exactly of the batch shape of `x`; see `forward`."""
+        return self(x, context).log_prob
+
+    @torch.no_grad()
+    def sample(self, n: int, context: Tensor | None = None, *, generator: torch.Generator | None = None) -> Tensor:
+        """Draw `(n, *event)` without gradient; see `rsample`."""
+        return self.rsample(n, context, generator=generator)
+
+    def rsample(self, n: int, context: Tensor | None = None, *, generator: torch.Generator | None = None) -> Tensor:
+        """Draw `(n, *event)`, differentiable in the parameters and the context.
+
+        Args:
+            n: How many samples.
+            context: `(C,)`, one condition for all, or `(n, C)`, one for each sample.
+            generator: Source of the base noise; the global one by default.
+        """
+        z = self._base_sample(n, generator)
+        return self.transform.push(z, self._context_rows(context, torch.Size([n])))
+
+    def sample_and_log_prob(
+        self, n: int, context: Tensor | None = None, *, generator: torch.Generator | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Draw `(n, *event)` with their log-densities `(n,)` in one pass, differentiable; see `rsample`."""
+        z = self._base_sample(n, generator)
+        x, log_det, _ = self.transform.decode(z, self._context_rows(context, torch.Size([n])))
+        return x, self.base.log_prob(z) - log_det
+
+    def distribution(self, context: Tensor | None = None) -> FlowDistribution:
+        """The flow as a `torch.distributions.Distribution`, one for each row of a context `(*batch, C)`."""
+        return FlowDistribution(self, context)
+
+    def trajectory(self, z: Tensor, times: Tensor | Sequence[float], context: Tensor | None = None) -> Tensor:
+        """Where base points `z` are at `times` on their way to the data; continuous flows only.
+
+        Args:
+            z: Base points `(N, *event)`.
+            times: Increasing times in [0, 1]; 0 is the base, 1 the data.
+            context: `(C,)` or `(N, C)`.
+
+        Returns:
+            `(len(times), N, *event)`. Discrete transforms around the continuous one are applied at every
+            time, so that all frames are in the units of the data.
+
+        Raises:
+            TypeError: The flow has no continuous transform.
+            ValueError: Times outside [0, 1] or not increasing.
+        """
+        batch = self._batch_shape(z)
+        if len(batch) != 1:
+            raise ValueError(f"z must be (N, {', '.join(map(str, self.event_shape))}), got {tuple(z.shape)}")
+        times = torch.as_tensor(times, dtype=z.dtype, device=z.device)
+        if times.dim() != 1 or not ((times >= 0) & (times <= 1)).all() or (times.diff() < 0).any():
+            raise ValueError(f"times must be an increasing sequence within [0, 1], got {times.tolist()}")
+        return self.transform.path(z, times, self._context_rows(context, batch))
+
+    def initialize(self, x: Tensor, context: Tensor | None = None) -> None:
+        """Take the data-dependent start (standardisation, ActNorm, …) of all transforms from `x`; see `forward`."""
+        batch = self._batch_shape(x)
+        rows = x.reshape(-1, *self.event_shape)
+        _check_values("x", rows)
+        if len(rows) < 2:
+            raise ValueError(f"a data-dependent start needs at least 2 rows, got {len(rows)}")
+        self.transform.initialize(rows, self._context_rows(context, batch))
+
+    def _base_sample(self, n: int, generator: torch.Generator | None) -> Tensor:
+        if n < 0:
+            raise ValueError(f"n must not be negative, got {n}")
+        return self.base.sample(n, generator)
+
+    def _batch_shape(self, x: Tensor) -> torch.Size:
+        event = self.event_shape
+        batch = len(x.shape) - len(event)
+        if batch < 0 or x.shape[batch:] != event:
+            raise ValueError(f"x must have shape (*batch, {', '.join(map(str, event))}), got {tuple(x.shape)}")
+        self._check_kind("x", x)
+        return x.shape[:batch]
+
+    def _check_kind(self, name: str, tensor: Tensor) -> None:
+        base = self.base
+        if tensor.dtype != base.dtype:
+            raise ValueError(
+                f"{name} is {tensor.dtype}, but the flow computes in {base.dtype}: "
+                f"convert the data with {name}.to({base.dtype}) or the flow with flow.to({tensor.dtype})"
+            )
+        if tensor.device != base.device:
+            raise ValueError(
+                f"{name} is on {tensor.device}, but the flow is on {base.device}: move one of them with .to(device)"
+            )
+
+    def _context_rows(self, context: Tensor | None, batch: torch.Size) -> Tensor | None:
+        expected = self.transform.context_dim
+        if context is None:
+            if expected:
+                raise ValueError(f"this flow is conditional: give a context of shape (*batch, {expected})")
+            return None
+        if expected == 0:
+            raise ValueError(f"this flow takes no context, got one of shape {tuple(context.shape)}")
+        self._check_kind("context", context)
+        width = expected or context.shape[-1] if context.dim() else expected
+        try:
+            rows = context.expand(*batch, width).reshape(-1, width)
+        except (RuntimeError, TypeError) as error:
+            wanted = f"({', '.join(map(str, (*batch, width)))})"
+            raise ValueError(
+                f"context must have shape {wanted} or broadcast to it, got {tuple(context.shape)}"
+            ) from error
+        _check_values("context", rows)
+        return rows
+
+
+def _check_values(name: str, rows: Tensor) -> None:
+    if rows.isfinite().all():
+        return
+    bad = (~rows.isfinite()).flatten(1).any(1).nonzero().flatten()
+    raise ValueError(
+        f"{name} has NaN or infinite values in {len(bad)} of {len(rows)} rows, first in rows {bad[:5].tolist()}: "
+        "remove or impute them"
+    )
+
+
+class FlowDistribution(Distribution):
+    """A flow as a `torch.distributions.Distribution`, for Pyro, BoTorch, sbi and the like.
+
+    Args:
+        flow: The flow.
+        context: `(*batch, C)`: a batch of distributions, one for each condition; None for unconditional flows.
+        batch_shape: Set by `expand`; the batch shape of the context by default.
+    """
+
+    has_rsample = True
+    arg_constraints: dict[str, constraints.Constraint] = {}
+
+    def __init__(
+        self,
+        flow: Flow,
+        context: Tensor | None = None,
+        *,
+        batch_shape: torch.Size | None = None,
+        validate_args: bool | None = None,
+    ) -> None:
+        if batch_shape is None:
+            batch_shape = torch.Size() if context is None else context.shape[:-1]
+        self.flow = flow
+        self.context = context
+        super().__init__(batch_shape, flow.event_shape, validate_args=validate_args)
+
+    @property
+    def support(self) -> constraints.Constraint:
+        return self.flow.support
+
+    def expand(self, batch_shape: Sequence[int], _instance: None = None) -> FlowDistribution:
+        context = self.context
+        if context is not None:
+            context = context.expand(*batch_shape, context.shape[-1])
+        return FlowDistribution(self.flow, context, batch_shape=torch.Size(batch_shape))
+
+    def rsample(self, sample_shape: Sequence[int] = torch.Size()) -> Tensor:
+        shape = torch.Size(sample_shape) + self.batch_shape
+        samples = self.flow.rsample(shape.numel(), self._context(shape, flat=True))
+        return samples.reshape(shape + self.event_shape)
+
+    def sample(self, sample_shape: Sequence[int] = torch.Size()) -> Tensor:
+        with torch.no_grad():
+            return self.rsample(sample_shape)
+
+    def rsample_and_log_prob(self, sample_shape: Sequence[int] = torch.Size()) -> tuple[Tensor, Tensor]:
+        """Samples with their log-densities in one pass."""
+        shape = torch.Size(sample_shape) + self.batch_shape
+        samples, log_prob = self.flow.sample_and_log_prob(shape.numel(), self._context(shape, flat=True))
+        return samples.reshape(shape + self.event_shape), log_prob.reshape(shape)
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        batch = value.shape[: value.dim() - len(self.event_shape)]
+        shape = torch.broadcast_shapes(batch, self.batch_shape)
+        value = value.expand(shape + value.shape[len(batch) :])
+        return self.flow.log_prob(value, self._context(shape))
+
+    def _context(self, shape: torch.Size, *, flat: bool = False) -> Tensor | None:
+        if self.context is None:
+            return None
+        rows = self.context.expand(*shape, self.context.shape[-1])
+        return rows.reshape(-1, rows.shape[-1]) if flat else rows

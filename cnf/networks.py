@@ -1,0 +1,56 @@
+"""Plain networks and activations, the parts that fields and conditioners are made of."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+class Activation(NamedTuple):
+    """A scalar nonlinearity `σ` and the pair `(σ(a), σ'(a))`, the derivative in closed form."""
+
+    value: Callable[[Tensor], Tensor]
+    with_slope: Callable[[Tensor], tuple[Tensor, Tensor]]
+
+
+def _tanh(a: Tensor) -> tuple[Tensor, Tensor]:
+    h = a.tanh()
+    return h, 1 - h * h
+
+
+def _softplus(a: Tensor) -> tuple[Tensor, Tensor]:
+    return F.softplus(a), a.sigmoid()
+
+
+def _silu(a: Tensor) -> tuple[Tensor, Tensor]:
+    gate = a.sigmoid()
+    h = a * gate
+    return h, torch.addcmul(gate, h, 1 - gate)
+
+
+def _elu(a: Tensor) -> tuple[Tensor, Tensor]:
+    h = F.elu(a)
+    return h, 1 + h.clamp(max=0)
+
+
+ACTIVATIONS = {
+    "tanh": Activation(torch.tanh, _tanh),
+    "softplus": Activation(F.softplus, _softplus),
+    "silu": Activation(F.silu, _silu),
+    "elu": Activation(F.elu, _elu),
+}
+
+
+def activation(name: str) -> Activation:
+    """Look an activation up by name.
+
+    Raises:
+        ValueError: The name is not in `ACTIVATIONS`.
+    """
+    if name not in ACTIVATIONS:
+        raise ValueError(f"unknown activation {name!r}: known ones are {', '.join(ACTIVATIONS)}")
+    return ACTIVATIONS[name]

@@ -1,0 +1,1 @@
+"""Objectives: what training minimises, each a callable `(flow, x, context) -> Loss`."""

@@ -1,0 +1,151 @@
+"""Transforms: invertible maps between data and base, with their log-determinants."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.distributions import constraints
+
+
+class Mapped(NamedTuple):
+    """What a transform returns.
+
+    Attributes:
+        value: The image of the input, `(N, *event)`.
+        log_det: `log |det ∂value/∂input|` in nats, `(N,)`.
+        costs: Path integrals by name, each `(N,)`; empty for discrete layers.
+    """
+
+    value: Tensor
+    log_det: Tensor
+    costs: Mapping[str, Tensor] = {}
+
+
+class Transform(nn.Module, ABC):
+    """An invertible map. `encode` leads from data to base, `decode` from base to data.
+
+    Both see `(N, *event)` and, where the map is conditional, a context `(N, C)`; each returns its own
+    log-determinant, so `decode(encode(x))` has log-determinants that sum to zero.
+    """
+
+    data_dependent: bool = False  # has an `initialize` of its own
+    continuous: bool = False  # has a `path`
+    context_dim: int | None = 0  # length of the context it reads; None: not known
+    domain: constraints.Constraint = constraints.real  # where each element of the data may lie
+
+    @abstractmethod
+    def encode(self, x: Tensor, context: Tensor | None = None) -> Mapped:
+        """Map data to base."""
+
+    @abstractmethod
+    def decode(self, z: Tensor, context: Tensor | None = None) -> Mapped:
+        """Map base to data."""
+
+    def forward(self, x: Tensor, context: Tensor | None = None) -> Mapped:
+        """The same as `encode`, so that hooks, DDP and `torch.compile` see it."""
+        return self.encode(x, context)
+
+    def push(self, z: Tensor, context: Tensor | None = None) -> Tensor:
+        """The value of `decode` alone, for transforms that can leave out the cost of the log-determinant."""
+        return self.decode(z, context).value
+
+    def initialize(self, x: Tensor, context: Tensor | None = None) -> None:  # noqa: B027
+        """Take the data-dependent start from `x`; transforms without one do nothing."""
+
+    def path(self, z: Tensor, times: Tensor, context: Tensor | None = None) -> Tensor:
+        """The states at `times` between base (0) and data (1), `(len(times), N, *event)`; continuous only.
+
+        Raises:
+            TypeError: The transform is discrete, so there is nothing between its two ends.
+        """
+        raise TypeError(
+            f"{type(self).__name__} has no path: a trajectory needs a continuous transform (a CNF) in the flow"
+        )
+
+
+class Compose(Transform):
+    """Several transforms in a row, `encode = f_k ∘ … ∘ f_1`; log-determinants and costs add up.
+
+    Args:
+        transforms: In the order of `encode`: the first one sees the data.
+    """
+
+    def __init__(self, transforms: Sequence[Transform]) -> None:
+        super().__init__()
+        self.transforms = nn.ModuleList(transforms)
+        self.data_dependent = any(transform.data_dependent for transform in transforms)
+        self.continuous = any(transform.continuous for transform in transforms)
+        dims = [transform.context_dim for transform in transforms]
+        self.context_dim = None if None in dims else max((dim for dim in dims if dim), default=0)
+        self.domain = transforms[0].domain if transforms else constraints.real
+
+    def encode(self, x: Tensor, context: Tensor | None = None) -> Mapped:
+        mapped = Mapped(x, x.new_zeros(x.shape[0]))
+        for transform in self.transforms:
+            mapped = _then(mapped, transform.encode(mapped.value, context))
+        return mapped
+
+    def decode(self, z: Tensor, context: Tensor | None = None) -> Mapped:
+        mapped = Mapped(z, z.new_zeros(z.shape[0]))
+        for transform in reversed(self.transforms):
+            mapped = _then(mapped, transform.decode(mapped.value, context))
+        return mapped
+
+    def push(self, z: Tensor, context: Tensor | None = None) -> Tensor:
+        for transform in reversed(self.transforms):
+            z = transform.push(z, context)
+        return z
+
+    @torch.no_grad()
+    def initialize(self, x: Tensor, context: Tensor | None = None) -> None:
+        """Initialize the members one after another, each on what the ones before it make of `x`."""
+        waiting = sum(transform.data_dependent for transform in self.transforms)
+        for transform in self.transforms:
+            if not waiting:
+                return
+            transform.initialize(x, context)
+            waiting -= transform.data_dependent
+            x = transform.encode(x, context).value if waiting else x
+
+    def path(self, z: Tensor, times: Tensor, context: Tensor | None = None) -> Tensor:
+        """The path of the continuous members, each taking an equal share of [0, 1]; the discrete ones
+        act on every state, so that all of them are in the units of the data."""
+        shares = sum(transform.continuous for transform in self.transforms)
+        if not shares:
+            return super().path(z, times, context)
+        states, passed = z.expand(len(times), *z.shape), 0
+        for transform in reversed(self.transforms):
+            if transform.continuous:
+                local = (times * shares - passed).clamp(0, 1)
+                moved = transform.path(states[times.argmax()], local, context)
+                started = (local > 0).reshape(-1, *[1] * z.dim())
+                states, passed = torch.where(started, moved, states), passed + 1
+            else:
+                states = torch.stack([transform.push(state, context) for state in states])
+        return states
+
+
+def _then(first: Mapped, second: Mapped) -> Mapped:
+    costs = dict(first.costs)
+    for name, cost in second.costs.items():
+        costs[name] = costs[name] + cost if name in costs else cost
+    return Mapped(second.value, first.log_det + second.log_det, costs)
+
+
+class Inverse(Transform):
+    """A transform with its two directions exchanged (an IAF is the inverse of a MAF)."""
+
+    def __init__(self, transform: Transform) -> None:
+        super().__init__()
+        self.transform = transform
+        self.context_dim = transform.context_dim
+
+    def encode(self, x: Tensor, context: Tensor | None = None) -> Mapped:
+        return self.transform.decode(x, context)
+
+    def decode(self, z: Tensor, context: Tensor | None = None) -> Mapped:
+        return self.transform.encode(z, context)
