@@ -20,6 +20,8 @@ class BaseDensity(nn.Module, ABC):
         event_shape: Shape of one sample; an int is a vector of that length.
     """
 
+    _like: Tensor
+
     def __init__(self, event_shape: int | Sequence[int]) -> None:
         super().__init__()
         self.event_shape = as_event_shape(event_shape)
@@ -125,7 +127,7 @@ class GaussianMixture(BaseDensity):
 
     def sample(self, n: int, generator: torch.Generator | None = None) -> Tensor:
         weights = self.logits.softmax(0)
-        component = torch.multinomial(weights, n, replacement=True, generator=generator) if n else []
+        component = torch.multinomial(weights, max(n, 1), replacement=True, generator=generator)[:n]
         return self.loc[component] + self.log_scale[component].exp() * self._noise(n, generator)
 
 

@@ -180,7 +180,7 @@ class Flow(nn.Module):
         if expected == 0:
             raise ValueError(f"this flow takes no context, got one of shape {tuple(context.shape)}")
         self._check_kind("context", context)
-        width = expected or context.shape[-1] if context.dim() else expected
+        width = expected or (context.shape[-1] if context.dim() else 1)
         try:
             rows = context.expand(*batch, width).reshape(-1, width)
         except (RuntimeError, TypeError) as error:

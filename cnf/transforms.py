@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -83,28 +83,32 @@ class Compose(Transform):
         self.context_dim = None if None in dims else max((dim for dim in dims if dim), default=0)
         self.domain = transforms[0].domain if transforms else constraints.real
 
+    @property
+    def _members(self) -> list[Transform]:
+        return cast("list[Transform]", list(self.transforms))
+
     def encode(self, x: Tensor, context: Tensor | None = None) -> Mapped:
         mapped = Mapped(x, x.new_zeros(x.shape[0]))
-        for transform in self.transforms:
+        for transform in self._members:
             mapped = _then(mapped, transform.encode(mapped.value, context))
         return mapped
 
     def decode(self, z: Tensor, context: Tensor | None = None) -> Mapped:
         mapped = Mapped(z, z.new_zeros(z.shape[0]))
-        for transform in reversed(self.transforms):
+        for transform in reversed(self._members):
             mapped = _then(mapped, transform.decode(mapped.value, context))
         return mapped
 
     def push(self, z: Tensor, context: Tensor | None = None) -> Tensor:
-        for transform in reversed(self.transforms):
+        for transform in reversed(self._members):
             z = transform.push(z, context)
         return z
 
     @torch.no_grad()
     def initialize(self, x: Tensor, context: Tensor | None = None) -> None:
         """Initialize the members one after another, each on what the ones before it make of `x`."""
-        waiting = sum(transform.data_dependent for transform in self.transforms)
-        for transform in self.transforms:
+        waiting = sum(transform.data_dependent for transform in self._members)
+        for transform in self._members:
             if not waiting:
                 return
             transform.initialize(x, context)
@@ -114,11 +118,11 @@ class Compose(Transform):
     def path(self, z: Tensor, times: Tensor, context: Tensor | None = None) -> Tensor:
         """The path of the continuous members, each taking an equal share of [0, 1]; the discrete ones
         act on every state, so that all of them are in the units of the data."""
-        shares = sum(transform.continuous for transform in self.transforms)
+        shares = sum(transform.continuous for transform in self._members)
         if not shares:
             return super().path(z, times, context)
         states, passed = z.expand(len(times), *z.shape), 0
-        for transform in reversed(self.transforms):
+        for transform in reversed(self._members):
             if transform.continuous:
                 local = (times * shares - passed).clamp(0, 1)
                 moved = transform.path(states[times.argmax()], local, context)
@@ -149,3 +153,37 @@ class Inverse(Transform):
 
     def decode(self, z: Tensor, context: Tensor | None = None) -> Mapped:
         return self.transform.encode(z, context)
+
+
+class Flatten(Transform):
+    """A transform of vectors, applied to events of any shape.
+
+    Args:
+        transform: Acts on `(N, D)`.
+        event_shape: The shape whose `D` elements are put in a row.
+    """
+
+    def __init__(self, transform: Transform, event_shape: Sequence[int]) -> None:
+        super().__init__()
+        self.transform = transform
+        self.event_shape = tuple(event_shape)
+        self.continuous, self.data_dependent = transform.continuous, transform.data_dependent
+        self.context_dim, self.domain = transform.context_dim, transform.domain
+
+    def encode(self, x: Tensor, context: Tensor | None = None) -> Mapped:
+        return self._shaped(self.transform.encode(x.flatten(1), context))
+
+    def decode(self, z: Tensor, context: Tensor | None = None) -> Mapped:
+        return self._shaped(self.transform.decode(z.flatten(1), context))
+
+    def push(self, z: Tensor, context: Tensor | None = None) -> Tensor:
+        return self.transform.push(z.flatten(1), context).unflatten(1, self.event_shape)
+
+    def initialize(self, x: Tensor, context: Tensor | None = None) -> None:
+        self.transform.initialize(x.flatten(1), context)
+
+    def path(self, z: Tensor, times: Tensor, context: Tensor | None = None) -> Tensor:
+        return self.transform.path(z.flatten(1), times, context).unflatten(2, self.event_shape)
+
+    def _shaped(self, mapped: Mapped) -> Mapped:
+        return mapped._replace(value=mapped.value.unflatten(1, self.event_shape))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import torch
 import torch.nn.functional as F
@@ -200,25 +200,30 @@ class MLPField(VectorField):
     def _layers(self, context: Tensor | None) -> list[Layer]:
         if self.context_dim and context is None:
             raise ValueError(f"this field is conditional: give a context of shape (N, {self.context_dim})")
+        first, *rest = linears = _linears(self.layers)
         if self.gates:
-            modules = zip(self.layers, self.shifts, self.gates, strict=True)
+            modules = zip(linears, _linears(self.shifts), _linears(self.gates), strict=True)
             return [
                 Layer(linear.weight, linear.bias, self._of_time(shift, context), self._of_time(gate, context))
                 for linear, shift, gate in modules
             ]
-        first, *rest = self.layers
         weight, slope, conditional = first.weight.split([self.dim, 1, self.context_dim], 1)
         offset = first.bias if context is None else torch.addmm(first.bias, context, conditional.mT)
         head = Layer(weight, torch.zeros_like(slope[:, 0]), Affine(offset, slope[:, 0]))
         return [head, *(Layer(linear.weight, linear.bias) for linear in rest)]
 
     @staticmethod
-    def _of_time(linear: nn.Module, context: Tensor | None) -> Affine:
-        """A linear map of `[t, context]` as an affine function of t."""
-        assert isinstance(linear, nn.Linear)
+    def _of_time(linear: nn.Linear, context: Tensor | None) -> Affine:
+        """A linear map of `[t, context]`, or of t alone, as an affine function of t."""
         slope, conditional = linear.weight[:, 0], linear.weight[:, 1:]
         offset = torch.zeros_like(slope) if linear.bias is None else linear.bias
-        return Affine(offset if not conditional.numel() else F.linear(context, conditional, offset), slope)
+        if context is None or not conditional.numel():
+            return Affine(offset, slope)
+        return Affine(F.linear(context, conditional, offset), slope)
+
+
+def _linears(modules: nn.ModuleList) -> list[nn.Linear]:
+    return cast("list[nn.Linear]", list(modules))
 
 
 class PotentialField(VectorField):
@@ -276,7 +281,7 @@ class PotentialField(VectorField):
             a = layer(u)
             u = u + self.step * _log_two_cosh(a)
             slopes.append(a.tanh())
-        weights = [layer.weight for layer in self.layers]
+        weights = [layer.weight for layer in _linears(self.layers)]
         affine = (s @ self.quadratic.mT) @ self.quadratic + self.linear.weight
         return PotentialLinearization(x, weights, slopes, self.weight, affine, self.quadratic, step=self.step)
 

@@ -86,16 +86,17 @@ class FunctionalLinearization(Linearization):
 
     def _jvp(self, v: Tensor) -> Tensor:
         def push(tangent: Tensor) -> tuple[Tensor, Tensor]:
-            return jvp(self.function, (self.x,), (tangent,))
+            value, product = jvp(self.function, (self.x,), (tangent,))  # type: ignore[misc]
+            return value, product
 
         if len(v) == 1:  # spares the modules that vmap cannot take
             self._velocity, product = push(v[0])
             return product.unsqueeze(0)
-        self._velocity, products = vmap(push, out_dims=(None, 0))(v)
+        self._velocity, products = vmap(push, out_dims=(None, 0))(v)  # type: ignore[arg-type]
         return products
 
     def vjp(self, v: Tensor) -> Tensor:
-        self._velocity, pull = vjp(self.function, self.x)
+        self._velocity, pull = vjp(self.function, self.x)  # type: ignore[misc]
         return vmap(lambda cotangent: pull(cotangent)[0])(v)
 
 

@@ -44,9 +44,7 @@ class Toy:
     density: Callable[[Tensor], Tensor] | None = None
     entropy: float | None = None
 
-    def sample(
-        self, n: int, generator: Generator | None = None, *, dtype: torch.dtype = torch.float32
-    ) -> Tensor:
+    def sample(self, n: int, generator: Generator | None = None, *, dtype: torch.dtype = torch.float32) -> Tensor:
         """Draw `n` independent points.
 
         Args:
@@ -140,9 +138,7 @@ def _log_blurred_box(d: Tensor, half: float, std: float) -> Tensor:
     return tails.log() - 0.5 * near**2 - math.log(4 * half)
 
 
-def _log_mixture(
-    x: Tensor, points: Tensor, weights: Tensor, log_kernel: Callable[[Tensor], Tensor]
-) -> Tensor:
+def _log_mixture(x: Tensor, points: Tensor, weights: Tensor, log_kernel: Callable[[Tensor], Tensor]) -> Tensor:
     """Log-density `log Σⱼ wⱼ k(x₁ - pⱼ₁) k(x₂ - pⱼ₂)` of weighted points, blurred by the kernel `k`.
 
     A blurred curve is one of these too: the points are quadrature nodes on it.
@@ -256,9 +252,7 @@ def _gaussians(n: int, generator: Generator | None) -> Tensor:
 
 def _gaussians_log_prob(x: Tensor) -> Tensor:
     weights = torch.full((8,), 1 / 8, dtype=torch.float64)
-    return _log_mixture(
-        x, _gaussian_centres(torch.arange(8)), weights, partial(_log_gaussian, std=0.5 / 1.414)
-    )
+    return _log_mixture(x, _gaussian_centres(torch.arange(8)), weights, partial(_log_gaussian, std=0.5 / 1.414))
 
 
 def _swirl(a: Tensor) -> Tensor:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 from torch.distributions import constraints
 
 from cnf.distributions import as_event_shape
@@ -24,7 +24,12 @@ class Affine(Transform):
         ValueError: A scale is zero or not finite.
     """
 
-    def __init__(self, event_shape: int | Sequence[int], *, shift: Tensor | float = 0.0, scale: Tensor | float = 1.0):
+    shift: Tensor
+    scale: Tensor
+
+    def __init__(
+        self, event_shape: int | Sequence[int], *, shift: Tensor | float = 0.0, scale: Tensor | float = 1.0
+    ) -> None:
         super().__init__()
         self.event_shape = as_event_shape(event_shape)
         ones = torch.ones(self.event_shape)

@@ -1,0 +1,452 @@
+"""Tables: what is read is what was written, every mistake is named, and the benchmark sets are as published."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cnf.data import tabular
+from cnf.data.tabular import MAF_SETS, DataError, MafSplits, Table, check_columns, load_maf, load_table, select, split
+
+
+@pytest.fixture
+def rng() -> np.random.Generator:
+    return np.random.default_rng(0)
+
+
+def write(folder: Path, text: str, name: str = "table.csv") -> Path:
+    path = folder / name
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def save(folder: Path, array: np.ndarray, name: str = "table.npy") -> Path:
+    path = folder / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    np.save(path, array)
+    return path
+
+
+def table(values: object, columns: str = "abcd", name: str = "example") -> Table:
+    values = np.asarray(values, dtype=float)
+    return Table(values, tuple(columns[: values.shape[1]]), name)
+
+
+# Reading CSV ------------------------------------------------------------------------------------------------
+
+
+def test_csv_gives_the_exact_numbers(tmp_path: Path, rng: np.random.Generator) -> None:
+    values = rng.normal(size=(200, 3)) * 10.0 ** rng.integers(-30, 30, size=(200, 3))
+    rows = [",".join(map(repr, row)) for row in values.tolist()]
+    read = load_table(write(tmp_path, "\n".join(["a, b ,c"] + rows), "pump.csv"))
+    np.testing.assert_array_equal(read.values, values)
+    assert (read.columns, read.name) == (("a", "b", "c"), "pump")
+
+
+@pytest.mark.parametrize("delimiter", [",", ";", "\t"])
+@pytest.mark.parametrize("header", ["", "left{}right\n", '"left"{}"right"\n', "# note, with; both\n\nleft{}right\n"])
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_csv_dialects(tmp_path: Path, delimiter: str, header: str, end: str) -> None:
+    text = "\n  \n" + header.format(delimiter) + f"1{delimiter} 2.5\n\n-3e2{delimiter}4\n"
+    path = tmp_path / "table.csv"
+    path.write_bytes(b"\xef\xbb\xbf" + text.replace("\n", end).encode())
+    read = load_table(path)
+    np.testing.assert_array_equal(read.values, [[1, 2.5], [-300, 4]])
+    assert read.columns == (("left", "right") if "left" in header else ("x0", "x1"))
+
+
+@pytest.mark.parametrize("cells", ['"1","2"\n"3","4"', "1,2\n   \n3,4", "+1,2.\n3,4\n\n\n", "1,2\n3,4"])
+def test_csv_details_that_change_nothing(tmp_path: Path, cells: str) -> None:
+    np.testing.assert_array_equal(load_table(write(tmp_path, cells)).values, [[1, 2], [3, 4]])
+
+
+def test_csv_of_one_column_and_of_one_row(tmp_path: Path) -> None:
+    np.testing.assert_array_equal(load_table(write(tmp_path, "1\n2\n")).values, [[1], [2]])
+    np.testing.assert_array_equal(load_table(write(tmp_path, "a,b\n1,2")).values, [[1, 2]])
+
+
+def test_header_needs_one_text_cell(tmp_path: Path) -> None:
+    assert load_table(write(tmp_path, "2001,2002,total\n1,2,3")).columns == ("2001", "2002", "total")
+
+
+BAD_CSV = {
+    "text": ("a,b\n1,2\n\n3,oops\n", "line 4, column 'b': expected a number, got the text 'oops'"),
+    "text after a comment": ("# c\n1,2\n3,x\n", "line 3, column 'x1': .* text 'x'"),
+    "comment between rows": ("1,2\n# c\n3,4\n", "line 2: expected 2 cells as in the first row, got 1"),
+    "decimal comma": ("a;b\n1,5;2,5\n", "column 'a': .* text '1,5'.* decimal sign is '.'"),
+    "spaces": ("a b\n1 2\n", "line 2, column 'a b': .* text '1 2'.* separated by"),
+    "underscore": ("a,b\n1_000,2\n", "text '1_000'"),
+    "empty cell": ("a,b\n1,2\n3,\n", "line 3, column 'b': .* missing value .* fill it or remove the row"),
+    "empty cell in the first row": ("1,\n2,3\n", "line 1, column 'x1': .* missing value"),
+    "NA": ("1,NA\n2,3\n", "line 1, column 'x1': .* missing value .'NA'"),
+    "short row": ("a,b\n1,2\n3\n", "line 3: expected 2 cells as in the first row, got 1; complete or remove"),
+    "long rows": ("a,b\n1,2,3\n4,5,6\n", "line 2: expected 2 cells as in the first row, got 3"),
+    "duplicate names": ("a, b,a\n1,2,3\n", "line 1: expected distinct column names, got 'a' twice; rename"),
+    "no name": (",a\n0,2\n", "line 1: expected a name for each column, got none for column 1 of 2.* row index"),
+    "empty": ("", "expected rows of numbers, got an empty file"),
+    "comments alone": ("# a\n\n", "expected rows of numbers, got an empty file"),
+    "header alone": ("# note\na,b\n\n", "expected rows of numbers, got a header and no rows"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_CSV)
+def test_bad_csv_is_named(tmp_path: Path, case: str) -> None:
+    text, message = BAD_CSV[case]
+    with pytest.raises(DataError, match=f"table.csv.*{message}"):
+        load_table(write(tmp_path, text))
+
+
+def test_nan_and_infinity_in_csv_are_counted_and_located(tmp_path: Path) -> None:
+    text = "# note\na,b,c\n1,2,3\n\nnan,2,3\n4,5,6\nNaN,1,-inf\n"
+    message = r"got 3 NaN or infinite cells: 2 in column 'a' at lines 5, 7, 1 in column 'c' at lines 7; remove"
+    with pytest.raises(DataError, match=message):
+        load_table(write(tmp_path, text))
+
+
+def test_csv_in_another_encoding(tmp_path: Path) -> None:
+    path = tmp_path / "table.csv"
+    path.write_bytes("température,b\n1,2\n".encode("latin-1"))
+    with pytest.raises(DataError, match="table.csv: expected a text file in UTF-8.* save it as CSV in UTF-8"):
+        load_table(path)
+
+
+def test_missing_file_and_unknown_kind(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="none.csv: expected a file, found none"):
+        load_table(tmp_path / "none.csv")
+    with pytest.raises(DataError, match="ending in .csv or .npy, got the ending '.parquet'"):
+        load_table(tmp_path / "table.parquet")
+
+
+# Reading NPY ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_npy_of_floats_is_a_read_only_memory_map(tmp_path: Path, rng: np.random.Generator, dtype: type) -> None:
+    values = rng.normal(size=(50, 3)).astype(dtype)
+    read = load_table(save(tmp_path, values))
+    assert isinstance(read.values, np.memmap)
+    assert not read.values.flags.writeable
+    assert read.values.dtype == dtype
+    np.testing.assert_array_equal(read.values, values)
+    assert read.columns == ("x0", "x1", "x2")
+
+
+@pytest.mark.parametrize("dtype", [np.int64, np.uint8, bool, np.float16, ">f8"])
+def test_npy_of_other_numbers_is_converted(tmp_path: Path, dtype: str) -> None:
+    values = np.array([[0, 1], [1, 0], [1, 1]], dtype=dtype)
+    read = load_table(save(tmp_path, values)).values
+    assert read.dtype == np.dtype(np.float64)
+    assert read.dtype.isnative
+    np.testing.assert_array_equal(read, values.astype(float))
+
+
+def test_npy_of_one_axis_is_one_column(tmp_path: Path) -> None:
+    np.testing.assert_array_equal(load_table(save(tmp_path, np.arange(4.0))).values, [[0], [1], [2], [3]])
+
+
+BAD_NPY = {
+    "objects": (np.array([[1, "a"]], dtype=object), "cannot map .*[Oo]bject.*dtype of numbers"),
+    "text": (np.array([["a", "b"]]), "expected one array of real numbers, got <U1; save the numbers alone"),
+    "complex": (np.ones((2, 2), dtype=complex), "expected one array of real numbers, got complex128"),
+    "structured": (np.ones(3, dtype=[("a", "f4")]), "expected one array of real numbers, got .*'a'"),
+    "three axes": (np.ones((2, 3, 4)), r"expected an array of shape \(rows, columns\), got \(2, 3, 4\); reshape"),
+    "no axis": (np.array(1.0), r"got \(\)"),
+    "no rows": (np.ones((0, 3)), r"got \(0, 3\)"),
+    "no columns": (np.ones((3, 0)), r"got \(3, 0\)"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_NPY)
+def test_bad_npy_is_named(tmp_path: Path, case: str) -> None:
+    array, message = BAD_NPY[case]
+    with pytest.raises(DataError, match=f"table.npy.*{message}"):
+        load_table(save(tmp_path, array))
+
+
+@pytest.mark.parametrize("content", [b"", b"a,b\n1,2\n", b"\x80\x04K\x01."], ids=["empty", "text", "pickle"])
+def test_foreign_npy(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "table.npy"
+    path.write_bytes(content)
+    with pytest.raises(DataError, match="table.npy: expected an array of numbers, got a file that numpy cannot map"):
+        load_table(path)
+
+
+def test_truncated_and_zipped_npy(tmp_path: Path) -> None:
+    path = save(tmp_path, np.ones((100, 3)))
+    path.write_bytes(path.read_bytes()[:-8])
+    with pytest.raises(DataError, match="numpy cannot map"):
+        load_table(path)
+    with open(path, "wb") as file:
+        np.savez(file, a=np.ones(3))
+    with pytest.raises(DataError, match="expected one array of real numbers, got several arrays"):
+        load_table(path)
+
+
+def test_nan_is_found_chunk_by_chunk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tabular, "CHUNK", 20)  # ten rows of two columns
+    values = np.zeros((100, 2))
+    values[[0, 9, 10, 55, 56, 57, 99], 1] = np.nan
+    values[42, 0] = np.inf
+    message = r"got 8 NaN .* 1 in column 'x0' at rows 42 .*, 7 in column 'x1' at rows 0, 9, 10, 55, 56, \.\.\. "
+    with pytest.raises(DataError, match=message + r"\(counted from 0\)"):
+        load_table(save(tmp_path, values))
+
+
+# Columns ----------------------------------------------------------------------------------------------------
+
+
+def test_select_separates_by_name() -> None:
+    source = table(np.arange(8.0).reshape(2, 4))
+    x, context = select(source, ["d", "b"])
+    np.testing.assert_array_equal(x, [[0, 2], [4, 6]])
+    assert context is not None
+    np.testing.assert_array_equal(context, [[3, 1], [7, 5]])
+    x, context = select(source)
+    np.testing.assert_array_equal(x, source.values)
+    assert context is None
+
+
+@pytest.mark.parametrize("names", [[], ["x0"], ["x3"], ["x2", "x3"], ["x1", "x3"]])
+def test_select_leaves_a_memory_map_on_disk(tmp_path: Path, names: list[str]) -> None:
+    source = load_table(save(tmp_path, np.arange(40.0).reshape(10, 4)))
+    parts = [part for part in select(source, names) if part is not None]
+    assert all(np.shares_memory(part, source.values) for part in parts)
+
+
+def test_select_names_the_known_columns() -> None:
+    source = table(np.ones((2, 3)))
+    with pytest.raises(DataError, match="got 'e', 'f'; the columns of example are a, b, c"):
+        select(source, ["a", "e", "f"])
+    with pytest.raises(DataError, match="expected distinct column names, got 'b' twice"):
+        select(source, ["b", "b"])
+    with pytest.raises(DataError, match="expected a column to model, got all as context"):
+        select(source, ["a", "b", "c"])
+
+
+def test_constant_columns_are_named_with_their_value(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tabular, "CHUNK", 30)
+    values = np.zeros((100, 3))
+    values[99, 0] = 1e-300
+    values[:, 1] = 2.5
+    values[0, 2] = -1
+    with pytest.raises(DataError, match=r"example: .* same value in all 100 rows for 'b' \(always 2.5\); drop"):
+        check_columns(table(values))
+    values[50, 1] = 2.6
+    check_columns(table(values))
+
+
+# Splits -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("n", [10, 11, 9568])
+def test_split_is_the_seeded_permutation_cut_in_tenths(n: int) -> None:
+    order, tenth = np.random.default_rng(7).permutation(n), n // 10
+    parts = split(n, seed=7)
+    np.testing.assert_array_equal(parts.train, order[: n - 2 * tenth])
+    np.testing.assert_array_equal(parts.validation, order[n - 2 * tenth : n - tenth])
+    np.testing.assert_array_equal(parts.test, order[n - tenth :])
+
+
+def test_split_by_other_fractions_is_a_partition() -> None:
+    parts = split(100, seed=1, fractions=(0.42, 0.29, 0.29))
+    assert (len(parts.train), len(parts.validation), len(parts.test)) == (42, 29, 29)
+    joined = np.concatenate([parts.train, parts.validation, parts.test])
+    np.testing.assert_array_equal(np.sort(joined), np.arange(100))
+    assert not np.array_equal(split(100, seed=2).train, split(100, seed=3).train)
+
+
+@pytest.mark.parametrize(("fractions", "needed"), [((0.8, 0.1, 0.1), 10), ((0.5, 0.3, 0.2), 5), ((0.1, 0.1, 0.8), 10)])
+def test_split_says_how_many_rows_it_needs(fractions: tuple[float, float, float], needed: int) -> None:
+    parts = split(needed, fractions=fractions)
+    assert min(len(parts.train), len(parts.validation), len(parts.test)) > 0
+    with pytest.raises(DataError, match=f"expected at least {needed} rows, got {needed - 1}"):
+        split(needed - 1, fractions=fractions)
+
+
+@pytest.mark.parametrize("fractions", [(0.8, 0.2), (0.8, 0.1, 0.2), (1.0, 0.0, 0.0), (1.2, -0.1, -0.1)])
+def test_split_checks_the_fractions(fractions: tuple[float, ...]) -> None:
+    with pytest.raises(DataError, match="expected three positive fractions of sum 1 .*, got "):
+        split(100, fractions=fractions)  # type: ignore[arg-type]
+
+
+# The data folder --------------------------------------------------------------------------------------------
+
+
+def test_data_root_is_the_argument_or_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    other = tmp_path / "other"
+    other.mkdir()
+    monkeypatch.setenv("CNF_DATA", str(tmp_path))
+    assert tabular.data_root() == tmp_path
+    assert tabular.data_root(str(other)) == other
+    monkeypatch.setenv("CNF_DATA", str(tmp_path / "none"))
+    with pytest.raises(DataError, match=r"got .*none, which is none; correct .*CNF_DATA"):
+        tabular.data_root()
+    monkeypatch.delenv("CNF_DATA")
+    with pytest.raises(DataError, match="pass --data-root .* or set the environment variable CNF_DATA"):
+        tabular.data_root()
+
+
+def test_known_tables(data_root: Path) -> None:
+    power = load_table(data_root / "power_plant.npy")
+    assert power.values.shape == (9568, 5)
+    check_columns(power)
+    fires = load_table(data_root / "earth" / "fire.csv")
+    assert (fires.columns, len(fires.values)) == (("x0", "x1"), 12809)
+    np.testing.assert_array_equal(fires.values[0], [-25.088, 152.358])
+    floods = load_table(data_root / "earth" / "flood.csv")
+    assert (floods.columns, len(floods.values)) == (("lat", "long"), 4875)
+    assert np.abs(floods.values[:, 0]).max() <= 90
+
+
+# The benchmark sets -----------------------------------------------------------------------------------------
+
+
+def cut(x: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Last tenth: test; last tenth of what is left: validation."""
+    n_test = len(x) // 10
+    n_validation = (len(x) - n_test) // 10
+    return x[: -n_test - n_validation], x[-n_test - n_validation : -n_test], x[-n_test:]
+
+
+def assert_parts(came: tuple[np.ndarray, ...], expected: tuple[np.ndarray, ...]) -> None:
+    for left, right in zip(came, expected, strict=True):
+        np.testing.assert_allclose(left, right, rtol=0, atol=1e-12)
+
+
+def test_power(tmp_path: Path, rng: np.random.Generator) -> None:
+    raw = rng.gamma(2, size=(237, 8)) * [1, 1, 200, 3, 5, 5, 5, 1000]
+    save(tmp_path, raw, "power/data.npy")
+    random = np.random.RandomState(42)
+    rows = raw.copy()
+    random.shuffle(rows)
+    active, _, voltage, _, kitchen, laundry, heating, time = rows.T
+    voltage = voltage + 0.01 * random.rand(237, 1)[:, 0]
+    active = active + 0.001 * random.rand(237, 1)[:, 0]
+    meters = np.stack([kitchen, laundry, heating], axis=1) + random.rand(237, 3)
+    noisy = np.column_stack([active, voltage, meters, time])
+    train, validation, test = cut(noisy)
+    seen = np.concatenate([train, validation])
+    expected = [(part - np.mean(seen, 0)) / np.std(seen, 0) for part in (train, validation, test)]
+    assert_parts(MAF_SETS["power"].read(tmp_path, 42), tuple(expected))
+    assert not np.allclose(MAF_SETS["power"].read(tmp_path, 43)[0], expected[0])
+    np.testing.assert_array_equal(np.load(tmp_path / "power" / "data.npy"), raw)
+
+
+def test_gas(tmp_path: Path, rng: np.random.Generator) -> None:
+    x = rng.normal(size=(500, 9)) * 7 + 3
+    x[:, 4] = x[:, 1] + 0.05 * x[:, 4]  # 1 goes: it is the first of 1, 4
+    x[:, 6] = x[:, 2] + 0.15 * x[:, 6]  # 2 goes, then 6: 7 is close to 6, but not to 2
+    x[:, 7] = 2 * x[:, 6] + 0.3 * x[:, 7]
+    x[:, 8] = -x[:, 0]  # stays: the correlation is -1
+    names, correlation = list(range(9)), np.corrcoef(x.T)
+    while True:
+        crowded = [a for a in names if any(correlation[a, b] > 0.98 for b in names if b != a)]
+        if not crowded:
+            break
+        names.remove(crowded[0])
+    assert correlation[6, 7] > 0.98 > correlation[2, 7]
+    assert names == [0, 3, 4, 5, 7, 8]
+    kept = x[:, names]
+    save(tmp_path, x, "gas/ethylene_CO.npy")
+    expected = cut((kept - kept.mean(0)) / (kept.std(0) * np.sqrt(500 / 499)))
+    assert_parts(MAF_SETS["gas"].read(tmp_path, 0), expected)
+
+
+@pytest.mark.parametrize("mass", [",1000.0", ""], ids=["a cell more", "a name more"])
+def test_hepmass(tmp_path: Path, rng: np.random.Generator, mass: str) -> None:
+    parts = {}
+    for part, n, name, last in (("train", 300, "", ""), ("test", 120, ",mass", mass)):
+        x = rng.normal(size=(n, 6))
+        x[:, 0] = rng.random(n) < 0.6
+        x[:, 2] = rng.integers(0, 3, n)  # goes
+        x[:, 4] = np.maximum(x[:, 4], -0.5)  # goes: its smallest value is repeated
+        x[:, 5] = np.minimum(x[:, 5], 0.5)  # stays: its largest value is
+        lines = [",".join(f"{cell:.18e}" for cell in row) + last for row in x]
+        (tmp_path / "hepmass").mkdir(exist_ok=True)
+        write(tmp_path / "hepmass", "\n".join(["# label,f0,f1,f2,f3,f4" + name, *lines]), f"1000_{part}.csv")
+        parts[part] = x[x[:, 0] == 1][:, 1:]
+    mean, std = parts["train"].mean(0), parts["train"].std(0, ddof=1)
+    counts = [Counter(column) for column in parts["train"].T]
+    kept = [i for i, count in enumerate(counts) if count[min(count)] <= 5]
+    assert kept == [0, 2, 4]
+    train, test = (((parts[part] - mean) / std)[:, kept] for part in ("train", "test"))
+    last = len(train) // 10
+    assert_parts(MAF_SETS["hepmass"].read(tmp_path, 0), (train[:-last], train[-last:], test))
+
+
+def test_miniboone(tmp_path: Path, rng: np.random.Generator) -> None:
+    x = rng.normal(size=(109, 4)) * [1, 2, 3, 4] + 5
+    save(tmp_path, x, "miniboone/data.npy")
+    train, validation, test = cut(x)
+    seen = np.concatenate([train, validation])
+    expected = tuple((part - seen.mean(0)) / seen.std(0) for part in (train, validation, test))
+    assert_parts(MAF_SETS["miniboone"].read(tmp_path, 0), expected)
+
+
+def test_bsds300(tmp_path: Path, rng: np.random.Generator) -> None:
+    h5py = pytest.importorskip("h5py")
+    parts = {"train": rng.normal(size=(5, 3)), "validation": rng.normal(size=(3, 3)), "test": rng.normal(size=(2, 3))}
+    (tmp_path / "BSDS300").mkdir()
+    with h5py.File(tmp_path / "BSDS300" / "BSDS300.hdf5", "w") as file:
+        for name, part in parts.items():
+            file[name] = part
+    assert_parts(MAF_SETS["bsds300"].read(tmp_path, 0), tuple(parts.values()))
+
+
+def test_bsds300_without_h5py(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "h5py", None)
+    (tmp_path / "BSDS300").mkdir()
+    write(tmp_path / "BSDS300", "", "BSDS300.hdf5")
+    with pytest.raises(DataError, match=re.escape('h5py, found none: pip install "cnf[experiments]"')):
+        load_maf("bsds300", tmp_path)
+
+
+def test_published_sizes_pass_and_others_are_named() -> None:
+    assert [entry.dim for entry in MAF_SETS.values()] == [6, 8, 21, 43, 63]
+    for name, entry in MAF_SETS.items():
+        parts = [np.broadcast_to(np.float32(0), (rows, entry.dim)) for rows in entry.rows]
+        tabular.check_sizes(MafSplits(name, *parts))
+        with pytest.raises(DataError, match=rf"{name}: expected .*, {entry.dim}\).* got .*, {entry.dim - 1}\).*zenodo"):
+            tabular.check_sizes(MafSplits(name, parts[0][:, 1:], parts[1], parts[2]))
+
+
+def test_load_maf_gives_float32_and_takes_any_case(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    save(tmp_path, np.arange(40.0).reshape(20, 2), "miniboone/data.npy")
+    with pytest.raises(DataError, match=r"miniboone: expected .*\(29556, 43\).* got \(\(17, 2\), \(1, 2\), \(2, 2\)\)"):
+        load_maf("MINIBOONE", tmp_path)
+    monkeypatch.setattr(tabular, "check_sizes", lambda splits: None)
+    splits = load_maf("MINIBOONE", tmp_path)
+    assert splits.name == "miniboone"
+    assert {part.dtype for part in (splits.train, splits.validation, splits.test)} == {np.dtype(np.float32)}
+
+
+@pytest.mark.parametrize("name", MAF_SETS)
+def test_missing_benchmark_names_source_and_path(tmp_path: Path, name: str) -> None:
+    file = re.escape(str(tmp_path / MAF_SETS[name].files[0]))
+    with pytest.raises(DataError, match=rf"{name}: expected the file {file}, .*https://zenodo.org/record/1161203"):
+        load_maf(name, tmp_path)
+
+
+def test_gas_pickle_is_not_opened_but_explained(tmp_path: Path) -> None:
+    (tmp_path / "gas").mkdir()
+    write(tmp_path / "gas", "", "ethylene_CO.pickle")
+    with pytest.raises(DataError, match=r"pickle can run code.*numpy.save\('ethylene_CO.npy', pandas.read_pickle"):
+        load_maf("gas", tmp_path)
+
+
+def test_unknown_and_damaged_benchmarks(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="got 'adult'; the known ones are power, gas, hepmass, miniboone, bsds300"):
+        load_maf("adult", tmp_path)
+    save(tmp_path, np.ones((30, 4)), "power/data.npy")
+    with pytest.raises(DataError, match="power: expected the files as published, got others.*zenodo"):
+        load_maf("power", tmp_path)
+    (tmp_path / "hepmass").mkdir()
+    for part in ("train", "test"):
+        write(tmp_path / "hepmass", "# label,f0\n1,oops\n", f"1000_{part}.csv")
+    with pytest.raises(DataError, match="hepmass: expected the files as published, got others.*oops"):
+        load_maf("hepmass", tmp_path)
