@@ -6,7 +6,6 @@ import dataclasses
 import hashlib
 import json
 import os
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -47,7 +46,7 @@ def save(flow: Flow, folder: str | Path) -> Path:
     Raises:
         ValueError: The flow was not made by `cnf.build`, so nothing says how to make it again.
     """
-    if flow.recipe is None:
+    if flow.spec is None:
         raise ValueError(
             "only flows made by cnf.build can be saved, for nothing else says how to make them again: "
             "add your builder to cnf.MODELS and build by its name, or save flow.state_dict()"
@@ -56,10 +55,10 @@ def save(flow: Flow, folder: str | Path) -> Path:
     weights = dump_tensors({name: tensor.contiguous() for name, tensor in flow.state_dict().items()})
     description = {
         "format": FORMAT,
-        "model": flow.recipe["name"],
-        "event_shape": list(flow.recipe["event_shape"]),
-        "context_dim": flow.recipe["context_dim"],
-        "options": {name: _to_json(value) for name, value in flow.recipe["options"].items()},
+        "model": flow.spec["name"],
+        "event_shape": list(flow.spec["event_shape"]),
+        "context_dim": flow.spec["context_dim"],
+        "options": {name: _to_json(value) for name, value in flow.spec["options"].items()},
         "dtype": str(flow.base.dtype).removeprefix("torch."),
         "parameters": sum(parameter.numel() for parameter in flow.parameters()),
         "versions": {"cnf": _version(), "torch": torch.__version__},
@@ -134,15 +133,15 @@ def _read(path: Path) -> bytes:
 def write_bytes(path: Path, data: bytes) -> None:
     """Write a file whole or not at all: under a temporary name, then renamed."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        with os.fdopen(handle, "wb") as file:
+        with open(temporary, "wb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
     except BaseException:
-        Path(temporary).unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
         raise
 
 
@@ -151,9 +150,24 @@ def write_json(path: Path, value: Mapping[str, Any]) -> None:
     write_bytes(path, (json.dumps(value, indent=2) + "\n").encode())
 
 
-def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
-    """Write tensors by name whole or not at all."""
-    write_bytes(path, dump_tensors({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}))
+def write_state(path: Path, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
+    """Write tensors and JSON facts as one safetensors file, whole or not at all."""
+    ready = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    write_bytes(path, dump_tensors(ready, metadata={"facts": json.dumps(facts)}))
+
+
+def read_state(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """What `write_state` wrote.
+
+    Raises:
+        CheckpointError: The file is missing, damaged or of another origin.
+    """
+    tensors = read_tensors(path)
+    with safetensors.safe_open(path, framework="pt") as file:
+        metadata = file.metadata() or {}
+    if "facts" not in metadata:
+        raise CheckpointError(f"{path} is no checkpoint of a training run")
+    return tensors, json.loads(metadata["facts"])
 
 
 def _to_json(value: Any) -> Any:

@@ -43,16 +43,24 @@ class Flow(nn.Module):
         torch.Size([5, 3])
     """
 
+    _initialized: Tensor
+
     def __init__(self, transform: Transform, base: BaseDensity) -> None:
         super().__init__()
         self.transform = transform
         self.base = base
-        self.recipe: Mapping[str, Any] | None = None  # how `cnf.build` made this flow; `cnf.save` writes it
+        self.register_buffer("_initialized", torch.tensor(False))
+        self.spec: Mapping[str, Any] | None = None  # how `cnf.build` made this flow; `cnf.save` writes it
 
     @property
     def event_shape(self) -> torch.Size:
         """Shape of one sample."""
         return self.base.event_shape
+
+    @property
+    def initialized(self) -> bool:
+        """Whether `initialize` has been called, in this process or before the flow was saved."""
+        return bool(self._initialized)
 
     @property
     def support(self) -> constraints.Constraint:
@@ -145,6 +153,7 @@ class Flow(nn.Module):
         if len(rows) < 2:
             raise ValueError(f"a data-dependent start needs at least 2 rows, got {len(rows)}")
         self.transform.initialize(rows, self._context_rows(context, batch))
+        self._initialized.fill_(True)
 
     def _base_sample(self, n: int, generator: torch.Generator | None) -> Tensor:
         if n < 0:

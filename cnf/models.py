@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from torch import nn
@@ -49,14 +51,29 @@ def build(name: str, event_shape: int | Sequence[int], context_dim: int = 0, **o
     if context_dim < 0:
         raise ValueError(f"context_dim must not be negative, got {context_dim}")
     flow = MODELS[name](shape, context_dim, **options)
-    flow.recipe = {"name": name, "event_shape": tuple(shape), "context_dim": context_dim, "options": options}
+    flow.spec = {"name": name, "event_shape": tuple(shape), "context_dim": context_dim, "options": options}
     return flow
 
 
-def objective_of(flow: Flow) -> Objective:
-    """The objective that a built model was published with; plain maximum likelihood for any other flow."""
-    name = flow.recipe["name"] if flow.recipe else ""
-    return OBJECTIVES.get(name, MaximumLikelihood())
+@dataclass(frozen=True)
+class Recipe:
+    """How a model is trained unless told otherwise. The flow itself keeps the settings that it is evaluated with.
+
+    Attributes:
+        objective: What is minimised.
+        solver: The solver of training; None for the flow's own.
+        divergence: The divergence of training; None for the flow's own.
+    """
+
+    objective: Objective = MaximumLikelihood()
+    solver: Solver | None = None
+    divergence: Divergence | None = None
+
+
+def recipe_of(flow: Flow) -> Recipe:
+    """The recipe of a built model; plain maximum likelihood with its own settings for any other flow."""
+    name = flow.spec["name"] if flow.spec else ""
+    return RECIPES[name](flow) if name in RECIPES else Recipe()
 
 
 PREPROCESSING: dict[str, Callable[[Sequence[int]], list[Transform]]] = {
@@ -122,15 +139,16 @@ def ffjord(
     activation: str | None = None,
     time: str = "concatsquash",
     blocks: int = 1,
-    divergence: Divergence | None = None,
+    divergence: Divergence = Exact(),
     solver: Solver = RungeKutta("dopri5", rtol=1e-5, atol=1e-5),
     preprocess: str | None = None,
 ) -> Flow:
     """FFJORD: a free-form field of ConcatSquash layers; convolutional, after a logit, for images `(C, H, W)`.
 
-    As published: three hidden layers of 64, tanh (softplus for images), dopri5 at 1e-5, the exact trace in two
-    dimensions and one Gaussian Hutchinson probe in more. Deviations: the end time is 1 and not learned (the field's
-    scale stands for it); data are standardised; gradients go through the solver's steps, not the adjoint
+    As published: three hidden layers of 64, tanh (softplus for images), dopri5 at 1e-5; trained with the exact trace
+    in two dimensions and one Gaussian Hutchinson probe in more, evaluated with the exact trace. Deviations: the
+    end time is 1 and not learned (the field's scale stands for it); data are standardised; gradients go through the
+    solver's steps, not the adjoint
     (`solver=Torchdiffeq()` has it); every sample meets the tolerance, not the batch's mean.
 
     Args:
@@ -140,8 +158,6 @@ def ffjord(
         Grathwohl et al. 2019, arXiv 1810.01367.
     """
     image = len(event_shape) == 3
-    if divergence is None:
-        divergence = Exact() if _size(event_shape) <= 2 else Hutchinson(noise="gaussian")
 
     def field() -> VectorField:
         if image:
@@ -161,15 +177,15 @@ def rnode(
     hidden: Sequence[int] = (64, 64, 64),
     activation: str | None = None,
     time: str = "concat",
-    divergence: Divergence = Hutchinson(noise="gaussian"),
-    solver: Solver = RungeKutta("rk4", steps=4),
+    divergence: Divergence = Exact(),
+    solver: Solver = RungeKutta("dopri5", rtol=1e-5, atol=1e-5),
     preprocess: str | None = None,
 ) -> Flow:
     """RNODE: FFJORD with kinetic and Jacobian penalties, which allow a fixed grid in training.
 
-    As published: RK4 with step ¼, one Gaussian probe shared by trace and Frobenius norm, last layer started at zero,
-    both λ = 0.01 (`OBJECTIVES`, converted to nats). Deviations: the network is FFJORD's for tables; data are
-    standardised. Report with an adaptive solver: `reconfigure(flow, divergence=Exact(), solver=RungeKutta())`.
+    As published: trained by RK4 with step ¼, one Gaussian probe shared by trace and Frobenius norm, last layer started
+    at zero, both λ = 0.01 (in `RECIPES`, converted to nats); evaluated by dopri5 at 1e-5. Deviations: the network is
+    FFJORD's for tables; data are standardised.
 
     References:
         Finlay et al. 2020, arXiv 2002.02798.
@@ -195,14 +211,15 @@ def ot_flow(
     depth: int = 1,
     rank: int | None = None,
     divergence: Divergence = Exact(),
-    solver: Solver = RungeKutta("rk4", steps=8),
+    solver: Solver = RungeKutta("dopri5", rtol=1e-5, atol=1e-5),
     preprocess: str = "standardize",
 ) -> Flow:
     """OT-Flow: the gradient of a potential, its exact trace in closed form, transport and HJB penalties.
 
-    As published for toys: width 32 and one residual layer (1,229 parameters in two dimensions), RK4 with 8 steps.
-    Deviations: data are standardised; the weights of `OBJECTIVES` are the paper's for POWER, α = (1, 500, 5), divided
-    by that of the likelihood. The paper tunes them for each set: `MaximumLikelihood(weights=...)` takes others.
+    As published for toys: width 32 and one residual layer (1,229 parameters in two dimensions), trained by RK4 with 8
+    steps. Deviations: data are standardised; evaluated by dopri5; the weights in `RECIPES` are the paper's for POWER,
+    α = (1, 500, 5), divided by that of the likelihood. The paper tunes them for each set:
+    `MaximumLikelihood(weights=...)` takes others.
 
     References:
         Onken et al. 2021, arXiv 2006.00104.
@@ -233,8 +250,6 @@ def planar_cnf(
     return _assemble(event_shape, context_dim, [CNF(field, divergence, {}, solver)], preprocess, flat=True)
 
 
-LN2 = 0.6931471805599453
-
 MODELS: dict[str, Callable[..., Flow]] = {
     "cnf": cnf,
     "ffjord": ffjord,
@@ -243,7 +258,17 @@ MODELS: dict[str, Callable[..., Flow]] = {
     "planar_cnf": planar_cnf,
 }
 
-OBJECTIVES: dict[str, Objective] = {
-    "rnode": MaximumLikelihood({"kinetic": 0.01 * LN2 / 2, "frobenius": 0.01 * LN2}),
-    "ot_flow": MaximumLikelihood({"kinetic": 0.5 / 500, "hjb": 5 / 500}),
+RECIPES: dict[str, Callable[[Flow], Recipe]] = {
+    "cnf": lambda flow: Recipe(solver=RungeKutta("rk4", steps=4)),
+    "ffjord": lambda flow: Recipe(
+        divergence=Exact() if flow.event_shape.numel() <= 2 else Hutchinson(noise="gaussian")
+    ),
+    "rnode": lambda flow: Recipe(
+        MaximumLikelihood({"kinetic": 0.01 * math.log(2) / 2, "frobenius": 0.01 * math.log(2)}),
+        RungeKutta("rk4", steps=4),
+        Hutchinson(noise="gaussian"),
+    ),
+    "ot_flow": lambda flow: Recipe(
+        MaximumLikelihood({"kinetic": 0.5 / 500, "hjb": 5 / 500}), RungeKutta("rk4", steps=8)
+    ),
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -18,6 +19,7 @@ from cnf.continuous.solvers.interface import (
     State,
     Statistics,
     check_finite,
+    gave_up,
     record,
 )
 
@@ -37,7 +39,7 @@ class Torchdiffeq(Solver):
             more evaluations and a gradient with an error of its own. False differentiates through the solver.
         seminorm: Leave the parameters' gradient out of the backward solve's error norm.
         options: Further options of the method, as torchdiffeq names them.
-        max_steps: Steps after which an adaptive solve gives up.
+        max_steps: Steps after which an adaptive solve gives up; evaluations after which scipy_solver does.
 
     Raises:
         ValueError: An unknown method, a fixed-grid method without steps, tolerances that are not positive.
@@ -84,7 +86,7 @@ class Torchdiffeq(Solver):
         from torchdiffeq import odeint, odeint_adjoint  # it loads scipy
 
         layout = _Layout(len(state.integrals))
-        function = _Function(rhs, layout)
+        function = _FUNCTIONS[_methods()[self.method]](rhs, layout, self.max_steps)
         times = torch.tensor([start, end], dtype=state.x.dtype, device=state.x.device)
         extra: dict[str, Any] = {}
         if self.adjoint:
@@ -133,6 +135,7 @@ class _Layout:
 
     def __init__(self, integrals: int) -> None:
         self.controlled = 1 + integrals
+        self.worst = torch.zeros(0)  # each sample's largest error when the norm was last taken
 
     def flatten(self, state: State) -> tuple[Tensor, ...]:
         return (state.x, *state.integrals, *state.costs)
@@ -146,24 +149,34 @@ class _Layout:
         worst = x.flatten(1).square().mean(1).sqrt()
         for integral in integrals:
             worst = torch.maximum(worst, integral.abs())
+        self.worst = worst.detach()
         return worst.max()
 
 
 class _Function(torch.nn.Module):
     """A right-hand side as torchdiffeq wants it, which counts what is done with it."""
 
-    def __init__(self, rhs: RightHandSide, layout: _Layout) -> None:
+    def __init__(self, rhs: RightHandSide, layout: _Layout, max_steps: int) -> None:
         super().__init__()
-        self.rhs, self.layout = rhs, layout
+        self.rhs, self.layout, self.max_steps = rhs, layout, max_steps
         self.evaluations = self.accepted = self.rejected = 0
-        self.last: tuple[float, Tensor] | None = None
+        self.first: tuple[Tensor, State] | None = None  # time and derivative of the first evaluation
+        self.time: Tensor | None = None  # of the latest one
 
     def forward(self, t: Tensor, parts: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         self.evaluations += 1
         record(evaluations=1)
-        self.last = (float(t), parts[0].detach())
-        return self.layout.flatten(self.rhs(t, parts[0]))
+        derivative = self.layout.flatten(self.rhs(t, parts[0]))
+        self.time = t.detach()
+        if self.first is None:
+            self.first = self.time, self.layout.unflatten([part.detach() for part in derivative])
+        return derivative
 
+    def statistics(self) -> Statistics:
+        return Statistics(self.evaluations, self.accepted, self.rejected)
+
+
+class _AdaptiveFunction(_Function):
     def callback_accept_step(self, t0: Tensor, y0: Tensor, dt: Tensor) -> None:
         self.accepted += 1
         record(accepted=1)
@@ -172,12 +185,28 @@ class _Function(torch.nn.Module):
         self.rejected += 1
         record(rejected=1)
 
-    def statistics(self) -> Statistics:
-        return Statistics(self.evaluations, self.accepted, self.rejected)
+
+class _FixedFunction(_Function):
+    def callback_step(self, t0: Tensor, y0: Tensor, dt: Tensor) -> None:
+        self.accepted += 1
+        record(accepted=1)
+
+
+class _OtherFunction(_Function):
+    """scipy reports no steps and has no limit of its own on them, so evaluations stand for steps."""
+
+    def forward(self, t: Tensor, parts: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        assert self.evaluations < self.max_steps, f"no end after max_steps = {self.max_steps} evaluations"
+        return super().forward(t, parts)
+
+
+_FUNCTIONS = {"adaptive": _AdaptiveFunction, "fixed": _FixedFunction, "other": _OtherFunction}
 
 
 def _diagnose(error: AssertionError, function: _Function) -> SolverError:
     """torchdiffeq says no more than an assertion; say where the solve stood and whose state went bad."""
-    time, x = function.last or (float("nan"), torch.zeros(0, 1))
-    bad = (~x.isfinite()).flatten(1).any(1).nonzero().flatten().tolist()
-    return SolverError(f"torchdiffeq gave up ({error})", time=time, samples=bad, advice=ADVICE)
+    if function.first is None or function.time is None:
+        return SolverError(f"torchdiffeq gave up ({error})", time=math.nan, samples=[], advice=ADVICE)
+    start, slope = function.first
+    check_finite(slope, start.item())
+    return gave_up(f"torchdiffeq gave up ({error})", function.time.item(), function.layout.worst)

@@ -1,0 +1,116 @@
+"""One door to all data: a built-in name or a path becomes training, validation and test rows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from cnf.data import DataError
+from cnf.data.benchmarks import MAF_SETS, load_maf
+from cnf.data.images import DIGITS_LEVELS, dequantize, load_digits, load_mnist
+from cnf.data.rows import Rows
+from cnf.data.tabular import READERS, check_columns, load_table, select, split
+from cnf.data.toy import TOYS, Toy
+
+IMAGES = ("digits", "mnist")
+TOY_ROWS = (100_000, 5_000, 10_000)  # training, validation, test
+
+
+@dataclass(frozen=True, eq=False)
+class Source:
+    """A data set ready for training.
+
+    Attributes:
+        name: The built-in name, or the path.
+        train: Training rows; likewise `validation` and `test`.
+        event_shape: Shape of one sample.
+        columns: Names of the columns of x; empty for images.
+        context: Names of the context's columns.
+        toy: The exact density, for toys.
+        levels: Values a pixel can take, for images.
+    """
+
+    name: str
+    train: Rows
+    validation: Rows
+    test: Rows
+    event_shape: tuple[int, ...]
+    columns: tuple[str, ...] = ()
+    context: tuple[str, ...] = ()
+    toy: Toy | None = None
+    levels: int | None = None
+
+
+def open_source(name: str, *, context: Sequence[str] = (), root: str | Path | None = None, seed: int = 0) -> Source:
+    """Open a built-in data set or a file.
+
+    Args:
+        name: A toy ("moons"), "digits", "mnist", a benchmark set ("power"), or the path of a `.csv` or `.npy` table.
+        context: Columns of a table that the others' density is conditional on.
+        root: Folder of the files of "mnist" and the benchmark sets; by default the environment's `CNF_DATA`.
+        seed: Of the split of a table and of the draws of a toy.
+
+    Raises:
+        DataError: An unknown name, or data that cannot be used.
+    """
+    is_file = Path(name).suffix in READERS or Path(name).exists()
+    if context and not is_file:
+        raise DataError(f"{name} has no named columns: context columns need a table of your own (.csv or .npy)")
+    if name in TOYS:
+        return _toy(name, seed)
+    if name in IMAGES:
+        return _images(name, root, seed)
+    if name.lower() in MAF_SETS and not is_file:
+        return _benchmark(name.lower(), root)
+    if not is_file:
+        known = ", ".join([*TOYS, *IMAGES, *MAF_SETS])
+        raise DataError(f"{name!r} is neither a file nor a built-in data set; the built-in ones are {known}")
+    return _table(name, context, seed)
+
+
+def _toy(name: str, seed: int) -> Source:
+    toy = TOYS[name]
+    generator = torch.Generator().manual_seed(seed)
+    train, validation, test = (Rows(toy.sample(n, generator)) for n in TOY_ROWS)
+    return Source(name, train, validation, test, (2,), ("x", "y"), toy=toy)
+
+
+def _table(path: str, context: Sequence[str], seed: int) -> Source:
+    table = load_table(path)
+    check_columns(table)
+    x, condition = select(table, context)
+    parts = split(len(x), seed=seed)
+    data = x if condition is None else (x, condition)
+    train, validation, test = (Rows(data, choice=rows) for rows in (parts.train, parts.validation, parts.test))
+    columns = tuple(column for column in table.columns if column not in context)
+    return Source(path, train, validation, test, (len(columns),), columns, tuple(context))
+
+
+def _benchmark(name: str, root: str | Path | None) -> Source:
+    parts = load_maf(name, root)
+    train, validation, test = (Rows(rows) for rows in (parts.train, parts.validation, parts.test))
+    dim = parts.train.shape[1]
+    return Source(name, train, validation, test, (dim,), tuple(f"x{i}" for i in range(dim)))
+
+
+def _images(name: str, root: str | Path | None, seed: int) -> Source:
+    """Images dequantised once, with noise of the seed, to [0, 1)."""
+    images, levels = _levels(name, root)
+    noise = torch.Generator().manual_seed(seed)
+    x = dequantize(images, levels, generator=noise)
+    parts = split(len(x), seed=seed)
+    train, validation, test = (Rows(x, choice=rows) for rows in (parts.train, parts.validation, parts.test))
+    return Source(name, train, validation, test, tuple(x.shape[1:]), levels=levels)
+
+
+def _levels(name: str, root: str | Path | None) -> tuple[Tensor, int]:
+    if name == "digits":
+        return load_digits()[0], DIGITS_LEVELS
+    try:
+        return load_mnist(root, train=True)[0], 256
+    except DataError:
+        return load_mnist(root)[0], 256  # the 10,000 test images alone are a data set too

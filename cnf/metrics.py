@@ -1,0 +1,95 @@
+"""Numbers to report: likelihoods of many rows with their errors, bits per dimension, normalisation."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from cnf.data.rows import as_rows
+from cnf.flows import Flow
+
+
+class Estimate(NamedTuple):
+    """A mean and its standard error."""
+
+    mean: float
+    error: float
+
+
+def mean_and_error(values: Tensor) -> Estimate:
+    """Mean of `(N,)` and the standard error `s/√N` of it."""
+    values = values.double()
+    error = values.std().item() / math.sqrt(len(values)) if len(values) > 1 else math.nan
+    return Estimate(values.mean().item(), error)
+
+
+@torch.no_grad()
+def log_prob_of_rows(flow: Flow, data: Any, *, batch_size: int = 4096, progress: bool = False) -> Tensor:
+    """Log-densities in nats of many rows, in pieces of bounded memory.
+
+    Args:
+        flow: The density.
+        data: Any data that `cnf.fit` takes, memory-mapped files included.
+        batch_size: Rows at a time.
+        progress: Whether to show a progress bar.
+
+    Returns:
+        `(N,)` on the CPU.
+    """
+    rows = as_rows(data, flow.base.dtype)
+    pieces = []
+    starts = tqdm(range(0, len(rows), batch_size), desc="log p", unit="batch", disable=not progress)
+    for start in starts:
+        x, context, _ = rows.read(range(start, min(start + batch_size, len(rows))))
+        device = flow.base.device
+        pieces.append(flow.log_prob(x.to(device), None if context is None else context.to(device)).cpu())
+    return torch.cat(pieces)
+
+
+def bits_per_dim(log_prob: Tensor, dims: int, *, levels: int = 256) -> Tensor:
+    """`−(log p / D − log levels) / log 2` for dequantised data in [0, 1): bits a dimension of the discrete data.
+
+    Args:
+        log_prob: Log-densities in nats of the data in [0, 1), the log-determinant of any logit included.
+        dims: Number D of dimensions.
+        levels: Values a dimension can take.
+
+    References:
+        Theis et al. 2016, arXiv 1511.01844.
+    """
+    return -(log_prob / dims - math.log(levels)) / math.log(2)
+
+
+@torch.no_grad()
+def normalization(
+    flow: Flow, low: Sequence[float], high: Sequence[float], *, points: int = 200, batch_size: int = 4096
+) -> float:
+    """`∫ p(x) dx` over a box by the midpoint rule: 1 for a density that lies within it and is solved well.
+
+    Args:
+        flow: A density in one or two dimensions.
+        low: Lower corner.
+        high: Upper corner.
+        points: Points along each side.
+        batch_size: Points at a time.
+
+    Raises:
+        ValueError: More than two dimensions, or corners that are no box.
+    """
+    dims = flow.event_shape.numel()
+    if dims > 2 or not len(low) == len(high) == dims or not all(a < b for a, b in zip(low, high, strict=True)):
+        raise ValueError(
+            f"a grid needs 1 or 2 dimensions and corners low < high of that length, "
+            f"got {dims} dimensions, low={tuple(low)}, high={tuple(high)}"
+        )
+    like = {"dtype": flow.base.dtype, "device": flow.base.device}
+    steps = [(b - a) / points for a, b in zip(low, high, strict=True)]
+    axes = [a + step * (torch.arange(points, **like) + 0.5) for a, step in zip(low, steps, strict=True)]  # type: ignore[call-overload]
+    grid = torch.cartesian_prod(*axes).reshape(-1, *flow.event_shape)
+    total = sum(flow.log_prob(part).double().exp().sum().item() for part in grid.split(batch_size))
+    return total * math.prod(steps)

@@ -1,0 +1,526 @@
+"""Training a flow, on one processor or many: the only file that knows the training engine (Lightning Fabric).
+
+One step is: a batch, the objective, its gradient, clipped, AdamW, and a running average of the weights. From time to
+time the averaged weights are judged by the validation likelihood, and everything needed to go on is written down.
+"""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import io
+import math
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import FrameType
+from typing import Any, cast
+
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.utils.data import DataLoader
+from tqdm import tqdm
+
+from cnf.checkpoints import CheckpointError, read_state, write_bytes, write_state
+from cnf.continuous.cnf import CNF, reconfigure
+from cnf.continuous.divergences import Divergence
+from cnf.continuous.solvers import Solver, SolverError, count_evaluations
+from cnf.data.rows import Batch, Batches, Rows, as_rows
+from cnf.flows import Flow
+from cnf.models import recipe_of
+from cnf.objectives.likelihood import Loss, Objective
+
+INITIAL_ROWS = 65_536  # rows from which a data-dependent start is taken
+VALIDATION_ROWS = 4_096  # rows judged at once
+
+
+@dataclass(frozen=True)
+class FitConfig:
+    """How long, how fast and where to train.
+
+    The run ends with the first of `steps`, `epochs`, `seconds` that is used up; with none of them given, after 90
+    seconds. (A run bounded by seconds is not repeatable to the bit; one bounded by steps or epochs is, on a CPU.)
+
+    Args:
+        steps: Budget in optimizer steps.
+        epochs: Budget in passes over the data.
+        seconds: Budget in seconds of training.
+        batch_size: Rows a step, over all processes together.
+        learning_rate: Peak of the schedule: linear warm-up, then a cosine to zero over the budget.
+        warmup: Steps of warm-up.
+        weight_decay: AdamW's.
+        clip: Largest norm of the gradient; 0 for no clipping.
+        ema: Decay of the running average of the weights, which is what is judged and returned.
+        checks: Validations, log rows and checkpoints over the whole budget.
+        patience: Checks without improvement after which to stop; None for never.
+        seed: Of the order of the data and of all noise.
+        solver: Solver of training; None for that of the model's recipe.
+        divergence: Divergence of training; None for that of the model's recipe.
+        accelerator: "auto", "cpu", "cuda", …
+        devices: Processes on this machine.
+        num_nodes: Machines; start the script with `torchrun` on each.
+        precision: Lightning Fabric's, e.g. "32-true" or, where the device has it, "bf16-mixed".
+        workers: Processes that load data.
+        progress: Whether to show a progress bar.
+
+    Raises:
+        ValueError: A number out of range.
+    """
+
+    steps: int | None = None
+    epochs: float | None = None
+    seconds: float | None = None
+    batch_size: int = 512
+    learning_rate: float = 2e-3
+    warmup: int = 100
+    weight_decay: float = 1e-2
+    clip: float = 5.0
+    ema: float = 0.99
+    checks: int = 40
+    patience: int | None = 10
+    seed: int = 0
+    solver: Solver | None = None
+    divergence: Divergence | None = None
+    accelerator: str = "auto"
+    devices: int = 1
+    num_nodes: int = 1
+    precision: str = "32-true"
+    workers: int = 0
+    progress: bool = True
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "epochs", "seconds", "batch_size", "learning_rate", "checks", "patience", "devices"):
+            value = getattr(self, name)
+            if value is not None and not value > 0:
+                raise ValueError(f"{name} must be positive, got {value}")
+        for name in ("warmup", "weight_decay", "clip", "workers"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} must not be negative, got {getattr(self, name)}")
+        if not 0 <= self.ema < 1:
+            raise ValueError(f"ema must be in [0, 1), got {self.ema}")
+
+    @property
+    def seconds_allowed(self) -> float | None:
+        """The budget in seconds, 90 if no budget is given."""
+        return 90.0 if self.steps is self.epochs is self.seconds is None else self.seconds
+
+
+@dataclass(frozen=True)
+class FitResult:
+    """What `fit` leaves.
+
+    Attributes:
+        flow: The flow that was passed in, with its best weights.
+        history: One mapping a check: step, epoch, seconds, learning rate, means of loss and metrics since the check
+            before, evaluations a solve, validation NLL in nats.
+        steps: Steps done.
+        seconds: Seconds of training.
+        best_validation: Lowest mean validation NLL in nats; None without validation data.
+        best_step: The step it was reached at.
+        stopped: "budget", "patience" or "interrupted".
+        checkpoint: The file to resume from, if a folder was given.
+    """
+
+    flow: Flow
+    history: list[dict[str, float]]
+    steps: int
+    seconds: float
+    best_validation: float | None
+    best_step: int
+    stopped: str
+    checkpoint: Path | None = None
+
+
+class TrainingError(RuntimeError):
+    """Training that cannot go on; the message says at which step, for which rows and what to try."""
+
+
+def fit(
+    flow: Flow,
+    data: Any,
+    objective: Objective | None = None,
+    validation: Any = None,
+    config: FitConfig = FitConfig(),
+    *,
+    folder: str | Path | None = None,
+    resume: bool = False,
+    fabric: Fabric | None = None,
+) -> FitResult:
+    """Train a flow in place.
+
+    The data-dependent start (standardisation and the like) is taken first, unless the run is resumed or the flow was
+    initialised before. The global random state is left as it was. Ctrl-C ends the run after the current step, with
+    everything saved; a second Ctrl-C ends it at once.
+
+    Args:
+        flow: What to train.
+        data: Rows `(N, *event)` as a tensor, an array, a memory-mapped `.npy` or a map-style `Dataset`; a pair
+            `(x, context)` for conditional flows.
+        objective: What to minimise; that of the model's recipe by default (mostly maximum likelihood).
+        validation: Rows to judge the averaged weights by; without them there is no early stopping and the last
+            averaged weights are kept.
+        config: Budget and settings.
+        folder: Where to keep `checkpoint.safetensors` and `log.csv`, written at every check.
+        resume: Go on from the checkpoint in the folder, to the same result as an uninterrupted run (on a CPU, with a
+            budget in steps or epochs).
+        fabric: An engine of your own, launched; by default one is made from the config.
+
+    Raises:
+        TrainingError: The loss is not finite, or a solve fails; names the step and the rows.
+        CheckpointError: There is nothing to resume from, or it is of other settings.
+        FileExistsError: The folder holds a checkpoint already and `resume` is not given.
+    """
+    if fabric is None:
+        strategy = "auto" if config.devices * config.num_nodes == 1 else "ddp_find_unused_parameters_true"
+        fabric = Fabric(
+            accelerator=config.accelerator, devices=config.devices, num_nodes=config.num_nodes,
+            strategy=strategy, precision=config.precision,  # type: ignore[arg-type]
+        )  # fmt: skip
+        fabric.launch()
+    path = None if folder is None else Path(folder) / "checkpoint.safetensors"
+    if path is not None and path.exists() and not resume:
+        raise FileExistsError(f"{path.parent} holds a checkpoint: give resume=True to go on, or another folder")
+    if resume and path is None:
+        raise ValueError("resume=True needs the folder that the run was written to")
+    rows = as_rows(data, flow.base.dtype)
+    judged = None if validation is None else as_rows(validation, flow.base.dtype)
+    devices = [fabric.device] if fabric.device.type == "cuda" else []
+    with torch.random.fork_rng(devices), _interruption() as interrupted:
+        run = _Run(fabric, flow, objective, rows, judged, config, path)
+        if resume:
+            run.read()
+        return run.go(interrupted)
+
+
+class _Minimand(nn.Module):
+    """The objective as a module, so that its forward pass is what the engine wraps and synchronises."""
+
+    def __init__(self, flow: Flow, objective: Objective) -> None:
+        super().__init__()
+        self.flow, self.objective = flow, objective
+
+    def forward(self, x: Tensor, context: Tensor | None) -> Loss:
+        return self.objective(self.flow, x, context)
+
+
+@dataclass
+class _Progress:
+    """The part of a run's state that is numbers."""
+
+    step: int = 0
+    seconds: float = 0.0
+    checks: int = 0
+    best: float = math.inf
+    best_step: int = 0
+    stale: int = 0
+    history: list[dict[str, float]] = field(default_factory=list)
+
+
+class _Run:
+    """One run of `fit`."""
+
+    def __init__(
+        self,
+        fabric: Fabric,
+        flow: Flow,
+        objective: Objective | None,
+        rows: Rows,
+        validation: Rows | None,
+        config: FitConfig,
+        path: Path | None,
+    ) -> None:
+        recipe = recipe_of(flow)
+        self.fabric, self.flow, self.config, self.path = fabric, flow, config, path
+        self.rows, self.validation = rows, validation
+        self.batches = Batches(
+            len(rows), config.batch_size, seed=config.seed, rank=fabric.global_rank, world=fabric.world_size
+        )
+        _initialize(flow, rows, config.seed)
+        flow.to(fabric.device)
+        solver, divergence = config.solver or recipe.solver, config.divergence or recipe.divergence
+        minimand = _Minimand(_with_settings(flow, solver, divergence), objective or recipe.objective)
+        self.adam = torch.optim.AdamW(minimand.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
+        self.average = AveragedModel(flow, multi_avg_fn=_moving_average(config.ema), use_buffers=True)
+        self.judge = _with_settings(cast(Flow, self.average.module), None, divergence)
+        self.minimand, self.optimizer = fabric.setup(minimand, self.adam)
+        self.best: dict[str, Tensor] = {}
+        self.at = _Progress()
+        self.sums: dict[str, float] = {}
+
+    def go(self, interrupted: _Interruption) -> FitResult:
+        """Step until the budget is used up, patience is lost, or somebody interrupts."""
+        at, stopped, halt = self.at, "budget", False
+        begun = time.perf_counter() - at.seconds
+        batches = iter(self._loader())
+        with self._bar() as bar:
+            while self._fraction() < 1 and not halt:
+                self._step(next(batches))
+                at.step += 1
+                at.seconds, halt = self._agree(time.perf_counter() - begun, interrupted.seen)
+                stopped = "interrupted" if halt else stopped
+                if self._fraction() * self.config.checks >= at.checks + 1:
+                    self._check()
+                    if self.config.patience is not None and at.stale >= self.config.patience:
+                        stopped, halt = "patience", True
+                self._show(bar)
+        if stopped == "interrupted":
+            self._write()
+        self.flow.load_state_dict(self.best or self.average.module.state_dict())
+        best = at.best if self.validation is not None and at.history else None
+        return FitResult(self.flow, at.history, at.step, at.seconds, best, at.best_step, stopped, self.path)
+
+    def _fraction(self) -> float:
+        """How much of the budget is used up."""
+        config, at = self.config, self.at
+        spent = [
+            (at.step, config.steps),
+            (at.step / self.batches.per_epoch, config.epochs),
+            (at.seconds, config.seconds_allowed),
+        ]
+        return max(used / allowed for used, allowed in spent if allowed is not None)
+
+    def _learning_rate(self) -> float:
+        """Linear warm-up, then a cosine to zero over the budget."""
+        rise = min(1.0, (self.at.step + 1) / max(self.config.warmup, 1))
+        return self.config.learning_rate * rise * 0.5 * (1 + math.cos(math.pi * self._fraction()))
+
+    def _loader(self) -> DataLoader[Any]:
+        self.batches.start = self.at.step
+        return DataLoader(
+            self.rows, batch_sampler=self.batches, collate_fn=_as_it_is, num_workers=self.config.workers,
+            generator=torch.Generator(),  # without one, an iterator takes a number from the global random state
+        )  # fmt: skip
+
+    def _step(self, batch: Batch) -> None:
+        x, context, rows = self.fabric.to_device(batch)
+        torch.manual_seed((self.config.seed * 1_000_003 + self.at.step) * self.batches.world + self.batches.rank)
+        for group in self.adam.param_groups:
+            group["lr"] = self._learning_rate()
+        self.optimizer.zero_grad()
+        try:
+            with count_evaluations() as count:
+                loss = self.minimand(x, context)
+        except SolverError as error:
+            raise self._failure(str(error), rows[error.samples]) from error
+        if not loss.value.isfinite():
+            bad = rows if loss.rows is None else rows[~loss.rows.isfinite()]
+            raise self._failure(f"the loss is {loss.value.item()}", bad)
+        self.fabric.backward(loss.value)
+        if self.config.clip:
+            norm = self.fabric.clip_gradients(
+                self.minimand, self.optimizer, max_norm=self.config.clip, error_if_nonfinite=False
+            )
+            if norm is not None and not norm.isfinite():
+                raise self._failure("the gradient is not finite", rows[:0])
+        self.optimizer.step()
+        self.average.update_parameters(self.flow)
+        self._tally(loss, count.evaluations / max(count.solves, 1))
+
+    def _tally(self, loss: Loss, evaluations: float) -> None:
+        values = {"loss": loss.value.item(), "evaluations": evaluations, "batches": 1.0}
+        for name, value in {**{name: value.item() for name, value in loss.metrics.items()}, **values}.items():
+            self.sums[name] = self.sums.get(name, 0.0) + value
+
+    def _check(self) -> None:
+        """Judge the averaged weights, keep the best, write everything down."""
+        at = self.at
+        at.checks = math.floor(self._fraction() * self.config.checks)
+        names, sums = list(self.sums), torch.tensor(list(self.sums.values()), dtype=torch.float64)
+        totals = dict(zip(names, self._mean_over_processes(sums).tolist(), strict=True))
+        batches = totals.pop("batches")
+        self.sums = {}
+        row = {"step": at.step, "epoch": at.step / self.batches.per_epoch, "seconds": at.seconds}
+        row |= {"learning_rate": self._learning_rate(), **{name: total / batches for name, total in totals.items()}}
+        if self.validation is not None:
+            row["validation_nll"] = nll = self._validate(self.validation)
+            at.stale += 1
+            if nll < at.best:
+                at.best, at.best_step, at.stale = nll, at.step, 0
+                self.best = {name: value.clone() for name, value in self.average.module.state_dict().items()}
+        at.history.append(row)
+        self._write()
+
+    @torch.no_grad()
+    def _validate(self, rows: Rows) -> float:
+        """The mean negative log-likelihood of the averaged weights in nats; the same noise at every check."""
+        torch.manual_seed(self.config.seed)
+        total = torch.zeros((), dtype=torch.float64)
+        share = range(self.batches.rank, len(rows), self.batches.world)
+        for first in range(0, len(share), VALIDATION_ROWS):
+            x, context, _ = self.fabric.to_device(rows.read(share[first : first + VALIDATION_ROWS]))
+            total -= self.judge.log_prob(x, context).double().sum().cpu()
+        nll = self._mean_over_processes(total).item() * self.batches.world / len(rows)
+        return nll if math.isfinite(nll) else math.inf
+
+    def _mean_over_processes(self, values: Tensor) -> Tensor:
+        if self.batches.world == 1:
+            return values
+        mean = self.fabric.all_reduce(values.to(self.fabric.device), reduce_op="mean")
+        assert isinstance(mean, Tensor)
+        return mean.cpu()
+
+    def _agree(self, seconds: float, interrupted: bool) -> tuple[float, bool]:
+        """The same clock and the same end for all processes."""
+        seconds, interruptions = self._mean_over_processes(torch.tensor([seconds, interrupted])).tolist()
+        return seconds, interruptions > 0
+
+    def _failure(self, reason: str, rows: Tensor) -> TrainingError:
+        if self.best:
+            self.flow.load_state_dict(self.best)
+        culprits = f" Rows of the data: {rows[:8].tolist()} ({len(rows)} in all)." if len(rows) else ""
+        kept = "the best weights so far" if self.best else "the weights of the last step"
+        where = f", and {self.path} can be resumed" if self.path is not None and self.path.exists() else ""
+        return TrainingError(
+            f"step {self.at.step}: {reason}.{culprits} The flow holds {kept}{where}. Try: a smaller learning_rate "
+            f"(now {self.config.learning_rate:g}) or clip (now {self.config.clip:g}), a longer warmup, "
+            "looking at these rows for outliers, or float64."
+        )
+
+    def _bar(self) -> tqdm[Any]:
+        config = self.config
+        steps = [config.steps, config.epochs and math.ceil(config.epochs * self.batches.per_epoch)]
+        total = min((number for number in steps if number), default=None)
+        unit = " step" if total else "s"
+        shape = "{l_bar}{bar}| {n:.0f}/{total:.0f}{unit} [{elapsed}<{remaining}{postfix}]"
+        hidden = not (config.progress and self.fabric.is_global_zero)
+        return tqdm(total=total or config.seconds_allowed, unit=unit, bar_format=shape, disable=hidden, desc="fit")
+
+    def _show(self, bar: tqdm[Any]) -> None:
+        bar.n = self.at.step if "step" in bar.unit else min(self.at.seconds, bar.total)
+        batches = self.sums.get("batches")
+        if batches:
+            shown = {"loss": self.sums["loss"] / batches, "evaluations": self.sums["evaluations"] / batches}
+            if self.at.history and self.validation is not None:
+                shown["validation"] = self.at.history[-1]["validation_nll"]
+            bar.set_postfix({name: f"{value:.4g}" for name, value in shown.items()}, refresh=False)
+        bar.update(0)
+
+    def _state(self) -> dict[str, Tensor]:
+        adam = {
+            f"{index}.{key}": value
+            for index, entry in self.adam.state_dict()["state"].items()
+            for key, value in entry.items()
+        }
+        parts = {
+            "minimand": self.minimand.module.state_dict(),
+            "average": self.average.state_dict(),
+            "best": self.best,
+            "adam": adam,
+        }
+        return {f"{part}/{name}": value for part, values in parts.items() for name, value in values.items()}
+
+    def _write(self) -> None:
+        if self.path is None or not self.fabric.is_global_zero:
+            return
+        facts = {"progress": dataclasses.asdict(self.at), "settings": _repeatable(self.config)}
+        write_state(self.path, self._state(), facts)
+        write_bytes(self.path.parent / "log.csv", _csv(self.at.history))
+
+    def read(self) -> None:
+        """Go back to where the checkpoint was written."""
+        assert self.path is not None
+        tensors, facts = read_state(self.path)
+        parts: dict[str, dict[str, Tensor]] = {"minimand": {}, "average": {}, "best": {}, "adam": {}}
+        try:
+            for name, tensor in tensors.items():
+                part, _, key = name.partition("/")
+                parts[part][key] = tensor
+            here, there = _repeatable(self.config), facts["settings"]
+            differing = [f"{key} {there.get(key)!r} → {here[key]!r}" for key in here if there.get(key) != here[key]]
+            if differing:
+                raise CheckpointError(
+                    f"{self.path} was written with other settings ({', '.join(differing)}): "
+                    "resume with the same ones, or start in another folder"
+                )
+            self.minimand.module.load_state_dict(parts["minimand"])
+            self.average.load_state_dict(parts["average"])
+            self.best = parts["best"]
+            state: dict[int, dict[str, Tensor]] = {}
+            for name, tensor in parts["adam"].items():
+                index, _, key = name.partition(".")
+                state.setdefault(int(index), {})[key] = tensor
+            self.adam.load_state_dict({"state": state, "param_groups": self.adam.state_dict()["param_groups"]})
+            self.at = _Progress(**facts["progress"])
+        except (KeyError, TypeError, ValueError, RuntimeError) as error:
+            if isinstance(error, CheckpointError):
+                raise
+            raise CheckpointError(f"{self.path} does not fit this flow or is damaged: {error}") from error
+
+
+def _moving_average(decay: float) -> Callable[[Any, Any, Any], None]:
+    """An exponential average that is quick to forget the first steps."""
+
+    def update(averaged: Any, current: Any, number: Any) -> None:
+        rise = (1 + number.item()) / (10 + number.item())
+        get_ema_multi_avg_fn(min(decay, rise))(averaged, current, number)
+
+    return update
+
+
+def _as_it_is(batch: Any) -> Batch:
+    return cast(Batch, batch)
+
+
+def _initialize(flow: Flow, rows: Rows, seed: int) -> None:
+    """Take the data-dependent start from the first rows of a fixed permutation."""
+    if flow.initialized or not flow.transform.data_dependent:
+        return
+    order = torch.randperm(len(rows), generator=torch.Generator().manual_seed(seed))
+    x, context, _ = rows.read(order[:INITIAL_ROWS].sort().values.tolist())
+    device = flow.base.device
+    flow.initialize(x.to(device), None if context is None else context.to(device))
+
+
+def _with_settings(flow: Flow, solver: Solver | None, divergence: Divergence | None) -> Flow:
+    """The flow with other settings in its CNFs, if it has any and others are asked for."""
+    if (solver or divergence) and any(isinstance(module, CNF) for module in flow.modules()):
+        return reconfigure(flow, solver=solver, divergence=divergence)
+    return flow
+
+
+def _repeatable(config: FitConfig) -> dict[str, Any]:
+    """The settings that change the result of a run, as JSON knows them."""
+    aside = ("accelerator", "devices", "num_nodes", "workers", "progress")
+    values = {entry.name: getattr(config, entry.name) for entry in dataclasses.fields(config)}
+    plain = (int, float, str, type(None))
+    return {k: v if isinstance(v, plain) else repr(v) for k, v in values.items() if k not in aside}
+
+
+def _csv(history: Sequence[Mapping[str, float]]) -> bytes:
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(dict.fromkeys(name for row in history for name in row)))
+    writer.writeheader()
+    writer.writerows({name: f"{value:.6g}" for name, value in row.items()} for row in history)
+    return text.getvalue().encode()
+
+
+class _Interruption:
+    """Whether Ctrl-C was pressed."""
+
+    seen = False
+
+
+@contextmanager
+def _interruption() -> Iterator[_Interruption]:
+    """Note the first Ctrl-C instead of raising; the second one raises."""
+    interruption = _Interruption()
+    if threading.current_thread() is not threading.main_thread():
+        yield interruption
+        return
+    before = signal.getsignal(signal.SIGINT)
+
+    def note(number: int, frame: FrameType | None) -> None:
+        interruption.seen = True
+        signal.signal(signal.SIGINT, before)
+
+    signal.signal(signal.SIGINT, note)
+    try:
+        yield interruption
+    finally:
+        signal.signal(signal.SIGINT, before)
