@@ -70,6 +70,8 @@ class Transform(nn.Module, ABC):
 class Compose(Transform):
     """Several transforms in a row, `encode = f_k ∘ … ∘ f_1`; log-determinants and costs add up.
 
+    Conditional and unconditional transforms mix: a context goes to those whose `context_dim` is not 0.
+
     Args:
         transforms: In the order of `encode`: the first one sees the data.
     """
@@ -90,18 +92,18 @@ class Compose(Transform):
     def encode(self, x: Tensor, context: Tensor | None = None) -> Mapped:
         mapped = Mapped(x, x.new_zeros(x.shape[0]))
         for transform in self._members:
-            mapped = _then(mapped, transform.encode(mapped.value, context))
+            mapped = _then(mapped, transform.encode(mapped.value, _read_by(transform, context)))
         return mapped
 
     def decode(self, z: Tensor, context: Tensor | None = None) -> Mapped:
         mapped = Mapped(z, z.new_zeros(z.shape[0]))
         for transform in reversed(self._members):
-            mapped = _then(mapped, transform.decode(mapped.value, context))
+            mapped = _then(mapped, transform.decode(mapped.value, _read_by(transform, context)))
         return mapped
 
     def push(self, z: Tensor, context: Tensor | None = None) -> Tensor:
         for transform in reversed(self._members):
-            z = transform.push(z, context)
+            z = transform.push(z, _read_by(transform, context))
         return z
 
     @torch.no_grad()
@@ -111,9 +113,9 @@ class Compose(Transform):
         for transform in self._members:
             if not waiting:
                 return
-            transform.initialize(x, context)
+            transform.initialize(x, _read_by(transform, context))
             waiting -= transform.data_dependent
-            x = transform.encode(x, context).value if waiting else x
+            x = transform.encode(x, _read_by(transform, context)).value if waiting else x
 
     def path(self, z: Tensor, times: Tensor, context: Tensor | None = None) -> Tensor:
         """The path of the continuous members, each taking an equal share of [0, 1]; the discrete ones
@@ -125,12 +127,17 @@ class Compose(Transform):
         for transform in reversed(self._members):
             if transform.continuous:
                 local = (times * shares - passed).clamp(0, 1)
-                moved = transform.path(states[times.argmax()], local, context)
+                moved = transform.path(states[times.argmax()], local, _read_by(transform, context))
                 started = (local > 0).reshape(-1, *[1] * z.dim())
                 states, passed = torch.where(started, moved, states), passed + 1
             else:
-                states = torch.stack([transform.push(state, context) for state in states])
+                states = torch.stack([transform.push(state, _read_by(transform, context)) for state in states])
         return states
+
+
+def _read_by(transform: Transform, context: Tensor | None) -> Tensor | None:
+    """The context, for a transform that reads one."""
+    return None if transform.context_dim == 0 else context
 
 
 def _then(first: Mapped, second: Mapped) -> Mapped:

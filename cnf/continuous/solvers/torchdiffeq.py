@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
@@ -91,14 +92,14 @@ class Torchdiffeq(Solver):
         extra: dict[str, Any] = {}
         if self.adjoint:
             extra["adjoint_params"] = tuple(parameters)
-            extra["adjoint_options"] = self._options(state, end - start, None)
+            extra["adjoint_options"] = self._options(None)
             if self.seminorm:
                 extra["adjoint_options"]["norm"] = "seminorm"
         record(solves=1)
         try:
             parts = (odeint_adjoint if self.adjoint else odeint)(
                 function, layout.flatten(state), times, rtol=self.rtol, atol=self.atol, method=self.method,
-                options=self._options(state, end - start, layout), **extra,
+                options=self._options(layout), **extra,
             )  # fmt: skip
         except AssertionError as error:
             raise _diagnose(error, function) from error
@@ -106,7 +107,7 @@ class Torchdiffeq(Solver):
         check_finite(solution, end)
         return Solution(solution, function.statistics())
 
-    def _options(self, state: State, length: float, layout: _Layout | None) -> dict[str, Any]:
+    def _options(self, layout: _Layout | None) -> dict[str, Any]:
         options = dict(self.options)
         kind = _methods()[self.method]
         if kind == "adaptive":
@@ -114,8 +115,12 @@ class Torchdiffeq(Solver):
             if layout is not None:
                 options.setdefault("norm", layout.norm)
         elif kind == "fixed" and self.steps is not None:
-            options["step_size"] = abs(length) / self.steps
+            options["grid_constructor"] = partial(_grid, self.steps)  # a step_size can round to one step more
         return options
+
+
+def _grid(steps: int, function: object, y0: Tensor, t: Tensor) -> Tensor:
+    return torch.linspace(t[0].item(), t[-1].item(), steps + 1, dtype=t.dtype, device=t.device)
 
 
 def _methods() -> dict[str, str]:
@@ -196,7 +201,8 @@ class _OtherFunction(_Function):
     """scipy reports no steps and has no limit of its own on them, so evaluations stand for steps."""
 
     def forward(self, t: Tensor, parts: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        assert self.evaluations < self.max_steps, f"no end after max_steps = {self.max_steps} evaluations"
+        if self.evaluations >= self.max_steps:
+            raise gave_up(f"no end after max_steps = {self.max_steps} evaluations", t.item(), self.layout.worst)
         return super().forward(t, parts)
 
 

@@ -1,0 +1,380 @@
+"""The command line: `cnf fit`, `score`, `sample`, `plot` and `list`.
+
+A folder that `cnf fit` leaves holds the model (`model.json`, `model.safetensors`), where its data came from
+(`data.json`), its numbers (`metrics.json`), the curves of training (`log.csv`), a checkpoint to resume from, and
+pictures.
+"""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import inspect
+import io
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import numpy as np
+import torch
+import tyro
+from torch import Tensor
+from tyro.conf import Positional
+
+from cnf.checkpoints import CheckpointError, load, read_json, save, write_bytes, write_json
+from cnf.continuous.cnf import CNF
+from cnf.continuous.divergences import Exact
+from cnf.continuous.solvers import SolverError, count_evaluations
+from cnf.data import DataError
+from cnf.data.benchmarks import MAF_SETS
+from cnf.data.sources import IMAGES, Source, open_source
+from cnf.data.tabular import load_table
+from cnf.data.toy import TOYS
+from cnf.flows import Flow
+from cnf.metrics import bits_per_dim, log_prob_of_rows, mean_and_error
+from cnf.models import MODELS, build
+
+if TYPE_CHECKING:
+    from cnf.training import FitResult
+
+
+class UsageError(ValueError):
+    """A request that cannot be met; the message says what was expected, what came and what to do."""
+
+
+@dataclass
+class Fit:
+    """Train a model on a data set; leave the model, its numbers and its pictures in a folder.
+
+    Args:
+        data: A built-in name (see `cnf list`) or the path of a .csv or .npy table.
+        out: The folder to write; it must not exist, unless you resume.
+        model: A name from `cnf list`.
+        context: Columns, separated by commas, that the density of the others is conditional on.
+        option: Options of the model as KEY=VALUE, e.g. hidden=128,128 or activation=softplus.
+        steps: Budget in steps.
+        epochs: Budget in passes over the data.
+        seconds: Budget in seconds; 90 if no budget is given.
+        batch_size: Rows a step.
+        learning_rate: Peak of the learning rate.
+        patience: Checks without improvement after which to stop.
+        seed: Of the split, the initial weights, the order of the data and all noise.
+        data_root: Folder of downloaded data sets (or the environment variable CNF_DATA).
+        devices: Processes on this machine.
+        num_nodes: Machines; start with torchrun on each.
+        accelerator: "auto", "cpu" or "cuda".
+        precision: "32-true", "bf16-mixed", …
+        resume: Go on with a run that was interrupted.
+        progress: Show progress bars.
+    """
+
+    data: Positional[str]
+    out: Path
+    model: str = "cnf"
+    context: str = ""
+    option: Annotated[tuple[str, ...], tyro.conf.arg(metavar="KEY=VALUE")] = ()
+    steps: int | None = None
+    epochs: float | None = None
+    seconds: float | None = None
+    batch_size: int = 512
+    learning_rate: float | None = None
+    patience: int | None = 10
+    seed: int = 0
+    data_root: Path | None = None
+    devices: int = 1
+    num_nodes: int = 1
+    accelerator: str = "auto"
+    precision: str = "32-true"
+    resume: bool = False
+    progress: bool = True
+
+    def __call__(self) -> None:
+        if self.resume != (self.out / "checkpoint.safetensors").exists():
+            raise UsageError(
+                f"there is no run to resume in {self.out}: leave --resume out"
+                if self.resume
+                else f"{self.out} holds a run already: give another --out, or --resume to go on with it"
+            )
+        if not self.resume and self.out.exists() and any(self.out.iterdir()):
+            raise UsageError(f"{self.out} exists and is not empty: give another --out")
+        columns = tuple(name.strip() for name in self.context.split(",") if name.strip())
+        source = open_source(self.data, context=columns, root=self.data_root, seed=self.seed)
+        torch.manual_seed(self.seed)
+        flow = build(self.model, source.event_shape, len(source.context), **_options(self.option))
+        result = self._train(flow, source)
+        if result.stopped == "interrupted":
+            print(f"Interrupted at step {result.steps}; go on with: cnf fit {self.data} --out {self.out} --resume …")
+            raise SystemExit(130)
+        save(flow, self.out)
+        write_json(self.out / "data.json", self._description(source))
+        write_json(self.out / "metrics.json", numbers := _numbers(flow, source, result, self.progress))
+        draw(flow, source, self.out, result.history)
+        print(_summary(numbers, self.out))
+
+    def _train(self, flow: Flow, source: Source) -> FitResult:
+        from cnf.training import FitConfig, fit  # it loads the training engine
+
+        names = {entry.name for entry in dataclasses.fields(FitConfig)} & set(vars(self))
+        given = {name: getattr(self, name) for name in names if getattr(self, name) is not None or name == "patience"}
+        return fit(
+            flow, source.train, validation=source.validation, config=FitConfig(**given),
+            folder=self.out, resume=self.resume,
+        )  # fmt: skip
+
+    def _description(self, source: Source) -> dict[str, Any]:
+        return {
+            "data": self.data if source.toy or not Path(self.data).exists() else str(Path(self.data).resolve()),
+            "columns": list(source.columns),
+            "context": list(source.context),
+            "seed": self.seed,
+            "data_root": None if self.data_root is None else str(self.data_root),
+            "rows": {part: len(getattr(source, part)) for part in ("train", "validation", "test")},
+        }
+
+
+@dataclass
+class Score:
+    """Print the mean log-density of data under a trained model, and write that of each row if asked.
+
+    Args:
+        folder: What `cnf fit` left.
+        data: A .csv or .npy table with the columns the model was trained on, or a built-in name (its test rows).
+        out: A .csv or .npy file for the log-density of each row, in nats.
+        batch_size: Rows at a time.
+        progress: Show a progress bar.
+    """
+
+    folder: Positional[Path]
+    data: Positional[str]
+    out: Path | None = None
+    batch_size: int = 4096
+    progress: bool = True
+
+    def __call__(self) -> None:
+        flow, about = load(self.folder), read_json(self.folder / "data.json")
+        rows = _rows_for(about, self.data)
+        log_prob = log_prob_of_rows(flow, rows, batch_size=self.batch_size, progress=self.progress)
+        mean, error = mean_and_error(log_prob)
+        print(f"log p = {mean:.4f} ± {error:.4f} nats, mean and standard error over {len(log_prob)} rows")
+        if self.out is not None:
+            _write_table(self.out, log_prob.unsqueeze(1), ["log_prob"])
+            print(f"wrote {self.out}")
+
+
+@dataclass
+class Sample:
+    """Draw samples from a trained model, as CSV.
+
+    Args:
+        folder: What `cnf fit` left.
+        n: Number of samples.
+        out: A .csv or .npy file; standard output by default.
+        given: For conditional models, the context as COLUMN=VALUE,…
+        seed: Of the noise.
+    """
+
+    folder: Positional[Path]
+    n: Annotated[int, tyro.conf.arg(aliases=["-n"])] = 1000
+    out: Path | None = None
+    given: str = ""
+    seed: int = 0
+
+    def __call__(self) -> None:
+        flow, about = load(self.folder), read_json(self.folder / "data.json")
+        generator = torch.Generator().manual_seed(self.seed)
+        samples = flow.sample(self.n, _condition(about["context"], self.given), generator=generator)
+        columns = about["columns"] or [f"x{i}" for i in range(flow.event_shape.numel())]
+        if self.out is None:
+            sys.stdout.write(_csv(samples.flatten(1), columns))
+        else:
+            _write_table(self.out, samples.flatten(1), columns)
+            print(f"wrote {self.out}")
+
+
+@dataclass
+class Plot:
+    """Draw the pictures of a trained model again.
+
+    Args:
+        folder: What `cnf fit` left.
+        out: Where to; the same folder by default.
+    """
+
+    folder: Positional[Path]
+    out: Path | None = None
+
+    def __call__(self) -> None:
+        flow, about = load(self.folder), read_json(self.folder / "data.json")
+        source = open_source(about["data"], context=about["context"], root=about["data_root"], seed=about["seed"])
+        for path in draw(flow, source, self.out or self.folder, []):
+            print(f"wrote {path}")
+
+
+@dataclass
+class List:
+    """List the models with their options, and the built-in data sets."""
+
+    def __call__(self) -> None:
+        print("Models (cnf fit DATA --model NAME --option KEY=VALUE):")
+        for name, builder in MODELS.items():
+            print(f"  {name:12} {(inspect.getdoc(builder) or '').splitlines()[0]}")
+            options = list(inspect.signature(builder).parameters.values())[2:]
+            print(f"  {'':12} {', '.join(f'{option.name}={option.default!r}' for option in options)}")
+        print("\nData:")
+        print(f"  toys         {', '.join(TOYS)}")
+        print(f"  images       {', '.join(IMAGES)}")
+        print(f"  benchmarks   {', '.join(MAF_SETS)} (files of your own download: --data-root)")
+        print("  tables       any .csv (with a header or without) or .npy of your own")
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Entry point of the command `cnf`."""
+    names = {"fit": Fit, "score": Score, "sample": Sample, "plot": Plot, "list": List}
+    command = tyro.extras.subcommand_cli_from_dict(
+        dict(names.items()), args=arguments, prog="cnf", description=__doc__
+    )
+    try:
+        command()
+    except (ValueError, TypeError, FileExistsError, CheckpointError, SolverError) as error:
+        raise SystemExit(f"cnf: {error}") from error
+
+
+def _options(pairs: Sequence[str]) -> dict[str, Any]:
+    """`KEY=VALUE` as Python values; what is no literal is a string."""
+    options = {}
+    for pair in pairs:
+        key, sign, text = pair.partition("=")
+        if not sign or not key:
+            raise UsageError(f"options are KEY=VALUE, got {pair!r}")
+        try:
+            options[key] = ast.literal_eval(text)
+        except (ValueError, SyntaxError):
+            options[key] = text
+    return options
+
+
+def _numbers(flow: Flow, source: Source, result: FitResult, progress: bool) -> dict[str, Any]:
+    """The content of `metrics.json`; likelihoods of the test rows in the units of the data."""
+    with count_evaluations() as count:
+        log_prob = log_prob_of_rows(flow, source.test, progress=progress)
+    nll = mean_and_error(-log_prob)
+    numbers: dict[str, Any] = {
+        "test_nll": nll.mean,
+        "test_nll_standard_error": nll.error,
+        "unit": "nats a row, in the units of the data",
+        "trace": "exact" if _is_exact(flow) else "estimated",
+        "test_nll_standardized": nll.mean - _log_scale(source),
+        "evaluations_a_solve": count.evaluations / max(count.solves, 1),
+        "training_seconds": result.seconds,
+        "steps": result.steps,
+        "stopped": result.stopped,
+        "best_step": result.best_step,
+        "parameters": sum(parameter.numel() for parameter in flow.parameters()),
+        "rows": {part: len(getattr(source, part)) for part in ("train", "validation", "test")},
+    }
+    if source.levels is not None:
+        bits = mean_and_error(bits_per_dim(log_prob, flow.event_shape.numel(), levels=source.levels))
+        numbers |= {"bits_per_dim": bits.mean, "bits_per_dim_standard_error": bits.error}
+    if source.toy is not None and source.toy.entropy is not None:
+        gap = mean_and_error(source.toy.log_prob(_all(source.test).double()) - log_prob.double())
+        numbers |= {"entropy": source.toy.entropy, "kl": gap.mean, "kl_standard_error": gap.error}
+    return numbers
+
+
+def _is_exact(flow: Flow) -> bool:
+    return all(module.divergence == Exact() for module in flow.modules() if isinstance(module, CNF))
+
+
+def _log_scale(source: Source) -> float:
+    """`Σ log σ` of the training rows: what standardised units take off the NLL."""
+    return _all(source.train).double().flatten(1).std(0).log().sum().item()
+
+
+def _all(rows: Any) -> Tensor:
+    x: Tensor = rows.read(range(len(rows)))[0]
+    return x
+
+
+def _summary(numbers: dict[str, Any], out: Path) -> str:
+    lines = [
+        f"test NLL {numbers['test_nll']:.4f} ± {numbers['test_nll_standard_error']:.4f} nats "
+        f"({numbers['test_nll_standardized']:.4f} in standardised units; {numbers['trace']} trace, "
+        f"{numbers['evaluations_a_solve']:.0f} evaluations a solve)",
+    ]
+    if "kl" in numbers:
+        lines.append(
+            f"KL(data ‖ model) {numbers['kl']:.4f} ± {numbers['kl_standard_error']:.4f} nats above the entropy"
+        )
+    if "bits_per_dim" in numbers:
+        lines.append(f"{numbers['bits_per_dim']:.3f} ± {numbers['bits_per_dim_standard_error']:.3f} bits/dim")
+    lines.append(f"{numbers['training_seconds']:.0f} s of training; everything is in {out}/")
+    return "\n".join(lines)
+
+
+def draw(flow: Flow, source: Source, out: Path, history: Sequence[dict[str, float]]) -> list[Path]:
+    """Write the pictures that suit the data, and the curves of training if there are any."""
+    from cnf import plotting  # it loads matplotlib
+
+    x, context, _ = source.test.read(range(min(len(source.test), 2000)))
+    paths = [out / "training.png"] if history else []
+    if history:
+        plotting.save_figure(plotting.training_figure(history), paths[0])
+    generator = torch.Generator().manual_seed(0)
+    if len(source.event_shape) == 3:
+        images = flow.sample(100, generator=generator).clamp(0, 1)
+        paths.append(plotting.save_figure(plotting.image_figure(images), out / "samples.png"))
+    elif source.event_shape == (2,) and context is None:
+        density = source.toy.log_prob if source.toy is not None and source.toy.density is not None else None
+        paths.append(plotting.save_figure(plotting.fit_figure(flow, x, true_density=density), out / "fit.png"))
+        paths.append(plotting.save_figure(plotting.trajectory_figure(flow, generator=generator), out / "path.png"))
+        paths.append(plotting.path_animation(flow, out / "path.gif", generator=generator))
+    elif len(source.columns) > 1:
+        samples = flow.sample(len(x), context, generator=generator)
+        paths.append(plotting.save_figure(plotting.corner_figure(x, samples, source.columns), out / "corner.png"))
+    return paths
+
+
+def _rows_for(about: dict[str, Any], name: str) -> Any:
+    """Rows of a table or of a built-in set in the columns of the model."""
+    wanted, context = about["columns"], about["context"]
+    if Path(name).suffix not in (".csv", ".npy"):
+        return open_source(name, context=context, root=about["data_root"], seed=about["seed"]).test
+    table = load_table(name)
+    if table.columns != tuple(f"x{i}" for i in range(len(table.columns))) or context:
+        missing = [column for column in (*wanted, *context) if column not in table.columns]
+        if missing:
+            raise DataError(
+                f"{name} lacks the columns {', '.join(missing)}: the model was trained on "
+                f"{', '.join((*wanted, *context))}, the table has {', '.join(table.columns)}"
+            )
+        picked = [table.columns.index(column) for column in (*wanted, *context)]
+        values = table.values[:, picked]
+        return (values[:, : len(wanted)], values[:, len(wanted) :]) if context else values
+    return table.values
+
+
+def _condition(columns: Sequence[str], given: str) -> Tensor | None:
+    pairs = dict(pair.split("=", 1) for pair in given.split(",") if "=" in pair)
+    if set(pairs) != set(columns):
+        expected = ",".join(f"{column}=VALUE" for column in columns) or "none, for the model is unconditional"
+        raise UsageError(f"--given must name every context column once: {expected}; got {given or 'nothing'}")
+    return torch.tensor([float(pairs[column]) for column in columns]) if columns else None
+
+
+def _write_table(path: Path, values: Tensor, columns: Sequence[str]) -> None:
+    if path.suffix == ".npy":
+        buffer = io.BytesIO()
+        np.save(buffer, values.numpy())
+        write_bytes(path, buffer.getvalue())
+    elif path.suffix == ".csv":
+        write_bytes(path, _csv(values, columns).encode())
+    else:
+        raise UsageError(f"cannot write {path}: known suffixes are .csv, .npy")
+
+
+def _csv(values: Tensor, columns: Sequence[str]) -> str:
+    text = io.StringIO()
+    np.savetxt(text, values.double().numpy(), delimiter=",", header=",".join(columns), comments="", fmt="%.8g")
+    return text.getvalue()
