@@ -392,6 +392,8 @@ class _Run:
         return tqdm(total=total or config.seconds_allowed, unit=unit, bar_format=shape, disable=hidden, desc="fit")
 
     def _show(self, bar: tqdm[Any]) -> None:
+        if bar.disable:
+            return
         bar.n = self.at.step if "step" in bar.unit else min(self.at.seconds, bar.total)
         batches = self.sums.get("batches")
         if batches:
