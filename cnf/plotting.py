@@ -37,7 +37,19 @@ INK, BLUE, VERMILION = "#1d3c80", "#0072b2", "#d55e00"  # the last two from Okab
 # From white through blue to night, equal steps along a curve in Oklab: lightness falls linearly, like on paper.
 DENSITY = LinearSegmentedColormap.from_list(
     "density",
-    "#ffffff #cdedff #9fd8ff #76bffc #52a4ef #3889dc #286dc2 #2153a3 #1d3c80 #17285c #0f1738".split(),
+    [
+        "#ffffff",
+        "#cdedff",
+        "#9fd8ff",
+        "#76bffc",
+        "#52a4ef",
+        "#3889dc",
+        "#286dc2",
+        "#2153a3",
+        "#1d3c80",
+        "#17285c",
+        "#0f1738",
+    ],
 )
 FINE = (200, 1.5)  # an animation's histogram: bins a side, and the blur in bins
 ENCLOSED = (0.9, 0.6, 0.3)  # parts of the rows that a corner plot's contours enclose
@@ -205,7 +217,7 @@ def corner_figure(
     shown = min(len(columns), max_columns)
     limits = [_interval(column) for column in tables[0].T[:shown]]
     figure, grid = _corner(shown)
-    for i, j in zip(*np.tril_indices(shown), strict=True):
+    for i, j in ((i, j) for i in range(shown) for j in range(i + 1)):
         if i == j:
             _histograms(grid[i, i], [table[:, i] for table in tables], limits[i])
         else:
@@ -496,7 +508,7 @@ def _tidy(axes: Axes, ticks: int) -> None:
 
 def _scatter(axes: Axes, points: Array) -> None:
     size = float(np.clip(4_000 / max(len(points), 1), 0.15, 6))
-    axes.scatter(*points.T, s=size, color=INK, alpha=0.6, linewidths=0, rasterized=True)
+    axes.scatter(points[:, 0], points[:, 1], s=size, color=INK, alpha=0.6, linewidths=0, rasterized=True)
 
 
 def _shade(axes: Axes, image: Array, window: Window, darkest: float) -> None:
@@ -561,7 +573,10 @@ def _short(name: str) -> str:
 def _histograms(axes: Axes, values: Sequence[Array], limits: tuple[float, float]) -> None:
     _tidy(axes, 3)
     bins = np.linspace(*limits, int(np.clip(2 * min(map(len, values)) ** (1 / 3), 8, 40)) + 1)
-    styles: list[dict[str, Any]] = [{"fill": True, "color": BLUE, "alpha": 0.35, "lw": 0}, {"color": VERMILION, "lw": 1}]
+    styles: list[dict[str, Any]] = [
+        {"fill": True, "color": BLUE, "alpha": 0.35, "lw": 0},
+        {"color": VERMILION, "lw": 1},
+    ]
     for column, style in zip(values, styles, strict=True):
         heights = np.histogram(column, bins)[0] / len(column) / np.diff(bins)
         axes.stairs(heights, bins, **style)
@@ -573,7 +588,8 @@ def _contours(axes: Axes, pairs: Sequence[Array], window: Window) -> None:
     _tidy(axes, 3)
     bins = 64
     width = float(np.clip(1.5 * (10_000 / min(map(len, pairs))) ** (1 / 6), 1.2, 5))
-    axes.scatter(*_thin(pairs[0], 2_000).T, s=0.8, color=BLUE, alpha=0.3, linewidths=0, rasterized=True)
+    x, y = _thin(pairs[0], 2_000).T
+    axes.scatter(x, y, s=0.8, color=BLUE, alpha=0.3, linewidths=0, rasterized=True)
     data, samples = (_smoothed(points, window, bins, width) for points in pairs)
     x, y = (low + (np.arange(bins) + 0.5) / bins * (high - low) for low, high in window.sides)
     axes.contourf(x, y, data, levels=[*_rising(data), np.inf], colors=TINTS)
@@ -611,7 +627,17 @@ def _curves(axes: Axes, history: Sequence[Mapping[str, float]], names: Sequence[
         steps, values = np.array([(row["step"], row[name]) for row in history if name in row]).T
         label, colour = CURVES[name]
         axes.plot(steps, np.where(np.isfinite(values), values, np.nan), color=colour, lw=1.2, label=label)
-        _zoom(axes, values)
     axes.set_ylabel("nats" if len(names) > 1 else label, fontsize=8)
     if len(names) > 1:
         axes.legend(frameon=False, fontsize=8)
+    axes.set_ylim(bottom=0) if "evaluations" in names else _zoom(axes)
+
+
+def _zoom(axes: Axes) -> None:
+    """Leave out the steep start, beside which all that follows would be flat."""
+    points = np.concatenate([np.asarray(line.get_xydata()) for line in axes.lines])
+    points = points[np.isfinite(points[:, 1])]
+    late = points[points[:, 0] > 0.1 * points[:, 0].max(initial=0), 1]
+    if len(late) and late.min() < late.max():
+        margin = 0.1 * (late.max() - late.min())
+        axes.set_ylim(late.min() - margin, late.max() + margin)

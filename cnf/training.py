@@ -348,13 +348,17 @@ class _Run:
 
     @torch.no_grad()
     def _validate(self, rows: Rows) -> float:
-        """The mean negative log-likelihood of the averaged weights in nats; the same noise at every check."""
+        """The mean negative log-likelihood of the averaged weights in nats, infinite where a solve fails; the same
+        noise at every check."""
         torch.manual_seed(self.config.seed)
         total = torch.zeros((), dtype=torch.float64)
         share = range(self.batches.rank, len(rows), self.batches.world)
         for first in range(0, len(share), VALIDATION_ROWS):
             x, context, _ = self.fabric.to_device(rows.read(share[first : first + VALIDATION_ROWS]))
-            total -= self.judge.log_prob(x, context).double().sum().cpu()
+            try:
+                total -= self.judge.log_prob(x, context).double().sum().cpu()
+            except SolverError:
+                total += math.inf
         nll = self._mean_over_processes(total).item() * self.batches.world / len(rows)
         return nll if math.isfinite(nll) else math.inf
 

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+import pytest
 import torch
 from torch import Tensor, nn
 
@@ -21,7 +22,7 @@ from cnf.transforms import Flatten
 
 Module = TypeVar("Module", bound=nn.Module)
 
-TIGHT = RungeKutta("dopri5", rtol=1e-9, atol=1e-9)
+TIGHT = RungeKutta("dopri5", rtol=1e-8, atol=1e-8)
 CONTEXT = 2  # length of the context where there is one
 
 
@@ -158,12 +159,11 @@ TRANSFORMS: dict[str, Instance] = {
 }
 
 
-def cases(instances: dict[str, Instance]) -> list[Any]:
-    """The `pytest.param`s `(instance, context_dim)`, each under its name."""
-    import pytest
-
+def cases(instances: dict[str, Instance], *, conditional: bool = False) -> list[Any]:
+    """The `pytest.param`s `(instance, context_dim)`, each under its name; only those with a context if asked."""
     return [
         pytest.param(instance, context_dim, id=f"{name}{'|context' if context_dim else ''}")
         for name, instance in instances.items()
         for context_dim in instance.contexts
+        if context_dim or not conditional
     ]

@@ -12,7 +12,7 @@ from cnf.continuous.cnf import CNF
 from cnf.discrete.elementwise import Affine, Softplus, Standardize, StandardizeContext
 from cnf.transforms import Flatten
 
-N = 3
+N = 2
 every = pytest.mark.parametrize(("instance", "context_dim"), cases(TRANSFORMS))
 
 
@@ -80,10 +80,9 @@ def test_log_det_of_decode_is_that_of_the_jacobian(transform, z, context, instan
 @every
 def test_a_row_does_not_depend_on_its_neighbours(transform, x, context, instance):
     whole = transform.encode(x, context)
-    for i in range(N):
-        value, log_det, _ = transform.encode(x[i : i + 1], None if context is None else context[i : i + 1])
-        assert torch.allclose(value[0], whole.value[i], rtol=0, atol=instance.tolerance)
-        assert torch.allclose(log_det[0], whole.log_det[i], rtol=0, atol=instance.tolerance)
+    alone = transform.encode(x[1:2], None if context is None else context[1:2])
+    assert torch.allclose(alone.value[0], whole.value[1], rtol=0, atol=instance.tolerance)
+    assert torch.allclose(alone.log_det[0], whole.log_det[1], rtol=0, atol=instance.tolerance)
 
 
 @every
@@ -92,7 +91,7 @@ def test_gradients_reach_every_parameter_the_input_and_the_context(transform, x,
     if context is not None:
         context.requires_grad_()
     value, log_det, _ = transform.encode(x, context)
-    (value.square().sum() + (log_det * torch.tensor([1.0, 2.0, 3.0])).sum()).backward()
+    (value.square().sum() + (log_det * torch.arange(1, N + 1)).sum()).backward()
     silent = [name for name, p in transform.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0]
     assert silent == list(instance.unreached)
     assert (x.grad.flatten(1).abs().sum(1) > 0).all()
@@ -100,29 +99,23 @@ def test_gradients_reach_every_parameter_the_input_and_the_context(transform, x,
         assert (context.grad.abs().sum(1) > 0).all()
 
 
-@every
+@pytest.mark.parametrize(("instance", "context_dim"), cases(TRANSFORMS, conditional=True))
 def test_the_context_matters(transform, x, context):
-    if context is None:
-        pytest.skip("unconditional")
     assert not torch.allclose(transform.encode(x, context).value, transform.encode(x, context + 1).value, atol=1e-3)
 
 
 @every
-def test_calling_changes_nothing(transform, x, z, context):
+def test_calling_changes_nothing_and_draws_no_noise(transform, x, z, context):
     before = {name: tensor.clone() for name, tensor in transform.state_dict().items()}
     attributes = [set(vars(module)) for module in transform.modules()]
     generator = torch.get_rng_state()
-    transform.encode(x, context), transform.decode(z, context), transform.push(z, context)
+    first, second = transform.encode(x, context), transform.encode(x, context)
+    transform.decode(z, context), transform.push(z, context)
     after = transform.state_dict()
     assert before.keys() == after.keys()
     assert all(torch.equal(tensor, after[name]) for name, tensor in before.items())
     assert [set(vars(module)) for module in transform.modules()] == attributes
     assert torch.equal(torch.get_rng_state(), generator)
-
-
-@every
-def test_the_same_call_gives_the_same_answer(transform, x, context):
-    first, second = transform.encode(x, context), transform.encode(x, context)
     assert torch.equal(first.value, second.value)
     assert torch.equal(first.log_det, second.log_det)
 
@@ -137,18 +130,17 @@ def test_forward_is_encode_and_push_is_the_value_of_decode(transform, x, z, cont
 
 
 @every
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_results_have_the_dtype_and_shape_of_the_input(transform, x, context, instance, dtype):
+def test_results_have_the_dtype_and_shape_of_the_input(transform, x, context, instance):
     if any(isinstance(module, CNF) for module in transform.modules()):
         transform = reconfigure(transform, solver=RungeKutta())  # float32 has no digits for the tight one
     exact = transform.encode(x, context)
-    transform, x = transform.to(dtype), x.to(dtype)
-    for mapped in (transform.encode(x, None if context is None else context.to(dtype)),):
+    rough = transform.float().encode(x.float(), None if context is None else context.float())
+    for mapped, dtype in ((exact, torch.float64), (rough, torch.float32)):
         assert mapped.value.dtype == mapped.log_det.dtype == dtype
         assert mapped.value.shape == (N, *instance.event_shape)
         assert mapped.log_det.shape == (N,)
-        assert torch.allclose(mapped.value.double(), exact.value, rtol=1e-4, atol=1e-4)
-        assert torch.allclose(mapped.log_det.double(), exact.log_det, rtol=1e-4, atol=1e-4)
+    assert torch.allclose(rough.value.double(), exact.value, rtol=1e-3, atol=1e-3)
+    assert torch.allclose(rough.log_det.double(), exact.log_det, rtol=1e-3, atol=1e-3)
 
 
 @every
@@ -163,11 +155,11 @@ def test_an_empty_batch_gives_an_empty_batch(transform, x, context, instance):
 def test_a_state_dict_carries_the_whole_map(transform, x, context, instance, context_dim):
     twin = instance.make(context_dim).double()
     expected = transform.encode(x, context)
-    if transform.state_dict():
-        assert not torch.allclose(twin.encode(x, context).value, expected.value)
+    assert not any(map(torch.equal, twin.state_dict().values(), transform.state_dict().values()))
     twin.load_state_dict(transform.state_dict())
-    assert torch.equal(twin.encode(x, context).value, expected.value)
-    assert torch.equal(twin.encode(x, context).log_det, expected.log_det)
+    value, log_det, _ = twin.encode(x, context)
+    assert torch.equal(value, expected.value)
+    assert torch.equal(log_det, expected.log_det)
 
 
 def test_compose_applies_its_transforms_in_the_order_of_encode():
