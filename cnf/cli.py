@@ -232,9 +232,7 @@ class List:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Entry point of the command `cnf`."""
     names = {"fit": Fit, "score": Score, "sample": Sample, "plot": Plot, "list": List}
-    command = tyro.extras.subcommand_cli_from_dict(
-        dict(names.items()), args=arguments, prog="cnf", description=__doc__
-    )
+    command = tyro.extras.subcommand_cli_from_dict(dict(names.items()), args=arguments, prog="cnf", description=__doc__)
     try:
         command()
     except (ValueError, TypeError, FileExistsError, CheckpointError, SolverError) as error:

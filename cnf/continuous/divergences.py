@@ -97,7 +97,8 @@ class Hutchinson(Divergence):
 class HutchPP(Divergence):
     """Hutch++: the trace exactly on a subspace that catches the large directions of J, Hutchinson off it.
 
-    `tr J ≈ tr QᵀJQ + 1/k Σ_i g_iᵀ J g_i`, `Q = orth(J S)`, `g = (I − QQᵀ) G`, with `k = probes/3` columns in S and G.
+    `tr J ≈ tr QᵀJQ + 1/k Σ_i g_iᵀ J g_i`, `Q = orth(J S)`, `g = (I − QQᵀ) G`, with `k = probes/3` columns in S
+    (Gaussian) and G (Rademacher); exact where J has at most rank k.
     Unbiased, since for any Q the second term has the expectation `tr (I − QQᵀ) J`. The gradient is taken at a
     fixed Q, which keeps it unbiased and finite where `J S` loses rank.
 
@@ -120,7 +121,8 @@ class HutchPP(Divergence):
         k, dim = self.probes // 3, x.shape[1:].numel()
         if k > dim:
             raise ValueError(f"Hutch++ in {dim} dimensions takes at most {3 * dim} probes, got {self.probes}")
-        return _rademacher(x, 2 * k, self.generator)
+        sketch = _gaussian(x, k, self.generator)  # signs would repeat a column now and then in few dimensions
+        return torch.cat([sketch, _rademacher(x, k, self.generator)])
 
     def __call__(self, linearization: Linearization, probe: Tensor | None) -> Tensor:
         assert probe is not None

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.distributions import constraints
 
 from cnf.distributions import as_event_shape
+from cnf.networks import softplus
 from cnf.transforms import Mapped, Transform
 
 
@@ -124,7 +125,7 @@ class Softplus(Transform):
         return Mapped(z, -F.logsigmoid(z).flatten(1).sum(1))
 
     def decode(self, z: Tensor, context: Tensor | None = None) -> Mapped:
-        return Mapped(F.softplus(z), F.logsigmoid(z).flatten(1).sum(1))
+        return Mapped(softplus(z), F.logsigmoid(z).flatten(1).sum(1))
 
 
 class StandardizeContext(Transform):

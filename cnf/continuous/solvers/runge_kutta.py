@@ -114,7 +114,9 @@ class RungeKutta(Solver):
                 state, slope, accepted = proposal, last, accepted + 1
             else:
                 rejected += 1
-                self._check_progress(t, h, smallest, slope, errors, accepted + rejected)
+                check_finite(slope, t)
+                if abs(h) <= smallest:
+                    raise gave_up(f"the step size fell to {abs(h):.1e}", t, errors)
             h *= self._factor(ratio)
             if accepted + rejected >= self.max_steps and t != end:
                 raise gave_up(f"no end after max_steps = {self.max_steps} steps", t, errors)
@@ -168,12 +170,6 @@ class RungeKutta(Solver):
         for channel in zip(before.integrals, after.integrals, error.integrals, strict=True):
             worst = torch.maximum(worst, scaled(*channel).abs())
         return worst
-
-    def _check_progress(self, t: float, h: float, smallest: float, slope: State, errors: Tensor, steps: int) -> None:
-        if not all(part.isfinite().all() for part in (slope.x, *slope.integrals)):
-            check_finite(slope, t)
-        if abs(h) <= smallest:
-            raise gave_up(f"the step size fell to {abs(h):.1e}", t, errors)
 
 
 def _fit(h: float, rest: float) -> float:

@@ -6,18 +6,10 @@ time the averaged weights are judged by the validation likelihood, and everythin
 
 from __future__ import annotations
 
-import csv
-import dataclasses
-import io
 import math
-import signal
-import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Callable
 from pathlib import Path
-from types import FrameType
 from typing import Any, cast
 
 import torch
@@ -25,9 +17,8 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader
-from tqdm import tqdm
 
-from cnf.checkpoints import CheckpointError, read_state, write_bytes, write_state
+from cnf.checkpoints import CheckpointError
 from cnf.continuous.cnf import CNF, reconfigure
 from cnf.continuous.divergences import Divergence
 from cnf.continuous.solvers import Solver, SolverError, count_evaluations
@@ -35,110 +26,14 @@ from cnf.data.rows import Batch, Batches, Rows, as_rows
 from cnf.flows import Flow
 from cnf.models import recipe_of
 from cnf.objectives.likelihood import Loss, Objective
+from cnf.training import record
+from cnf.training.bar import Bar
+from cnf.training.interruption import Interruption, interruption_noted
+from cnf.training.record import Parts, Progress
+from cnf.training.settings import FitConfig, FitResult, TrainingError
 
 INITIAL_ROWS = 65_536  # rows from which a data-dependent start is taken
 VALIDATION_ROWS = 4_096  # rows judged at once
-
-
-@dataclass(frozen=True)
-class FitConfig:
-    """How long, how fast and where to train.
-
-    The run ends with the first of `steps`, `epochs`, `seconds` that is used up; with none of them given, after 90
-    seconds. (A run bounded by seconds is not repeatable to the bit; one bounded by steps or epochs is, on a CPU.)
-
-    Args:
-        steps: Budget in optimizer steps.
-        epochs: Budget in passes over the data.
-        seconds: Budget in seconds of training.
-        batch_size: Rows a step, over all processes together.
-        learning_rate: Peak of the schedule: linear warm-up, then a cosine to zero over the budget.
-        warmup: Steps of warm-up.
-        weight_decay: AdamW's.
-        clip: Largest norm of the gradient; 0 for no clipping.
-        ema: Decay of the running average of the weights, which is what is judged and returned.
-        checks: Validations, log rows and checkpoints over the whole budget.
-        patience: Checks without improvement after which to stop; None for never.
-        seed: Of the order of the data and of all noise.
-        solver: Solver of training; None for that of the model's recipe.
-        divergence: Divergence of training; None for that of the model's recipe.
-        accelerator: "auto", "cpu", "cuda", …
-        devices: Processes on this machine.
-        num_nodes: Machines; start the script with `torchrun` on each.
-        precision: Lightning Fabric's, e.g. "32-true" or, where the device has it, "bf16-mixed".
-        workers: Processes that load data.
-        progress: Whether to show a progress bar.
-
-    Raises:
-        ValueError: A number out of range.
-    """
-
-    steps: int | None = None
-    epochs: float | None = None
-    seconds: float | None = None
-    batch_size: int = 512
-    learning_rate: float = 2e-3
-    warmup: int = 100
-    weight_decay: float = 1e-2
-    clip: float = 5.0
-    ema: float = 0.99
-    checks: int = 40
-    patience: int | None = 10
-    seed: int = 0
-    solver: Solver | None = None
-    divergence: Divergence | None = None
-    accelerator: str = "auto"
-    devices: int = 1
-    num_nodes: int = 1
-    precision: str = "32-true"
-    workers: int = 0
-    progress: bool = True
-
-    def __post_init__(self) -> None:
-        for name in ("steps", "epochs", "seconds", "batch_size", "learning_rate", "checks", "patience", "devices"):
-            value = getattr(self, name)
-            if value is not None and not value > 0:
-                raise ValueError(f"{name} must be positive, got {value}")
-        for name in ("warmup", "weight_decay", "clip", "workers"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"{name} must not be negative, got {getattr(self, name)}")
-        if not 0 <= self.ema < 1:
-            raise ValueError(f"ema must be in [0, 1), got {self.ema}")
-
-    @property
-    def seconds_allowed(self) -> float | None:
-        """The budget in seconds, 90 if no budget is given."""
-        return 90.0 if self.steps is self.epochs is self.seconds is None else self.seconds
-
-
-@dataclass(frozen=True)
-class FitResult:
-    """What `fit` leaves.
-
-    Attributes:
-        flow: The flow that was passed in, with its best weights.
-        history: One mapping a check: step, epoch, seconds, learning rate, means of loss and metrics since the check
-            before, evaluations a solve, validation NLL in nats.
-        steps: Steps done.
-        seconds: Seconds of training.
-        best_validation: Lowest mean validation NLL in nats; None without validation data.
-        best_step: The step it was reached at.
-        stopped: "budget", "patience" or "interrupted".
-        checkpoint: The file to resume from, if a folder was given.
-    """
-
-    flow: Flow
-    history: list[dict[str, float]]
-    steps: int
-    seconds: float
-    best_validation: float | None
-    best_step: int
-    stopped: str
-    checkpoint: Path | None = None
-
-
-class TrainingError(RuntimeError):
-    """Training that cannot go on; the message says at which step, for which rows and what to try."""
 
 
 def fit(
@@ -191,7 +86,7 @@ def fit(
     rows = as_rows(data, flow.base.dtype)
     judged = None if validation is None else as_rows(validation, flow.base.dtype)
     devices = [fabric.device] if fabric.device.type == "cuda" else []
-    with torch.random.fork_rng(devices), _interruption() as interrupted:
+    with torch.random.fork_rng(devices), interruption_noted() as interrupted:
         run = _Run(fabric, flow, objective, rows, judged, config, path)
         if resume:
             run.read()
@@ -207,19 +102,6 @@ class _Minimand(nn.Module):
 
     def forward(self, x: Tensor, context: Tensor | None) -> Loss:
         return self.objective(self.flow, x, context)
-
-
-@dataclass
-class _Progress:
-    """The part of a run's state that is numbers."""
-
-    step: int = 0
-    seconds: float = 0.0
-    checks: int = 0
-    best: float = math.inf
-    best_step: int = 0
-    stale: int = 0
-    history: list[dict[str, float]] = field(default_factory=list)
 
 
 class _Run:
@@ -250,15 +132,16 @@ class _Run:
         self.judge = _with_settings(cast(Flow, self.average.module), None, divergence)
         self.minimand, self.optimizer = fabric.setup(minimand, self.adam)
         self.best: dict[str, Tensor] = {}
-        self.at = _Progress()
+        self.at = Progress()
         self.sums: dict[str, float] = {}
 
-    def go(self, interrupted: _Interruption) -> FitResult:
+    def go(self, interrupted: Interruption) -> FitResult:
         """Step until the budget is used up, patience is lost, or somebody interrupts."""
         at, stopped, halt = self.at, "budget", False
         begun = time.perf_counter() - at.seconds
         batches = iter(self._loader())
-        with self._bar() as bar:
+        shown = self.config.progress and self.fabric.is_global_zero
+        with Bar(self.config, self.batches.per_epoch, shown=shown) as bar:
             while self._fraction() < 1 and not halt:
                 self._step(next(batches))
                 at.step += 1
@@ -268,7 +151,7 @@ class _Run:
                     self._check()
                     if self.config.patience is not None and at.stale >= self.config.patience:
                         stopped, halt = "patience", True
-                self._show(bar)
+                bar.show(at, self.sums)
         if stopped == "interrupted":
             self._write()
         self.flow.load_state_dict(self.best or self.average.module.state_dict())
@@ -386,77 +269,34 @@ class _Run:
             "looking at these rows for outliers, or float64."
         )
 
-    def _bar(self) -> tqdm[Any]:
-        config = self.config
-        steps = [config.steps, config.epochs and math.ceil(config.epochs * self.batches.per_epoch)]
-        total = min((number for number in steps if number), default=None)
-        unit = " step" if total else "s"
-        shape = "{l_bar}{bar}| {n:.0f}/{total:.0f}{unit} [{elapsed}<{remaining}{postfix}]"
-        hidden = not (config.progress and self.fabric.is_global_zero)
-        return tqdm(total=total or config.seconds_allowed, unit=unit, bar_format=shape, disable=hidden, desc="fit")
-
-    def _show(self, bar: tqdm[Any]) -> None:
-        if bar.disable:
-            return
-        bar.n = self.at.step if "step" in bar.unit else min(self.at.seconds, bar.total)
-        batches = self.sums.get("batches")
-        if batches:
-            shown = {"loss": self.sums["loss"] / batches, "evaluations": self.sums["evaluations"] / batches}
-            if self.at.history and self.validation is not None:
-                shown["validation"] = self.at.history[-1]["validation_nll"]
-            bar.set_postfix({name: f"{value:.4g}" for name, value in shown.items()}, refresh=False)
-        bar.update(0)
-
-    def _state(self) -> dict[str, Tensor]:
+    def _parts(self) -> Parts:
         adam = {
             f"{index}.{key}": value
             for index, entry in self.adam.state_dict()["state"].items()
             for key, value in entry.items()
         }
-        parts = {
-            "minimand": self.minimand.module.state_dict(),
-            "average": self.average.state_dict(),
-            "best": self.best,
-            "adam": adam,
-        }
-        return {f"{part}/{name}": value for part, values in parts.items() for name, value in values.items()}
+        minimand, average = self.minimand.module.state_dict(), self.average.state_dict()
+        return {"minimand": minimand, "average": average, "best": self.best, "adam": adam}
 
     def _write(self) -> None:
-        if self.path is None or not self.fabric.is_global_zero:
-            return
-        facts = {"progress": dataclasses.asdict(self.at), "settings": _repeatable(self.config)}
-        write_state(self.path, self._state(), facts)
-        write_bytes(self.path.parent / "log.csv", _csv(self.at.history))
+        if self.path is not None and self.fabric.is_global_zero:
+            record.write(self.path, self._parts(), self.at, self.config)
 
     def read(self) -> None:
         """Go back to where the checkpoint was written."""
         assert self.path is not None
-        tensors, facts = read_state(self.path)
-        parts: dict[str, dict[str, Tensor]] = {"minimand": {}, "average": {}, "best": {}, "adam": {}}
+        parts, self.at = record.read(self.path, self.config)
+        adam: dict[int, dict[str, Tensor]] = {}
+        for name, tensor in parts.get("adam", {}).items():
+            index, _, key = name.partition(".")
+            adam.setdefault(int(index), {})[key] = tensor
         try:
-            for name, tensor in tensors.items():
-                part, _, key = name.partition("/")
-                parts[part][key] = tensor
-            here, there = _repeatable(self.config), facts["settings"]
-            differing = [f"{key} {there.get(key)!r} → {here[key]!r}" for key in here if there.get(key) != here[key]]
-            if differing:
-                raise CheckpointError(
-                    f"{self.path} was written with other settings ({', '.join(differing)}): "
-                    "resume with the same ones, or start in another folder"
-                )
             self.minimand.module.load_state_dict(parts["minimand"])
             self.average.load_state_dict(parts["average"])
-            self.best = parts["best"]
-            state: dict[int, dict[str, Tensor]] = {}
-            for name, tensor in parts["adam"].items():
-                index, _, key = name.partition(".")
-                state.setdefault(int(index), {})[key] = tensor
-            self.adam.load_state_dict({"state": state, "param_groups": self.adam.state_dict()["param_groups"]})
-            self.at = _Progress(**facts["progress"])
-        except (KeyError, TypeError, ValueError, RuntimeError) as error:
-            if isinstance(error, CheckpointError):
-                raise
-            raise CheckpointError(f"{self.path} does not fit this flow or is damaged: {error}") from error
+            self.adam.load_state_dict({"state": adam, "param_groups": self.adam.state_dict()["param_groups"]})
+        except (KeyError, ValueError, RuntimeError) as error:
+            raise CheckpointError(f"{self.path} is of another flow: {error}") from error
+        self.best = parts.get("best", {})
 
 
 def _moving_average(decay: float) -> Callable[[Any, Any, Any], None]:
@@ -488,45 +328,3 @@ def _with_settings(flow: Flow, solver: Solver | None, divergence: Divergence | N
     if (solver or divergence) and any(isinstance(module, CNF) for module in flow.modules()):
         return reconfigure(flow, solver=solver, divergence=divergence)
     return flow
-
-
-def _repeatable(config: FitConfig) -> dict[str, Any]:
-    """The settings that change the result of a run, as JSON knows them."""
-    aside = ("accelerator", "devices", "num_nodes", "workers", "progress")
-    values = {entry.name: getattr(config, entry.name) for entry in dataclasses.fields(config)}
-    plain = (int, float, str, type(None))
-    return {k: v if isinstance(v, plain) else repr(v) for k, v in values.items() if k not in aside}
-
-
-def _csv(history: Sequence[Mapping[str, float]]) -> bytes:
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(dict.fromkeys(name for row in history for name in row)))
-    writer.writeheader()
-    writer.writerows({name: f"{value:.6g}" for name, value in row.items()} for row in history)
-    return text.getvalue().encode()
-
-
-class _Interruption:
-    """Whether Ctrl-C was pressed."""
-
-    seen = False
-
-
-@contextmanager
-def _interruption() -> Iterator[_Interruption]:
-    """Note the first Ctrl-C instead of raising; the second one raises."""
-    interruption = _Interruption()
-    if threading.current_thread() is not threading.main_thread():
-        yield interruption
-        return
-    before = signal.getsignal(signal.SIGINT)
-
-    def note(number: int, frame: FrameType | None) -> None:
-        interruption.seen = True
-        signal.signal(signal.SIGINT, before)
-
-    signal.signal(signal.SIGINT, note)
-    try:
-        yield interruption
-    finally:
-        signal.signal(signal.SIGINT, before)

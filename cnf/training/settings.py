@@ -1,0 +1,111 @@
+"""What a training run is asked for, and what it leaves."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from cnf.continuous.divergences import Divergence
+from cnf.continuous.solvers import Solver
+from cnf.flows import Flow
+
+
+@dataclass(frozen=True)
+class FitConfig:
+    """How long, how fast and where to train.
+
+    The run ends with the first of `steps`, `epochs`, `seconds` that is used up; with none of them given, after 90
+    seconds. (A run bounded by seconds is not repeatable to the bit; one bounded by steps or epochs is, on a CPU.)
+
+    Args:
+        steps: Budget in optimizer steps.
+        epochs: Budget in passes over the data.
+        seconds: Budget in seconds of training.
+        batch_size: Rows a step, over all processes together.
+        learning_rate: Peak of the schedule: linear warm-up, then a cosine to zero over the budget.
+        warmup: Steps of warm-up.
+        weight_decay: AdamW's.
+        clip: Largest norm of the gradient; 0 for no clipping.
+        ema: Decay of the running average of the weights, which is what is judged and returned.
+        checks: Validations, log rows and checkpoints over the whole budget.
+        patience: Checks without improvement after which to stop; None for never.
+        seed: Of the order of the data and of all noise.
+        solver: Solver of training; None for that of the model's recipe.
+        divergence: Divergence of training; None for that of the model's recipe.
+        accelerator: "auto", "cpu", "cuda", …
+        devices: Processes on this machine.
+        num_nodes: Machines; start the script with `torchrun` on each.
+        precision: Lightning Fabric's, e.g. "32-true" or, where the device has it, "bf16-mixed".
+        workers: Processes that load data.
+        progress: Whether to show a progress bar.
+
+    Raises:
+        ValueError: A number out of range.
+    """
+
+    steps: int | None = None
+    epochs: float | None = None
+    seconds: float | None = None
+    batch_size: int = 512
+    learning_rate: float = 2e-3
+    warmup: int = 100
+    weight_decay: float = 1e-2
+    clip: float = 5.0
+    ema: float = 0.99
+    checks: int = 40
+    patience: int | None = 10
+    seed: int = 0
+    solver: Solver | None = None
+    divergence: Divergence | None = None
+    accelerator: str = "auto"
+    devices: int = 1
+    num_nodes: int = 1
+    precision: str = "32-true"
+    workers: int = 0
+    progress: bool = True
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "epochs", "seconds", "batch_size", "learning_rate", "checks", "patience", "devices"):
+            value = getattr(self, name)
+            if value is not None and not value > 0:
+                raise ValueError(f"{name} must be positive, got {value}")
+        for name in ("warmup", "weight_decay", "clip", "workers"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} must not be negative, got {getattr(self, name)}")
+        if not 0 <= self.ema < 1:
+            raise ValueError(f"ema must be in [0, 1), got {self.ema}")
+
+    @property
+    def seconds_allowed(self) -> float | None:
+        """The budget in seconds, 90 if no budget is given."""
+        return 90.0 if self.steps is self.epochs is self.seconds is None else self.seconds
+
+
+@dataclass(frozen=True)
+class FitResult:
+    """What `fit` leaves.
+
+    Attributes:
+        flow: The flow that was passed in, with its best weights.
+        history: One mapping a check: step, epoch, seconds, learning rate, means of loss and metrics since the check
+            before, evaluations a solve, validation NLL in nats.
+        steps: Steps done.
+        seconds: Seconds of training.
+        best_validation: Lowest mean validation NLL in nats; None without validation data.
+        best_step: The step it was reached at.
+        stopped: "budget", "patience" or "interrupted".
+        checkpoint: The file to resume from, if a folder was given.
+    """
+
+    flow: Flow
+    history: list[dict[str, float]]
+    steps: int
+    seconds: float
+    best_validation: float | None
+    best_step: int
+    stopped: str
+    checkpoint: Path | None = None
+
+
+class TrainingError(RuntimeError):
+    """Training that cannot go on; the message says at which step, for which rows and what to try."""

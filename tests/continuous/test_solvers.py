@@ -1,0 +1,500 @@
+"""Solvers: order, tolerance, gradients, what they count, and how they give up."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+from instances import FIELDS, UserField, randomized
+from torch import Tensor, nn
+from torchdiffeq._impl.odeint import SOLVERS
+
+from cnf import CNF, KineticEnergy, MLPField, RungeKutta, SolverError, Torchdiffeq, count_evaluations
+from cnf.continuous.solvers import State, Statistics
+from cnf.continuous.solvers.runge_kutta import GRADIENTS
+from cnf.continuous.solvers.tableaus import TABLEAUS
+
+pytestmark = [
+    pytest.mark.filterwarnings("error"),
+    pytest.mark.filterwarnings("ignore:.*torch.jit.script:DeprecationWarning"),  # torch, when forward mode starts
+]
+
+ADAPTIVE = [name for name, tableau in TABLEAUS.items() if tableau.error]
+FIXED_OF_TORCHDIFFEQ = {"euler", "midpoint", "heun2", "heun3", "rk4", "explicit_adams", "implicit_adams", "fixed_adams"}
+
+
+class Problem:
+    """`x' = (1 + t) x (1 − x)`, whose odds grow by `exp(t + t²/2)`, with the integrals of `∂f/∂x` and of `f`."""
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[float, Tensor]] = []
+
+    def __call__(self, t: float | Tensor, x: Tensor) -> State:
+        self.calls.append((float(t), x))
+        speed = 1 + float(t)
+        return State(speed * x * (1 - x), (speed * (1 - 2 * x).sum(1),), ((speed * x * (1 - x)).sum(1),))
+
+    @staticmethod
+    def flow(x: Tensor, start: float, end: float) -> Tensor:
+        return 1 / (1 + (1 / x - 1) * math.exp(start + start**2 / 2 - end - end**2 / 2))
+
+    def errors(self, solver, x: Tensor, start: float = 0.0, end: float = 1.0) -> tuple[float, Statistics]:
+        """The largest error of the state, the integral and the cost."""
+        zero = x.new_zeros(len(x))
+        (value, (integral,), (cost,)), statistics = solver(self, State(x, (zero,), (zero,)), start, end)
+        exact = self.flow(x, start, end)
+        stretch = (exact * (1 - exact) / (x * (1 - x))).log().sum(1)
+        differences = value - exact, integral - stretch, cost - (exact - x).sum(1)
+        return max(difference.abs().max().item() for difference in differences), statistics
+
+
+def points() -> Tensor:
+    return torch.tensor([[0.1], [0.4], [1.5]], dtype=torch.float64)
+
+
+@pytest.mark.parametrize("method", TABLEAUS)
+@pytest.mark.parametrize(("start", "end"), [(0.0, 1.0), (1.0, 0.0)], ids=["forwards", "backwards"])
+def test_the_observed_order_is_the_order_of_the_method(method, start, end):
+    steps = torch.tensor([32, 48, 64, 96])
+    x = Problem.flow(points(), 0.0, start)
+    errors = [Problem().errors(RungeKutta(method, steps=int(n)), x, start, end)[0] for n in steps]
+    design = torch.stack([-steps.double().log(), torch.ones(len(steps))], 1).double()
+    slope = torch.linalg.lstsq(design, torch.tensor(errors).double().log()).solution[0]
+    assert abs(slope - TABLEAUS[method].order) < 0.4
+
+
+@pytest.mark.parametrize("method", ADAPTIVE)
+def test_the_embedded_estimate_is_of_the_order_that_the_step_control_assumes(method):
+    tableau = TABLEAUS[method]
+    x, steps = points(), torch.tensor([0.2, 0.1, 0.05, 0.025], dtype=torch.float64)
+    sizes = []
+    for h in steps.tolist():
+        problem = Problem()
+        solver = RungeKutta(method, rtol=1.0, atol=1.0, steps=1)
+        slope = problem(0.0, x)
+        _, _, errors = solver._embedded_step(problem, 0.0, h, State(x, (x[:, 0],), (x[:, 0],)), slope)
+        sizes.append(errors.max())
+    design = torch.stack([steps.log(), torch.ones(4)], 1).double()
+    slope = torch.linalg.lstsq(design, torch.stack(sizes).log()).solution[0]
+    assert abs(slope - tableau.order) < 0.4
+
+
+@pytest.mark.parametrize("tableau", TABLEAUS.values(), ids=TABLEAUS)
+def test_tableaus_are_consistent(tableau):
+    assert math.isclose(sum(tableau.b), 1, rel_tol=1e-14)
+    for row, c in zip(tableau.a, tableau.c[1:], strict=True):
+        assert math.isclose(sum(row), c, rel_tol=1e-13)
+    if tableau.error:
+        assert abs(sum(tableau.error)) < 1e-14
+        assert tableau.a[-1] == tableau.b[:-1]  # the last stage of a step is the first of the next
+        assert tableau.b[-1] == 0
+
+
+@pytest.mark.parametrize("method", ADAPTIVE)
+def test_adaptive_solves_reach_the_tolerance_and_improve_with_it(method):
+    tolerances = [1e-3, 1e-5, 1e-7] if method == "bosh3" else [1e-3, 1e-5, 1e-7, 1e-9, 1e-11]
+    errors = [Problem().errors(RungeKutta(method, rtol=tol, atol=tol), points())[0] for tol in tolerances]
+    assert all(error < 10 * tol for error, tol in zip(errors, tolerances, strict=True))
+    assert all(finer < coarser / 10 for coarser, finer in zip(errors, errors[1:], strict=False))
+
+
+@pytest.mark.parametrize("solver", [RungeKutta(rtol=1e-9, atol=1e-9), Torchdiffeq(rtol=1e-9, atol=1e-9)], ids=repr)
+def test_time_runs_both_ways(solver):
+    end = Problem.flow(points(), 0.2, 0.9)
+    assert Problem().errors(solver, points(), 0.2, 0.9)[0] < 1e-7
+    assert Problem().errors(solver, end, 0.9, 0.2)[0] < 1e-7
+
+
+@pytest.mark.parametrize(
+    "solver",
+    [
+        RungeKutta("euler", steps=3),
+        RungeKutta("rk4", steps=3),
+        RungeKutta("dopri5", steps=3),
+        RungeKutta("bosh3"),
+        RungeKutta("dopri5"),
+        RungeKutta("tsit5", rtol=1e-9, atol=1e-9),
+        Torchdiffeq("dopri5"),
+        Torchdiffeq("dopri8", adjoint=False),
+        Torchdiffeq("rk4", steps=3),
+        Torchdiffeq("rk4", steps=49),
+        Torchdiffeq("implicit_adams", steps=6),
+        Torchdiffeq("scipy_solver"),
+    ],
+    ids=repr,
+)
+def test_statistics_are_what_happened(solver):
+    problem = Problem()
+    with count_evaluations() as count:
+        _, statistics = problem.errors(solver, points())
+    assert statistics.evaluations == len(problem.calls) > 0
+    assert statistics == (count.evaluations, count.accepted, count.rejected)
+    assert count.solves == 1
+    if solver.steps:
+        assert statistics[1:] == (solver.steps, 0)
+
+
+@pytest.mark.parametrize(("method", "stages"), [("bosh3", 3), ("dopri5", 6), ("tsit5", 6)])
+def test_an_adaptive_step_takes_one_evaluation_less_than_it_has_stages(method, stages):
+    def sharp(t, x):
+        return State(20 * torch.cos(60 * t * x))
+
+    _, (evaluations, accepted, rejected) = RungeKutta(method)(sharp, State(points()), 0.0, 1.0)
+    assert rejected > 0
+    assert evaluations == 1 + stages * (accepted + rejected)
+
+
+def test_no_point_is_evaluated_twice():
+    problem = Problem()
+    problem.errors(RungeKutta(rtol=1e-8, atol=1e-8), points())
+    seen = {(t, tuple(x.flatten().tolist())) for t, x in problem.calls}
+    assert len(seen) == len(problem.calls)
+
+
+def test_counts_nest_and_close():
+    with count_evaluations() as outer:
+        Problem().errors(RungeKutta("rk4", steps=2), points())
+        with count_evaluations() as inner:
+            Problem().errors(RungeKutta("rk4", steps=3), points())
+    Problem().errors(RungeKutta("rk4", steps=5), points())
+    assert (outer.evaluations, outer.solves, inner.evaluations, inner.solves) == (20, 2, 12, 1)
+
+
+@pytest.mark.parametrize("solver", [RungeKutta(), RungeKutta("rk4", steps=2), Torchdiffeq()], ids=repr)
+def test_nothing_to_do_is_done_at_once(solver):
+    problem, state = Problem(), State(points())
+    assert solver(problem, state, 0.5, 0.5) == (state, (0, 0, 0))
+    assert len(solver(problem, State(points()[:0]), 0.0, 1.0).state.x) == 0
+    assert not problem.calls
+
+
+def test_costs_do_not_count_in_the_error_norm():
+    def rhs(t, x):
+        return State(-x, (), ((1e6 * torch.sin(200 * x)).sum(1),))
+
+    with_costs = RungeKutta()(rhs, State(points(), (), (torch.zeros(3),)), 0.0, 1.0)
+    without = RungeKutta()(lambda t, x: State(-x), State(points()), 0.0, 1.0)
+    assert with_costs.statistics == without.statistics
+    assert torch.equal(with_costs.state.x, without.state.x)
+
+
+@pytest.mark.parametrize("solver", [RungeKutta(), Torchdiffeq()], ids=repr)
+def test_integrals_are_held_to_the_tolerance(solver):
+    zero = torch.zeros(3, dtype=torch.float64)
+    solution = solver(
+        lambda t, x: State(0 * x, (torch.cos(40 * torch.as_tensor(t)).expand(3).double(),)),
+        State(points(), (zero,)), 0.0, 1.0,
+    )  # fmt: skip
+    assert torch.allclose(solution.state.integrals[0], zero + math.sin(40) / 40, atol=1e-4)
+    assert solution.statistics.accepted > 5
+
+
+# Gradients
+
+
+class Setting:
+    """A conditional density with costs, whose context is itself what a network makes."""
+
+    def __init__(self, field: nn.Module) -> None:
+        self.field = field
+        self.encoder = nn.Linear(1, 2).double()
+        self.x = torch.randn(4, 3, dtype=torch.float64, requires_grad=True)
+        self.raw = torch.randn(4, 1, dtype=torch.float64)
+        self.wanted = [self.x, *self.encoder.parameters(), *field.parameters()]
+
+    def loss(self, solver) -> Tensor:
+        costs = {"kinetic": KineticEnergy()}
+        mapped = CNF(self.field, regularizers=costs, solver=solver).encode(self.x, self.encoder(self.raw).tanh())
+        weights = torch.arange(1.0, 5.0)
+        return (weights * (mapped.value.square().sum(1) - mapped.log_det + mapped.costs["kinetic"])).sum()
+
+    def gradients(self, solver) -> list[Tensor]:
+        return list(torch.autograd.grad(self.loss(solver), self.wanted, materialize_grads=True, allow_unused=True))
+
+
+def distance(some: list[Tensor], others: list[Tensor]) -> float:
+    """The largest difference, relative to the largest entry of each tensor."""
+    pairs = zip(some, others, strict=True)
+    return max(((a - b).abs().max() / b.abs().max().clamp(min=1e-3)).item() for a, b in pairs)
+
+
+KINDS = ["mlp-tanh-concat-2", "mlp-silu-concatsquash-2", "mlp-softplus-concat-residual-3", "potential-2", "planar"]
+
+
+@pytest.fixture(params=[*KINDS, "module"])
+def setting(request) -> Setting:
+    field = randomized(UserField(2)) if request.param == "module" else FIELDS[request.param].make(2)
+    return Setting(field.double())
+
+
+TOLERANCE = {"rtol": 1e-9, "atol": 1e-9}
+REFERENCE = RungeKutta("tsit5", **TOLERANCE)
+
+
+@pytest.mark.parametrize("solver", [RungeKutta(), RungeKutta("bosh3"), RungeKutta("rk4", steps=5)], ids=repr)
+def test_checkpointing_gives_the_gradient_of_backprop(setting, solver):
+    kept, recomputed = setting.gradients(solver), setting.gradients(replace(solver, gradient="checkpoint"))
+    assert distance(recomputed, kept) < 1e-12
+
+
+@pytest.mark.parametrize(
+    "solver",
+    [
+        Torchdiffeq("dopri5", **TOLERANCE),
+        Torchdiffeq("dopri5", **TOLERANCE, seminorm=True),
+        Torchdiffeq("dopri5", **TOLERANCE, adjoint=False),
+        Torchdiffeq("rk4", steps=60),
+        RungeKutta("dopri5", **TOLERANCE, gradient="checkpoint"),
+    ],
+    ids=repr,
+)
+def test_the_adjoint_gives_the_gradient_of_backprop(setting, solver):
+    assert distance(setting.gradients(solver), setting.gradients(REFERENCE)) < 1e-6
+
+
+@pytest.mark.parametrize("gradient", GRADIENTS)
+def test_gradients_are_those_of_finite_differences(setting, gradient):
+    solver = RungeKutta("rk4", steps=3, gradient=gradient)
+    gradients = setting.gradients(solver)
+    directions = [torch.randn_like(tensor) for tensor in setting.wanted]
+    expected = sum((g * d).sum() for g, d in zip(gradients, directions, strict=True)).item()
+
+    def moved(step: float) -> float:
+        with torch.no_grad():
+            for tensor, direction in zip(setting.wanted, directions, strict=True):
+                tensor += step * direction
+            loss = setting.loss(solver).item()
+            for tensor, direction in zip(setting.wanted, directions, strict=True):
+                tensor -= step * direction
+        return loss
+
+    h = 1e-3
+    difference = (8 * (moved(h) - moved(-h)) - (moved(2 * h) - moved(-2 * h))) / (12 * h)
+    assert math.isclose(expected, difference, rel_tol=1e-6)
+
+
+def test_gradients_in_x_pass_gradcheck():
+    cnf = CNF(FIELDS["mlp-tanh-concat-residual-2"].make(0).double(), solver=RungeKutta("dopri5", steps=3))
+    x = torch.randn(2, 3, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(lambda x: cnf.encode(x)[:2], x)
+    assert torch.autograd.gradgradcheck(lambda x: cnf.encode(x)[:2], x)
+
+
+def test_seminorm_takes_fewer_evaluations():
+    evaluations = {}
+    for seminorm in (False, True):
+        torch.manual_seed(0)
+        field = randomized(MLPField(3, (30, 30)), 2.0).double()
+        mapped = CNF(field, solver=Torchdiffeq(rtol=1e-6, atol=1e-6, seminorm=seminorm)).encode(
+            torch.randn(9, 3).double()
+        )
+        with count_evaluations() as count:
+            (1e3 * mapped.log_det.sum()).backward()
+        evaluations[seminorm] = count.evaluations
+    assert 0 < evaluations[True] < evaluations[False]
+
+
+class Watching(MLPField):
+    """Counts its linearizations."""
+
+    calls = 0
+
+    def linearize(self, *args, **kwargs):
+        self.calls += 1
+        return super().linearize(*args, **kwargs)
+
+
+@pytest.mark.parametrize("steps", [None, 6])
+def test_checkpointing_recomputes_the_stages_and_keeps_only_the_states(steps):
+    saved, recomputed = {}, {}
+    for gradient in GRADIENTS:
+        field = Watching(3, (64, 64))
+        kept = 0
+
+        def pack(tensor: Tensor) -> Tensor:
+            nonlocal kept
+            kept += tensor.numel()
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+            log_det = CNF(field, solver=RungeKutta(steps=steps, gradient=gradient)).encode(torch.randn(50, 3)).log_det
+        saved[gradient], forward = kept, field.calls
+        log_det.sum().backward()
+        recomputed[gradient] = field.calls - forward
+    assert recomputed["backprop"] == 0
+    assert recomputed["checkpoint"] >= forward - 1
+    assert saved["checkpoint"] < 0.2 * saved["backprop"]
+
+
+def test_the_adjoint_keeps_nothing_of_the_steps():
+    def saved(solver) -> int:
+        kept = 0
+
+        def pack(tensor: Tensor) -> Tensor:
+            nonlocal kept
+            kept += tensor.numel()
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+            CNF(field, solver=solver).encode(x)
+        return kept
+
+    field, x = MLPField(3, (64, 64)), torch.randn(50, 3)
+    assert saved(Torchdiffeq("rk4", steps=4)) == saved(Torchdiffeq("rk4", steps=16))
+    assert saved(Torchdiffeq("rk4", steps=16, adjoint=False)) > 3 * saved(Torchdiffeq("rk4", steps=4, adjoint=False))
+
+
+# torchdiffeq as a backend
+
+ACCURACY = {
+    "euler": 0.05, "midpoint": 2e-3, "heun2": 2e-3, "heun3": 1e-4, "explicit_adams": 1e-3,
+    "adaptive_heun": 1e-4, "fehlberg2": 1e-5, "bosh3": 1e-6,
+}  # fmt: skip
+
+
+def with_method(method: str, **settings) -> Torchdiffeq:
+    tolerance = min(1e-5, ACCURACY.get(method, 1e-8) / 10)
+    steps = 40 if method in FIXED_OF_TORCHDIFFEQ else None
+    return Torchdiffeq(method, rtol=tolerance, atol=tolerance, steps=steps, **settings)
+
+
+@pytest.mark.parametrize("method", SOLVERS)
+def test_every_method_of_torchdiffeq_agrees_with_ours(method):
+    cnf = CNF(FIELDS["mlp-tanh-concat-2"].make(0).double(), regularizers={"kinetic": KineticEnergy()}, solver=REFERENCE)
+    x = torch.randn(3, 3, dtype=torch.float64)
+    expected = cnf.encode(x)
+    cnf.solver = with_method(method)
+    mapped = cnf.encode(x)
+    tolerance = ACCURACY.get(method, 1e-6)
+    assert torch.allclose(mapped.value, expected.value, rtol=0, atol=tolerance)
+    assert torch.allclose(mapped.log_det, expected.log_det, rtol=0, atol=tolerance)
+    assert torch.allclose(mapped.costs["kinetic"], expected.costs["kinetic"], rtol=0, atol=tolerance)
+    assert torch.allclose(cnf.decode(mapped.value).value, x, rtol=0, atol=tolerance)
+
+
+@pytest.mark.parametrize("adjoint", [True, False])
+@pytest.mark.parametrize("method", [method for method in SOLVERS if method != "scipy_solver"])
+def test_every_method_of_torchdiffeq_has_gradients(method, adjoint):
+    setting = Setting(FIELDS["mlp-tanh-concat-2"].make(2).double())
+    gradients = setting.gradients(with_method(method, adjoint=adjoint))
+    assert distance(gradients, setting.gradients(REFERENCE)) < 3 * ACCURACY.get(method, 1e-5)
+
+
+@pytest.mark.parametrize("method", sorted(FIXED_OF_TORCHDIFFEQ))
+def test_a_fixed_grid_without_steps_is_refused(method):
+    with pytest.raises(ValueError, match=f"{method} works on a fixed grid: give steps=n"):
+        Torchdiffeq(method)
+
+
+def test_torchdiffeq_holds_every_sample_to_the_tolerance():
+    x = torch.zeros(1000, 1, dtype=torch.float64)
+    x[0] = 3.0
+
+    def error(**options) -> float:
+        solver = Torchdiffeq(rtol=1e-6, atol=1e-6, options=options)
+        return abs(solver(lambda t, x: State(-x * x), State(x), 0.0, 1.0).state.x[0].item() - 0.75)
+
+    assert error() < 3e-6
+    assert error(norm=lambda parts: parts[0].square().mean().sqrt()) > 1e-5
+
+
+# Refusals
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: RungeKutta("rk5"), "unknown method 'rk5': known ones are euler, midpoint, heun, rk4, bosh3, dopri5"),
+        (lambda: RungeKutta(gradient="adjoint"), "unknown gradient 'adjoint': known ones are backprop, checkpoint"),
+        (lambda: RungeKutta("rk4"), r"no error estimate: give steps=n for a fixed grid.*\(bosh3, dopri5, tsit5\)"),
+        (lambda: RungeKutta(steps=0), "steps must be positive, got 0"),
+        (lambda: RungeKutta(rtol=0.0), "rtol must be positive, got 0.0"),
+        (lambda: RungeKutta(atol=-1.0), "atol must be positive"),
+        (lambda: RungeKutta(rtol=math.nan), "rtol must be positive, got nan"),
+        (lambda: RungeKutta(max_steps=0), "max_steps must be positive"),
+        (lambda: Torchdiffeq("dopri6"), "unknown method 'dopri6': torchdiffeq has .*dopri5"),
+        (lambda: Torchdiffeq("dopri5", steps=3), "dopri5 chooses its own steps"),
+        (lambda: Torchdiffeq(seminorm=True, adjoint=False), "give adjoint=True"),
+        (lambda: Torchdiffeq(rtol=-1.0), "rtol must be positive"),
+    ],
+)
+def test_impossible_solvers_are_refused(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
+
+
+class Nan(nn.Module):
+    """NaN where the first coordinate is larger than 5; from time `since` on."""
+
+    def __init__(self, since: float = 0.0) -> None:
+        super().__init__()
+        self.since = since
+
+    def forward(self, t: Tensor, x: Tensor, context: Tensor | None = None) -> Tensor:
+        return torch.where((x[:, :1] > 5) & (t >= self.since), torch.nan, 0.1 * x)
+
+
+class Explosion(nn.Module):
+    """`dx/dt = x²`: infinite at `t = 1/x₀`."""
+
+    def forward(self, t: Tensor, x: Tensor, context: Tensor | None = None) -> Tensor:
+        return x * x
+
+
+SOLVER_KINDS = [RungeKutta(), RungeKutta(gradient="checkpoint"), Torchdiffeq(), Torchdiffeq(adjoint=False)]
+GRIDS = [RungeKutta("rk4", steps=4), Torchdiffeq("rk4", steps=4)]
+
+
+@pytest.mark.parametrize("solver", [*SOLVER_KINDS, *GRIDS, Torchdiffeq("scipy_solver")], ids=repr)
+def test_a_field_that_is_nan_names_its_samples(solver):
+    z = torch.tensor([[0.0, 1.0], [6.0, 0.0], [1.0, 1.0], [9.0, 9.0]], dtype=torch.float64)
+    with pytest.raises(
+        SolverError, match=r"NaN or infinite at t = [01]\. Samples: 1, 3 \(2 in all\)\. Try: "
+    ) as caught:
+        CNF(Nan(), solver=solver).decode(z)
+    assert caught.value.samples == [1, 3]
+    assert caught.value.time in (0.0, 1.0)
+
+
+@pytest.mark.parametrize("solver", SOLVER_KINDS, ids=repr)
+def test_a_field_that_becomes_nan_on_the_way_stops_there(solver):
+    z = torch.tensor([[0.0, 1.0], [6.0, 0.0], [1.0, 1.0]], dtype=torch.float64)
+    with pytest.raises(SolverError) as caught:
+        CNF(Nan(since=0.5), solver=solver).decode(z)
+    assert caught.value.samples == [1]
+    assert 0.1 < caught.value.time <= 0.75
+
+
+@pytest.mark.parametrize("solver", SOLVER_KINDS, ids=repr)
+def test_an_explosion_is_located(solver):
+    z = torch.tensor([[0.1], [2.0], [0.3]], dtype=torch.float64)
+    with pytest.raises(SolverError, match=r"(step size|underflow in dt).* at t = 0\.5.*Samples: 1 ") as caught:
+        CNF(Explosion(), solver=replace(solver, max_steps=2000)).decode(z)
+    assert abs(caught.value.time - 0.5) < 1e-4
+
+
+def test_scipy_cannot_hang_on_an_explosion():
+    with pytest.raises(SolverError, match="max_steps = 200 evaluations"):
+        CNF(Explosion(), solver=Torchdiffeq("scipy_solver", max_steps=200)).decode(torch.full((1, 1), 2.0).double())
+
+
+@pytest.mark.parametrize(("solver", "reason"), [(RungeKutta(), "max_steps = 4 steps"), (Torchdiffeq(), r"\(4>=4\)")])
+def test_max_steps_ends_a_solve(solver, reason):
+    with pytest.raises(SolverError, match=reason) as caught:
+        CNF(Explosion(), solver=replace(solver, rtol=1e-9, atol=1e-9, max_steps=4)).decode(
+            torch.full((1, 1), 0.9).double()
+        )
+    assert 0 < caught.value.time < 1
+
+
+def test_a_tolerance_below_the_precision_is_no_endless_loop():
+    solver = RungeKutta(rtol=1e-14, atol=1e-14, max_steps=200)
+    with pytest.raises(SolverError, match="float64"):
+        CNF(Explosion(), solver=solver).decode(torch.tensor([[0.1], [0.5]]))
+
+
+def test_a_solve_that_needs_exactly_max_steps_succeeds():
+    taken = Problem().errors(RungeKutta(), points())[1]
+    assert Problem().errors(RungeKutta(max_steps=taken.accepted + taken.rejected), points())[1] == taken
