@@ -1,0 +1,161 @@
+"""The command line, end to end on small budgets, and what it says when something is wrong."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import cnf
+from cnf.cli import main
+
+BUDGET = ["--steps", "30", "--no-progress", "--option", "hidden=16,16"]
+
+
+@pytest.fixture(scope="module")
+def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A CSV with a header: two columns that follow a third, and the third."""
+    random = np.random.default_rng(0)
+    load = random.uniform(1, 2, 400)
+    columns = [load, 100 * load + random.normal(0, 5, 400), random.normal(0, 0.01, 400)]
+    path = tmp_path_factory.mktemp("table") / "plant.csv"
+    np.savetxt(path, np.stack(columns, 1), delimiter=",", header="load,power,noise", comments="")
+    return path
+
+
+@pytest.fixture(scope="module")
+def moons(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("runs") / "moons"
+    main(["fit", "moons", "--out", str(out), *BUDGET])
+    return out
+
+
+@pytest.fixture(scope="module")
+def conditional(table: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("runs") / "plant"
+    main(["fit", str(table), "--out", str(out), "--context", "load", *BUDGET])
+    return out
+
+
+def read(path: Path) -> dict[str, object]:
+    return json.loads(path.read_text())
+
+
+def test_fit_leaves_model_numbers_log_and_pictures(moons: Path) -> None:
+    expected = ["checkpoint.safetensors", "data.json", "fit.png", "log.csv", "metrics.json", "model.json", "model.safetensors"]
+    assert {path.name for path in moons.iterdir()} == {*expected, "path.gif", "path.png", "training.png"}
+    numbers = read(moons / "metrics.json")
+    assert numbers["kl"] == pytest.approx(numbers["test_nll"] - numbers["entropy"], abs=0.1)
+    assert numbers["kl"] > 0
+    assert numbers["trace"] == "exact"
+    assert read(moons / "model.json")["options"] == {"hidden": [16, 16]}
+
+
+def test_score_is_the_negative_test_nll(moons: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    main(["score", str(moons), "moons", "--no-progress"])
+    assert f"{-read(moons / 'metrics.json')['test_nll']:.4f}" in capsys.readouterr().out
+
+
+def test_score_writes_the_log_density_of_each_row(moons: Path, tmp_path: Path) -> None:
+    x = torch.randn(7, 2)
+    np.save(tmp_path / "x.npy", x.numpy())
+    main(["score", str(moons), str(tmp_path / "x.npy"), "--out", str(tmp_path / "scores.csv"), "--no-progress"])
+    with (tmp_path / "scores.csv").open() as file:
+        scores = torch.tensor([float(row["log_prob"]) for row in csv.DictReader(file)])
+    torch.testing.assert_close(scores, cnf.load(moons).log_prob(x).detach(), rtol=1e-4, atol=1e-4)
+
+
+def test_sample_prints_csv_and_its_seed_decides(moons: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    outputs = []
+    for seed in ("0", "0", "1"):
+        main(["sample", str(moons), "-n", "4", "--seed", seed])
+        outputs.append(capsys.readouterr().out)
+    assert outputs[0].splitlines()[0] == "x,y"
+    assert len(outputs[0].splitlines()) == 5
+    assert outputs[0] == outputs[1] != outputs[2]
+
+
+def test_plot_draws_again(moons: Path, tmp_path: Path) -> None:
+    main(["plot", str(moons), "--out", str(tmp_path)])
+    assert (tmp_path / "fit.png").stat().st_size > 10_000
+
+
+def test_standardised_and_original_units_differ_by_the_scale(conditional: Path, table: Path) -> None:
+    numbers = read(conditional / "metrics.json")
+    rows = np.loadtxt(table, delimiter=",", skiprows=1)[:, 1:]
+    scale = np.log(rows.std(0)).sum()
+    assert numbers["test_nll"] - numbers["test_nll_standardized"] == pytest.approx(scale, abs=0.1)
+    assert (conditional / "corner.png").exists()
+
+
+def test_conditional_models_are_scored_by_column_name(conditional: Path, table: Path, tmp_path: Path) -> None:
+    lines = table.read_text().splitlines()
+    swapped = tmp_path / "swapped.csv"
+    swapped.write_text("\n".join(",".join(line.split(",")[i] for i in (2, 0, 1)) for line in lines))
+    for number, path in enumerate((table, swapped)):
+        main(["score", str(conditional), str(path), "--out", str(tmp_path / f"{number}.npy"), "--no-progress"])
+    np.testing.assert_allclose(np.load(tmp_path / "0.npy"), np.load(tmp_path / "1.npy"), rtol=1e-5)
+
+
+def test_conditional_sampling_follows_the_context(conditional: Path, tmp_path: Path) -> None:
+    main(["sample", str(conditional), "-n", "50", "--given", "load=1.5", "--out", str(tmp_path / "s.npy")])
+    assert np.load(tmp_path / "s.npy").shape == (50, 2)
+
+
+def test_list_names_models_and_data(capsys: pytest.CaptureFixture[str]) -> None:
+    main(["list"])
+    output = capsys.readouterr().out
+    for name in (*cnf.MODELS, "moons", "digits", "miniboone"):
+        assert name in output
+
+
+def test_a_finished_run_resumes_to_the_same_model(tmp_path: Path) -> None:
+    arguments = ["fit", "moons", "--out", str(tmp_path / "run"), *BUDGET]
+    main(arguments)
+    before = (tmp_path / "run" / "model.safetensors").read_bytes()
+    main([*arguments, "--resume"])
+    assert (tmp_path / "run" / "model.safetensors").read_bytes() == before
+
+
+MISTAKES = {
+    "unknown data": (["fit", "mooons", "--out", "OUT"], "neither a file nor a built-in data set.*moons"),
+    "unknown model": (["fit", "moons", "--out", "OUT", "--model", "glue"], "unknown model 'glue': known ones are cnf"),
+    "unknown option": (["fit", "moons", "--out", "OUT", "--option", "width=3"], "no option width: its options are"),
+    "broken option": (["fit", "moons", "--out", "OUT", "--option", "width"], "KEY=VALUE"),
+    "unknown column": (["fit", "TABLE", "--out", "OUT", "--context", "lod"], "lod.*load"),
+    "context of a toy": (["fit", "moons", "--out", "OUT", "--context", "x"], "no named columns"),
+    "nothing to resume": (["fit", "moons", "--out", "OUT", "--resume"], "no run to resume"),
+    "no model": (["score", "OUT", "moons"], "no model.json"),
+    "a folder that exists": (["fit", "moons", "--out", "FULL"], "exists and is not empty: give another --out"),
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_mistakes_end_in_one_clear_line(mistake: str, table: Path, tmp_path: Path) -> None:
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "thesis.txt").touch()
+    arguments, message = MISTAKES[mistake]
+    places = {"OUT": str(tmp_path / "out"), "TABLE": str(table), "FULL": str(tmp_path / "full")}
+    with pytest.raises(SystemExit, match=f"cnf: .*{message}"):
+        main([places.get(argument, argument) for argument in arguments])
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_run_is_not_overwritten(moons: Path) -> None:
+    with pytest.raises(SystemExit, match="holds a run already.*--resume"):
+        main(["fit", "moons", "--out", str(moons), *BUDGET])
+
+
+def test_sampling_a_conditional_model_asks_for_its_context(conditional: Path) -> None:
+    with pytest.raises(SystemExit, match=r"load=VALUE; got nothing"):
+        main(["sample", str(conditional)])
+
+
+def test_scoring_other_columns_names_the_missing(conditional: Path, tmp_path: Path) -> None:
+    (tmp_path / "other.csv").write_text("load,heat\n1,2\n3,4\n")
+    with pytest.raises(SystemExit, match="lacks the columns power, noise"):
+        main(["score", str(conditional), str(tmp_path / "other.csv"), "--no-progress"])
