@@ -80,10 +80,10 @@ def load(folder: str | Path) -> Flow:
     missing = [key for key in ("model", "event_shape", "context_dim", "options", "dtype") if key not in description]
     if missing:
         raise CheckpointError(f"{folder / 'model.json'} is not a cnf model: it has no {', '.join(missing)}")
-    if description.get("format", 0) > FORMAT:
-        raise CheckpointError(f"{folder} was written by a newer cnf (format {description['format']}): upgrade cnf")
-    options = {name: _from_json(value) for name, value in description["options"].items()}
     try:
+        if description.get("format", 0) > FORMAT:
+            raise CheckpointError(f"{folder} was written by a newer cnf (format {description['format']}): upgrade cnf")
+        options = {name: _from_json(value) for name, value in description["options"].items()}
         flow = build(description["model"], description["event_shape"], description["context_dim"], **options)
         flow = flow.to(getattr(torch, description["dtype"]))
         flow.load_state_dict(read_tensors(folder / "model.safetensors", description.get("weights_sha256")))

@@ -58,7 +58,7 @@ class Fit:
         epochs: Budget in passes over the data.
         seconds: Budget in seconds; 90 if no budget is given.
         batch_size: Rows a step.
-        learning_rate: Peak of the learning rate.
+        learning_rate: Peak of the learning rate; that of the model's recipe by default.
         patience: Checks without improvement after which to stop.
         seed: Of the split, the initial weights, the order of the data and all noise.
         data_root: Folder of downloaded data sets (or the environment variable CNF_DATA).
@@ -78,7 +78,7 @@ class Fit:
     steps: int | None = None
     epochs: float | None = None
     seconds: float | None = None
-    batch_size: int = 512
+    batch_size: int = 256
     learning_rate: float | None = None
     patience: int | None = 10
     seed: int = 0

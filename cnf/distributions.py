@@ -93,6 +93,7 @@ class DiagonalNormal(BaseDensity):
         zeros = torch.zeros(self.event_shape)
         self.loc = nn.Parameter(zeros + loc)
         self.log_scale = nn.Parameter((zeros + scale).log())
+        self._like = self.loc.detach().new_zeros(())  # samples follow the dtype of loc
 
     def log_prob(self, z: Tensor) -> Tensor:
         standard = (z - self.loc) * (-self.log_scale).exp()
@@ -119,6 +120,7 @@ class GaussianMixture(BaseDensity):
         self.loc = nn.Parameter(loc.clone())
         self.log_scale = nn.Parameter((torch.zeros_like(loc) + scale).log())
         self.logits = nn.Parameter(weights.to(loc).log())
+        self._like = loc.new_zeros(())  # samples follow the dtype of loc
 
     def log_prob(self, z: Tensor) -> Tensor:
         standard = (z.unsqueeze(1) - self.loc) * (-self.log_scale).exp()
@@ -147,7 +149,7 @@ class Uniform(BaseDensity):
     def log_prob(self, z: Tensor) -> Tensor:
         inside = ((z >= self.low) & (z <= self.high)).flatten(1).all(1)
         volume = self.event_shape.numel() * math.log(self.high - self.low)
-        return torch.where(inside, -volume, -math.inf).to(z.dtype)
+        return z.new_full((len(z),), -volume).masked_fill(~inside, -math.inf)
 
     def sample(self, n: int, generator: torch.Generator | None = None) -> Tensor:
         unit = torch.rand((n, *self.event_shape), generator=generator, dtype=self.dtype, device=self.device)

@@ -135,13 +135,13 @@ class Flow(nn.Module):
 
         Raises:
             TypeError: The flow has no continuous transform.
-            ValueError: Times outside [0, 1] or not increasing.
+            ValueError: No times, times outside [0, 1] or not increasing.
         """
         batch = self._batch_shape(z)
         if len(batch) != 1:
             raise ValueError(f"z must be (N, {', '.join(map(str, self.event_shape))}), got {tuple(z.shape)}")
         times = torch.as_tensor(times, dtype=z.dtype, device=z.device)
-        if times.dim() != 1 or not ((times >= 0) & (times <= 1)).all() or (times.diff() < 0).any():
+        if times.dim() != 1 or not times.numel() or not ((times >= 0) & (times <= 1)).all() or (times.diff() < 0).any():
             raise ValueError(f"times must be an increasing sequence within [0, 1], got {times.tolist()}")
         return self.transform.path(z, times, self._context_rows(context, batch))
 
@@ -191,8 +191,10 @@ class Flow(nn.Module):
         self._check_kind("context", context)
         width = expected or (context.shape[-1] if context.dim() else 1)
         try:
+            if context.shape[-1:] != (width,):  # one column would broadcast to all
+                raise ValueError
             rows = context.expand(*batch, width).reshape(-1, width)
-        except (RuntimeError, TypeError) as error:
+        except (RuntimeError, ValueError) as error:
             wanted = f"({', '.join(map(str, (*batch, width)))})"
             raise ValueError(
                 f"context must have shape {wanted} or broadcast to it, got {tuple(context.shape)}"

@@ -671,7 +671,8 @@ def _curves(axes: Axes, history: Sequence[Mapping[str, float]], names: Sequence[
     else:
         _zoom(axes)
         axes.set_ylabel("loss" if names == ["loss"] else "nats", fontsize=8)
-        axes.legend(frameon=False, fontsize=8)
+        if names != ["loss"]:
+            axes.legend(frameon=False, fontsize=8)
 
 
 def _curve_label(name: str, values: np.ndarray) -> str:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from cnf import CNF, Compose, ConvField, Inverse, MLPField, PlanarField, PotentialField, RungeKutta, Solver, Transform
-from cnf.continuous.fields import ModuleField, VectorField
+from cnf.continuous.fields import ModuleField
 from cnf.discrete.elementwise import Affine, Logit, Softplus, Standardize, StandardizeContext
 from cnf.networks import ACTIVATIONS
 from cnf.transforms import Flatten

@@ -77,7 +77,7 @@ class Standardize(Affine):
 
 
 class Logit(Transform):
-    """From the open unit interval to the line: `z = logit(α + (1 − 2α) x)`.
+    """From the unit interval, widened by `α/(1 − 2α)` on both sides, to the line: `z = logit(α + (1 − 2α) x)`.
 
     `log_det = Σ log(1 − 2α) − log s − log(1 − s)` with `s = α + (1 − 2α) x`.
 
@@ -88,19 +88,23 @@ class Logit(Transform):
         Dinh et al. 2017, RealNVP, arXiv 1605.08803.
     """
 
-    domain = constraints.unit_interval
-
     def __init__(self, alpha: float = 0.0) -> None:
         super().__init__()
         if not 0 <= alpha < 0.5:
             raise ValueError(f"alpha must be in [0, 0.5), got {alpha}")
         self.alpha = alpha
+        margin = alpha / (1 - 2 * alpha)
+        self.domain = constraints.interval(-margin, 1 + margin)  # where the line is mapped to, samples too
 
     def encode(self, x: Tensor, context: Tensor | None = None) -> Mapped:
-        outside = ((x < 0) | (x > 1)).flatten(1).any(1).nonzero().flatten().tolist()
+        s = self.alpha + (1 - 2 * self.alpha) * x
+        outside = ((s <= 0) | (s >= 1)).flatten(1).any(1).nonzero().flatten().tolist()
         if outside:
-            raise ValueError(f"the logit needs data in [0, 1]; {len(outside)} rows have others, first {outside[:5]}")
-        z = torch.logit(self.alpha + (1 - 2 * self.alpha) * x)
+            interval = "[0, 1]" if self.alpha else "(0, 1), or a margin alpha > 0 for its ends"
+            raise ValueError(
+                f"the logit needs data in {interval}; {len(outside)} rows have others, first {outside[:5]}"
+            )
+        z = torch.logit(s)
         return Mapped(z, -self._log_slope(z))
 
     def decode(self, z: Tensor, context: Tensor | None = None) -> Mapped:

@@ -126,8 +126,9 @@ class _Run:
         _initialize(flow, rows, config.seed)
         flow.to(fabric.device)
         solver, divergence = config.solver or recipe.solver, config.divergence or recipe.divergence
+        self.peak = config.learning_rate or recipe.learning_rate
         minimand = _Minimand(_with_settings(flow, solver, divergence), objective or recipe.objective)
-        self.adam = torch.optim.AdamW(minimand.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
+        self.adam = torch.optim.AdamW(minimand.parameters(), lr=self.peak, weight_decay=config.weight_decay)
         self.average = AveragedModel(flow, multi_avg_fn=_moving_average(config.ema), use_buffers=True)
         self.judge = _with_settings(cast(Flow, self.average.module), None, divergence)
         self.minimand, self.optimizer = fabric.setup(minimand, self.adam)
@@ -171,7 +172,7 @@ class _Run:
     def _learning_rate(self) -> float:
         """Linear warm-up, then a cosine to zero over the budget."""
         rise = min(1.0, (self.at.step + 1) / max(self.config.warmup, 1))
-        return self.config.learning_rate * rise * 0.5 * (1 + math.cos(math.pi * self._fraction()))
+        return self.peak * rise * 0.5 * (1 + math.cos(math.pi * self._fraction()))
 
     def _loader(self) -> DataLoader[Any]:
         self.batches.start = self.at.step
@@ -265,7 +266,7 @@ class _Run:
         where = f", and {self.path} can be resumed" if self.path is not None and self.path.exists() else ""
         return TrainingError(
             f"step {self.at.step}: {reason}.{culprits} The flow holds {kept}{where}. Try: a smaller learning_rate "
-            f"(now {self.config.learning_rate:g}) or clip (now {self.config.clip:g}), a longer warmup, "
+            f"(now {self.peak:g}) or clip (now {self.config.clip:g}), a longer warmup, "
             "looking at these rows for outliers, or float64."
         )
 

@@ -22,7 +22,8 @@ class FitConfig:
         epochs: Budget in passes over the data.
         seconds: Budget in seconds of training.
         batch_size: Rows a step, over all processes together.
-        learning_rate: Peak of the schedule: linear warm-up, then a cosine to zero over the budget.
+        learning_rate: Peak of the schedule, a linear warm-up, then a cosine to zero over the budget; None for that of
+            the model's recipe.
         warmup: Steps of warm-up.
         weight_decay: AdamW's.
         clip: Largest norm of the gradient; 0 for no clipping.
@@ -46,8 +47,8 @@ class FitConfig:
     steps: int | None = None
     epochs: float | None = None
     seconds: float | None = None
-    batch_size: int = 512
-    learning_rate: float = 2e-3
+    batch_size: int = 256
+    learning_rate: float | None = None
     warmup: int = 100
     weight_decay: float = 1e-2
     clip: float = 5.0

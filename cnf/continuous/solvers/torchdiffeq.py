@@ -92,14 +92,14 @@ class Torchdiffeq(Solver):
         extra: dict[str, Any] = {}
         if self.adjoint:
             extra["adjoint_params"] = tuple(parameters)
-            extra["adjoint_options"] = self._options(None)
+            extra["adjoint_options"] = self._options(None, times if end > start else -times)
             if self.seminorm:
                 extra["adjoint_options"]["norm"] = "seminorm"
         record(solves=1)
         try:
             parts = (odeint_adjoint if self.adjoint else odeint)(
                 function, layout.flatten(state), times, rtol=self.rtol, atol=self.atol, method=self.method,
-                options=self._options(layout), **extra,
+                options=self._options(layout, times), **extra,
             )  # fmt: skip
         except AssertionError as error:
             raise _diagnose(error, function) from error
@@ -107,11 +107,12 @@ class Torchdiffeq(Solver):
         check_finite(solution, end)
         return Solution(solution, function.statistics())
 
-    def _options(self, layout: _Layout | None) -> dict[str, Any]:
+    def _options(self, layout: _Layout | None, times: Tensor) -> dict[str, Any]:
         options = dict(self.options)
         kind = _methods()[self.method]
         if kind == "adaptive":
             options.setdefault("max_num_steps", self.max_steps)
+            options.setdefault("step_t", times)  # else it steps past the end and interpolates, to a lower order
             if layout is not None:
                 options.setdefault("norm", layout.norm)
         elif kind == "fixed" and self.steps is not None:

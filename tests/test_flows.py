@@ -1,0 +1,440 @@
+"""Flows: densities and samples in any batch shape, contexts, distributions, trajectories, and what they refuse."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from instances import TIGHT, affine, conditional, initialized, randomized
+from torch import Tensor, nn
+from torch import distributions as td
+
+from cnf import (
+    CNF,
+    Compose,
+    DiagonalNormal,
+    Flow,
+    Inverse,
+    KineticEnergy,
+    MLPField,
+    RungeKutta,
+    StandardNormal,
+    Uniform,
+    build,
+    count_evaluations,
+    reconfigure,
+)
+from cnf.discrete.elementwise import Affine, Logit, Softplus, Standardize, StandardizeContext
+from cnf.transforms import Flatten
+
+
+def flow_of(context_dim: int = 0) -> Flow:
+    transform = Compose([affine((3,)), conditional(context_dim)])
+    return Flow(transform, DiagonalNormal(3, loc=0.3, scale=1.4)).double()
+
+
+def draw(*shape: int) -> Tensor:
+    return torch.randn(shape, dtype=torch.float64)
+
+
+BATCHES = [(), (1,), (5,), (3, 4, 2), (0,), (3, 0, 2)]
+
+
+@pytest.mark.parametrize("batch", BATCHES)
+def test_log_prob_has_exactly_the_batch_shape(batch):
+    flow, x = flow_of(), draw(*batch, 3)
+    density = flow(x)
+    assert density.log_prob.shape == flow.log_prob(x).shape == batch
+    assert density.z.shape == (*batch, 3)
+    for got, row in zip(density.log_prob.flatten(), x.reshape(-1, 3), strict=True):
+        assert torch.allclose(got, flow.log_prob(row), atol=1e-6)
+
+
+def test_log_prob_is_the_change_of_variables():
+    flow, x, context = flow_of(2), draw(5, 3), draw(5, 2)
+    log_prob, z, _ = flow(x, context)
+    jacobian = torch.autograd.functional.jacobian(lambda x: flow.transform.encode(x, context).value, x)
+    volume = torch.stack([torch.linalg.slogdet(jacobian[i, :, i]).logabsdet for i in range(5)])
+    normal = td.Independent(td.Normal(flow.base.loc, flow.base.log_scale.exp()), 1)
+    assert torch.allclose(log_prob, normal.log_prob(z) + volume, atol=1e-6)
+
+
+def test_events_of_several_dimensions_keep_their_shape():
+    flow = Flow(Flatten(conditional(0), (1, 3)), StandardNormal((1, 3)))
+    x = torch.randn(2, 4, 1, 3)
+    assert flow.log_prob(x).shape == (2, 4)
+    assert flow(x).z.shape == x.shape
+    assert flow.sample(6).shape == (6, 1, 3)
+    assert flow.distribution().sample((2, 5)).shape == (2, 5, 1, 3)
+
+
+def test_costs_have_the_batch_shape():
+    flow = reconfigure(flow_of(), regularizers={"kinetic": KineticEnergy()})
+    x = draw(2, 3, 3)
+    costs = flow(x).costs
+    assert costs["kinetic"].shape == (2, 3)
+    assert torch.allclose(costs["kinetic"][1, 2], flow(x[1, 2]).costs["kinetic"], atol=1e-6)
+
+
+@pytest.mark.parametrize("shape", [(2,), (1, 2), (5, 2), (4, 1, 2), (4, 5, 2)])
+def test_contexts_broadcast_to_the_batch(shape):
+    flow, x, context = flow_of(2), draw(4, 5, 3), draw(*shape)
+    rows = context.expand(4, 5, 2)
+    log_prob = flow.log_prob(x, context)
+    assert torch.allclose(log_prob[2, 3], flow.log_prob(x[2, 3], rows[2, 3]), atol=1e-6)
+    assert torch.allclose(log_prob, flow.log_prob(x, rows), atol=1e-12)
+
+
+# Samples
+
+
+@pytest.mark.parametrize("context_dim", [0, 2])
+def test_sample_and_log_prob_agrees_with_log_prob_in_one_solve(context_dim):
+    flow, context = flow_of(context_dim), draw(7, context_dim) if context_dim else None
+    with count_evaluations() as count:
+        x, log_prob = flow.sample_and_log_prob(7, context)
+    assert count.solves == 1
+    assert x.shape == (7, 3)
+    assert torch.allclose(log_prob, flow.log_prob(x, context), atol=1e-5)
+    assert x.requires_grad
+    assert log_prob.requires_grad
+
+
+def test_all_ways_of_sampling_give_the_same_samples_for_one_seed():
+    flow, context = flow_of(2), draw(2)
+    samples = []
+    for way in (
+        lambda: flow.sample(6, context),
+        lambda: flow.rsample(6, context),
+        lambda: flow.sample_and_log_prob(6, context)[0],
+        lambda: flow.distribution(context).sample((6,)),
+        lambda: flow.distribution(context).rsample((6,)),
+        lambda: flow.distribution(context).rsample_and_log_prob((6,))[0],
+    ):
+        torch.manual_seed(3)
+        samples.append(way())
+    assert all(torch.allclose(samples[0], other, atol=1e-6) for other in samples[1:])
+    assert [other.requires_grad for other in samples] == [False, True, True, False, True, True]
+
+
+def test_samples_are_decoded_base_samples():
+    flow = flow_of()
+    x = flow.sample(5, generator=torch.Generator().manual_seed(1))
+    z = flow.base.sample(5, torch.Generator().manual_seed(1))
+    assert torch.allclose(x, flow.transform.decode(z).value, atol=1e-6)
+
+
+def test_a_generator_is_the_only_source_of_noise():
+    flow, before = flow_of(), torch.get_rng_state()
+    for method in (flow.sample, flow.rsample, lambda n, generator: flow.sample_and_log_prob(n, generator=generator)[0]):
+        first, second = (method(4, generator=torch.Generator().manual_seed(1)) for _ in range(2))
+        assert torch.equal(first, second)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_one_context_serves_all_samples_and_a_row_each_serves_its_own():
+    flow, context = flow_of(2), draw(4, 2)
+    torch.manual_seed(1)
+    each = flow.sample(4, context)
+    torch.manual_seed(1)
+    one = flow.sample(4, context[2])
+    assert torch.allclose(each[2], one[2], atol=1e-5)
+    assert not torch.allclose(each[0], one[0], atol=1e-2)
+
+
+def test_no_samples_are_an_empty_tensor():
+    assert flow_of().sample(0).shape == (0, 3)
+    assert flow_of().sample_and_log_prob(0)[1].shape == (0,)
+
+
+def test_gradients_of_samples_reach_parameters_and_the_context():
+    flow, context = flow_of(2), draw(2).requires_grad_()
+    flow.rsample(5, context).square().sum().backward()
+    assert context.grad.abs().min() > 0
+    assert all(parameter.grad.abs().sum() > 0 for parameter in flow.parameters())
+
+
+def test_the_average_log_prob_of_samples_is_minus_the_entropy_of_a_linear_flow():
+    flow = Flow(Affine(2, shift=1.0, scale=torch.tensor([0.5, 3.0])), StandardNormal(2))
+    entropy = 2 * 0.5 * (1 + math.log(2 * math.pi)) + math.log(1.5)
+    log_prob = flow.log_prob(flow.sample(20_000))
+    assert abs(log_prob.mean() + entropy) < 4 * log_prob.std() / 20_000**0.5
+
+
+# As a torch distribution
+
+
+@pytest.mark.parametrize("shape", [(2,), (5, 2), (4, 5, 2)])
+def test_a_distribution_has_a_batch_for_each_context(shape):
+    flow, context = flow_of(2), draw(*shape)
+    distribution = flow.distribution(context)
+    x = distribution.sample((6,))
+    assert isinstance(distribution, td.Distribution)
+    assert distribution.batch_shape == shape[:-1]
+    assert distribution.event_shape == (3,)
+    assert x.shape == (6, *shape[:-1], 3)
+    assert distribution.log_prob(x).shape == (6, *shape[:-1])
+    assert torch.allclose(distribution.log_prob(x), flow.log_prob(x, context), atol=1e-12)
+    assert distribution.sample().shape == (*shape[:-1], 3)
+    samples, log_prob = distribution.rsample_and_log_prob((2, 3))
+    assert samples.shape == (2, 3, *shape[:-1], 3)
+    assert torch.allclose(log_prob, distribution.log_prob(samples), atol=1e-5)
+
+
+def test_every_condition_of_a_batch_samples_its_own_distribution():
+    flow, context = flow_of(2), draw(3, 2)
+    samples = flow.distribution(context).sample((4000,))
+    for i in range(3):
+        alone = flow.sample(4000, context[i])
+        error = (samples[:, i].std(0) + alone.std(0)) / 4000**0.5
+        assert ((samples[:, i].mean(0) - alone.mean(0)).abs() < 3 * error).all()
+
+
+@pytest.mark.parametrize("context_dim", [0, 2])
+def test_a_distribution_expands(context_dim):
+    flow = flow_of(context_dim)
+    context = draw(1, context_dim) if context_dim else None
+    distribution = flow.distribution(context)
+    expanded = distribution.expand((4, 5))
+    x = draw(4, 5, 3)
+    assert (expanded.batch_shape, expanded.event_shape) == ((4, 5), (3,))
+    assert expanded.sample((2,)).shape == (2, 4, 5, 3)
+    assert torch.allclose(expanded.log_prob(x), distribution.log_prob(x), atol=1e-12)
+    assert expanded.log_prob(x[0, 0]).shape == (4, 5)
+
+
+def test_a_distribution_of_an_unconditional_flow_is_a_single_one():
+    flow = flow_of()
+    distribution = flow.distribution()
+    assert (distribution.batch_shape, distribution.event_shape, distribution.has_rsample) == ((), (3,), True)
+    assert distribution.sample().shape == (3,)
+    assert distribution.log_prob(draw(3)).shape == ()
+
+
+def test_samples_do_not_repeat_within_a_distribution():
+    x = flow_of(2).distribution(draw(3, 2)).sample((4,))
+    assert len(torch.unique(x.reshape(-1, 3), dim=0)) == 12
+
+
+@pytest.mark.parametrize(
+    ("transform", "inside", "outside"),
+    [
+        (affine((3,)), -5.0, math.nan),
+        (Softplus(), 5.0, -5.0),
+        (Compose([Logit(), affine((3,))]), 0.5, 5.0),
+        (Compose([Logit(1e-6), affine((3,))]), 1.0, 1.1),
+        (Flatten(Softplus(), (3,)), 5.0, -5.0),
+    ],
+)
+def test_the_support_is_where_the_data_may_lie(transform, inside, outside):
+    support = Flow(transform, StandardNormal(3)).distribution().support
+    assert support.event_dim == 1
+    assert support.check(torch.full((3,), inside))
+    assert not support.check(torch.full((3,), outside))
+
+
+def test_a_flow_works_inside_torch_distributions():
+    flow = flow_of(2)
+    distribution, x = flow.distribution(draw(4, 2)), draw(4, 3)
+    transformed = td.TransformedDistribution(distribution, [td.ExpTransform()])
+    assert torch.allclose(transformed.log_prob(x.exp()), distribution.log_prob(x) - x.sum(1), atol=1e-8)
+    assert (transformed.sample((2,)) > 0).all()
+    independent = td.Independent(distribution, 1)
+    assert (independent.batch_shape, independent.event_shape) == ((), (4, 3))
+    assert torch.allclose(independent.log_prob(x), distribution.log_prob(x).sum())
+    mixture = td.MixtureSameFamily(td.Categorical(torch.ones(4).double()), distribution)
+    expected = torch.logsumexp(distribution.log_prob(x[0].expand(4, 3)), 0) - math.log(4)
+    assert torch.allclose(mixture.log_prob(x[0]), expected)
+
+
+# Trajectories
+
+
+def test_a_trajectory_leads_from_the_base_to_the_data():
+    flow = Flow(Compose([affine((3,)), conditional(2), Softplus()]), StandardNormal(3)).double()
+    z, context = flow.base.sample(4).exp(), draw(4, 2)
+    z = z.double()
+    frames = flow.trajectory(z, [0.0, 0.25, 0.5, 1.0], context)
+    first, cnf, last = flow.transform.transforms
+    assert frames.shape == (4, 4, 3)
+    assert torch.allclose(frames[0], first.push(last.push(z)), atol=1e-9)
+    assert torch.allclose(frames[-1], flow.transform.decode(z, context).value, atol=1e-6)
+    halfway = cnf.move(last.push(z), 0.0, 0.5, context).state.x
+    assert torch.allclose(frames[2], first.push(halfway), atol=1e-6)
+
+
+def test_several_cnfs_share_the_time():
+    parts = [conditional(0), affine((3,)), conditional(2), initialized(Standardize(3), (3,))]
+    flow = Flow(Compose([parts[3], parts[0], parts[1], parts[2]]), StandardNormal(3)).double()
+    z, context = draw(4, 3), draw(2)
+    rows = context.expand(4, 2)
+    middle = parts[2].decode(z, rows).value
+    frames = flow.trajectory(z, [0.0, 0.25, 0.5, 0.75, 1.0], context)
+    outer = lambda x: parts[3].push(x)  # noqa: E731
+    assert torch.allclose(frames[0], outer(parts[1].push(z)), atol=1e-9)
+    assert torch.allclose(frames[1], outer(parts[1].push(parts[2].move(z, 0, 0.5, rows).state.x)), atol=1e-6)
+    assert torch.allclose(frames[2], outer(parts[1].push(middle)), atol=1e-6)
+    assert torch.allclose(frames[3], outer(parts[0].move(parts[1].push(middle), 0, 0.5).state.x), atol=1e-6)
+    assert torch.allclose(frames[4], flow.transform.decode(z, rows).value, atol=1e-6)
+
+
+def test_a_part_of_a_trajectory_is_part_of_the_whole():
+    flow = Flow(Compose([conditional(0), conditional(0)]), StandardNormal(3)).double()
+    z = draw(4, 3)
+    whole = flow.trajectory(z, torch.linspace(0, 1, 9))
+    for times in ([0.25], [0.125, 0.375], [0.625, 0.75]):
+        part = flow.trajectory(z, times)
+        assert torch.allclose(part, whole[[round(8 * t) for t in times]], atol=1e-6)
+
+
+def test_wrapped_flows_have_trajectories():
+    for transform in (Flatten(conditional(0), (3,)), initialized(StandardizeContext(conditional(2), 2), (3,), 2)):
+        flow = Flow(transform, StandardNormal(3)).double()
+        context = draw(2) if transform.context_dim else None
+        z = draw(4, 3)
+        frames = flow.trajectory(z, [0.0, 1.0], context)
+        assert torch.equal(frames[0], z)
+        expanded = None if context is None else context.expand(4, 2)
+        assert torch.allclose(frames[1], transform.decode(z, expanded).value, atol=1e-6)
+
+
+@pytest.mark.parametrize("transform", [affine((3,)), Compose([affine((3,)), Softplus()]), Inverse(conditional(0))])
+def test_a_flow_without_a_cnf_has_no_trajectory(transform):
+    flow = Flow(transform, StandardNormal(3))
+    with pytest.raises(TypeError, match=f"{type(transform).__name__} has no path: a trajectory needs a continuous"):
+        flow.trajectory(torch.randn(2, 3), [0.0, 1.0])
+
+
+@pytest.mark.parametrize("times", [[0.5, 0.2], [-0.1, 1.0], [0.0, 1.5], [math.nan], [], 0.5])
+def test_impossible_times_are_refused(times):
+    with pytest.raises(ValueError, match=r"times must be an increasing sequence within \[0, 1\]"):
+        flow_of().trajectory(draw(2, 3), times)
+
+
+# What is refused
+
+
+@pytest.mark.parametrize("context_dim", [0, 2])
+@pytest.mark.parametrize("shape", [(5, 4), (4,), (3, 1), ()])
+def test_a_wrong_event_shape_is_shown(shape, context_dim):
+    flow = flow_of(context_dim)
+    with pytest.raises(ValueError, match=r"must have shape \(\*batch, 3\), got \(" + ", ".join(map(str, shape))):
+        flow.log_prob(draw(*shape), draw(2) if context_dim else None)
+
+
+def test_a_wrong_dtype_says_how_to_convert():
+    with pytest.raises(ValueError, match=r"x is torch.float32, but the flow computes in torch.float64.*x.to\(torch.f"):
+        flow_of().log_prob(torch.randn(5, 3))
+    with pytest.raises(ValueError, match="x is torch.int64"):
+        flow_of().log_prob(torch.zeros(5, 3, dtype=torch.long))
+    with pytest.raises(ValueError, match="context is torch.float32"):
+        flow_of(2).log_prob(draw(5, 3), torch.randn(5, 2))
+
+
+def test_a_wrong_device_says_so():
+    with pytest.raises(ValueError, match="x is on meta, but the flow is on cpu"):
+        flow_of().log_prob(draw(5, 3).to("meta"))
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
+def test_bad_values_are_counted_and_located(bad):
+    x, context = draw(4, 5, 3), draw(4, 5, 2)
+    x[1, 2, 0] = x[3, 4, 1] = x[3, 4, 2] = bad
+    with pytest.raises(ValueError, match=r"x has NaN or infinite values in 2 of 20 rows, first in rows \[7, 19\]"):
+        flow_of().log_prob(x)
+    context[2, 0, 1] = bad
+    with pytest.raises(ValueError, match=r"context has NaN or infinite values in 1 of 20 rows, first in rows \[10\]"):
+        flow_of(2).log_prob(draw(4, 5, 3), context)
+    with pytest.raises(ValueError, match="context has NaN or infinite values"):
+        flow_of(2).sample(3, torch.full((2,), bad).double())
+
+
+def test_a_missing_context_is_asked_for():
+    flow = flow_of(2)
+    for call in (lambda: flow.log_prob(draw(5, 3)), lambda: flow.sample(4), lambda: flow.trajectory(draw(5, 3), [1.0]),
+                 lambda: flow.distribution().sample()):  # fmt: skip
+        with pytest.raises(ValueError, match=r"conditional: give a context of shape \(\*batch, 2\)"):
+            call()
+
+
+def test_an_unexpected_context_is_refused():
+    with pytest.raises(ValueError, match=r"takes no context, got one of shape \(5, 2\)"):
+        flow_of().log_prob(draw(5, 3), draw(5, 2))
+
+
+@pytest.mark.parametrize("shape", [(5, 3), (5, 1), (1,), (), (4, 2), (2, 5, 2)])
+def test_a_context_of_the_wrong_shape_is_shown(shape):
+    with pytest.raises(ValueError, match=r"context must have shape \(5, 2\) or broadcast to it, got \("):
+        flow_of(2).log_prob(draw(5, 3), draw(*shape))
+
+
+def test_a_negative_number_of_samples_is_refused():
+    for method in (flow_of().sample, flow_of().rsample, flow_of().sample_and_log_prob):
+        with pytest.raises(ValueError, match="n must not be negative, got -1"):
+            method(-1)
+
+
+def test_fields_of_a_users_own_take_any_context_or_none():
+    class Own(nn.Module):
+        def forward(self, t: Tensor, x: Tensor, context: Tensor | None = None) -> Tensor:
+            return -x if context is None else context.sum(1, keepdim=True) * x
+
+    flow, x = Flow(CNF(Own(), solver=TIGHT), StandardNormal(3)).double(), draw(5, 3)
+    assert flow.log_prob(x).shape == (5,)
+    assert torch.allclose(flow.log_prob(x, draw(5, 4)), flow.log_prob(x)) is False
+    assert torch.allclose(flow.log_prob(x, torch.tensor([-1.0]).double()), flow.log_prob(x))
+
+
+# Starts from data
+
+
+def test_initialize_is_explicit_remembered_and_saved():
+    flow, x = build("cnf", 2), torch.randn(100, 2) * 7 + 3
+    before = flow.log_prob(x)
+    assert not flow.initialized
+    flow.initialize(x.reshape(20, 5, 2))
+    twin = build("cnf", 2)
+    twin.load_state_dict(flow.state_dict())
+    assert flow.initialized
+    assert twin.initialized
+    assert not torch.allclose(flow.log_prob(x), before)
+    assert torch.allclose(flow(x).z.mean(0), torch.zeros(2), atol=1e-5)
+
+
+def test_initialize_needs_two_finite_rows():
+    flow = build("cnf", 2)
+    with pytest.raises(ValueError, match="at least 2 rows, got 1"):
+        flow.initialize(torch.randn(1, 2))
+    with pytest.raises(ValueError, match="NaN"):
+        flow.initialize(torch.full((3, 2), math.nan))
+    with pytest.raises(ValueError, match="conditional"):
+        build("cnf", 2, 1).initialize(torch.randn(5, 2))
+    assert not flow.initialized
+
+
+# Other bases and precisions
+
+
+def test_any_base_serves_at_the_other_end():
+    flow = Flow(Compose([Logit(), affine((2,))]), Uniform(2, low=-30.0, high=30.0))
+    x = flow.sample(50)
+    assert ((x >= 0) & (x <= 1)).all()
+    inside = Flow(Inverse(Logit()), Uniform(2)).double()  # encode maps the line to the unit square
+    x = draw(9, 2)
+    assert torch.allclose(inside.log_prob(x), (x.sigmoid() * (1 - x.sigmoid())).log().sum(1))
+
+
+def test_a_flow_in_float32_agrees_with_its_double():
+    flow = Flow(CNF(randomized(MLPField(3, (8, 8))), solver=RungeKutta(rtol=1e-5, atol=1e-5)), StandardNormal(3))
+    x = torch.randn(6, 3)
+    single = flow.log_prob(x)
+    assert single.dtype == torch.float32
+    assert torch.allclose(single.double(), flow.double().log_prob(x.double()), atol=1e-4)
+
+
+def test_a_module_call_reaches_hooks():
+    flow, seen = flow_of(), []
+    flow.register_forward_hook(lambda module, inputs, output: seen.append(output.log_prob.shape))
+    flow.log_prob(draw(5, 3))
+    assert seen == [(5,)]

@@ -1,0 +1,89 @@
+"""The architecture: imports point downward, and `import cnf` is light."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import cnf
+
+PACKAGE = Path(cnf.__file__).parent
+LAYERS = [
+    {"transforms", "distributions", "networks", "data"},
+    {"discrete", "continuous"},
+    {"manifolds", "flows"},
+    {"objectives", "metrics"},
+    {"models"},
+    {"checkpoints"},
+    {"training", "plotting"},
+    {"cli"},
+    {"__init__", "__main__"},
+]
+LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
+FILES = sorted(PACKAGE.rglob("*.py"))
+ENGINES = {"matplotlib": "plotting", "lightning": "training", "lightning_fabric": "training", "PIL": "plotting"}
+
+
+def imported(path: Path) -> set[str]:
+    """The full names of all modules that a file imports, wherever in it."""
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path} imports relatively"
+            names |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return names
+
+
+def part(path: Path) -> str:
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_imports_point_downward(path):
+    own = part(path)
+    for name in imported(path):
+        root, *rest = name.split(".")
+        if root == "cnf" and own not in LAYERS[-1] and rest[0] != own:
+            assert LEVEL[rest[0]] < LEVEL[own], f"{own} must not know {name}"
+        assert ENGINES.get(root, own) == own, f"only {ENGINES.get(root)} imports {root}"
+
+
+def test_the_table_of_imports_has_every_part():
+    assert {part(path) for path in FILES} <= set(LEVEL)
+
+
+SCRIPT = """
+import time, torch
+start = time.perf_counter()
+import cnf, sys
+seconds = time.perf_counter() - start
+heavy = {"matplotlib", "lightning", "lightning_fabric", "scipy", "sklearn", "tyro", "PIL", "pandas"} & set(sys.modules)
+print(seconds, *heavy)
+"""
+
+
+def test_importing_the_package_is_quick_and_loads_nothing_heavy():
+    best = float("inf")
+    for _ in range(4):
+        output = subprocess.run(
+            [sys.executable, "-c", SCRIPT], capture_output=True, text=True, check=True, cwd=PACKAGE.parent
+        )
+        seconds, *heavy = output.stdout.split()
+        assert heavy == []
+        best = min(best, float(seconds))
+        if best < 0.3:
+            break
+    assert best < 0.3
+
+
+def test_all_public_names_exist():
+    assert all(hasattr(cnf, name) for name in cnf.__all__)
+    assert sorted(cnf.__all__, key=str.lower) == sorted(set(cnf.__all__), key=str.lower)
+    with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
+        cnf.nonsense  # noqa: B018

@@ -1,0 +1,131 @@
+"""Models: every builder makes a trainable flow of any event shape, with and without a context."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from instances import randomized
+
+from cnf import CNF, MODELS, Compose, Exact, Flow, Hutchinson, RungeKutta, StandardNormal, build, reconfigure
+from cnf.models import Recipe, recipe_of
+
+CASES = {
+    **{name: (name, (2,), 0, {}) for name in MODELS},
+    **{f"{name}|context": (name, (3,), 2, {}) for name in MODELS},
+    **{f"{name}-array": (name, (2, 3), 0, {}) for name in MODELS},
+    "ffjord-image": ("ffjord", (1, 4, 4), 0, {"hidden": (4,)}),
+    "rnode-image|context": ("rnode", (2, 3, 3), 1, {"hidden": (4,)}),
+    "ffjord-blocks": ("ffjord", (2,), 0, {"blocks": 3, "hidden": (8,)}),
+    "cnf-residual": ("cnf", (2,), 1, {"hidden": (8, 8, 8), "residual": True, "time": "concatsquash"}),
+}
+every = pytest.mark.parametrize(("name", "event_shape", "context_dim", "options"), CASES.values(), ids=CASES)
+
+
+def data(event_shape: tuple[int, ...], context_dim: int) -> tuple[torch.Tensor, torch.Tensor | None]:
+    return torch.rand(6, *event_shape), torch.randn(6, context_dim) if context_dim else None
+
+
+@every
+def test_a_built_flow_has_a_density_samples_and_gradients(name, event_shape, context_dim, options):
+    flow = build(name, event_shape, context_dim, **options)
+    x, context = data(event_shape, context_dim)
+    flow.initialize(x, context)
+    randomized(flow, 0.5)
+    loss = recipe_of(flow).objective(flow, x, context)
+    loss.value.backward()
+    reached = [p.grad is not None and bool(p.grad.abs().sum() > 0) for p in flow.parameters()]
+    assert flow.event_shape == event_shape
+    assert loss.value.isfinite()
+    assert sum(reached) >= len(reached) - 1  # the constant of a potential has no influence
+    assert flow.sample(6, context).shape == (6, *event_shape)
+
+
+@every
+def test_a_built_flow_decodes_what_it_encodes(name, event_shape, context_dim, options):
+    flow = randomized(build(name, event_shape, context_dim, **{**options, "solver": RungeKutta()}), 0.5)
+    x, context = data(event_shape, context_dim)
+    flow.initialize(x, context)
+    z = flow(x, context).z
+    assert torch.allclose(flow.transform.decode(z, context).value, x, atol=1e-3)
+    assert (z - x).abs().max() > 1e-2
+
+
+@pytest.mark.parametrize("name", ["cnf", "rnode"])
+@pytest.mark.parametrize("time", ["concat", "concatsquash"])
+def test_models_that_start_at_the_identity_do(name, time):
+    flow, x = build(name, 2, time=time, preprocess="none"), torch.randn(5, 2)
+    assert torch.equal(flow(x).z, x)
+
+
+def test_an_int_is_a_vector_shape():
+    assert build("cnf", 3).event_shape == build("cnf", (3,)).event_shape == (3,)
+
+
+def test_densities_are_in_the_units_of_the_data():
+    flow, x = build("cnf", 2), torch.randn(500, 2)
+    flow.initialize(x * 1000)
+    in_thousands = build("cnf", 2)
+    in_thousands.initialize(x)
+    shift = 2 * torch.tensor(1000.0).log()
+    assert torch.allclose(flow.log_prob(x * 1000) + shift, in_thousands.log_prob(x), atol=1e-3)
+
+
+def trained(name: str, dim: int) -> list[CNF]:
+    """The CNFs of a model with the settings it is trained with."""
+    flow = build(name, dim)
+    recipe = recipe_of(flow)
+    twin = reconfigure(flow, divergence=recipe.divergence, solver=recipe.solver)
+    return [part for part in twin.modules() if isinstance(part, CNF)]
+
+
+def test_published_settings():
+    (rnode,), (toy,), (table,), (ot,) = (
+        trained("rnode", 4),
+        trained("ffjord", 2),
+        trained("ffjord", 5),
+        trained("ot_flow", 2),
+    )
+    assert (rnode.solver, rnode.divergence) == (RungeKutta("rk4", steps=4), Hutchinson(noise="gaussian"))
+    assert (ot.solver, ot.divergence) == (RungeKutta("rk4", steps=8), Exact())
+    assert (toy.divergence, table.divergence) == (Exact(), Hutchinson(noise="gaussian"))
+    assert (toy.solver.rtol, toy.solver.atol, toy.solver.steps) == (1e-5, 1e-5, None)
+    assert sum(p.numel() for p in build("ot_flow", 2).parameters()) == 1229
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_models_report_exact_densities_whatever_they_train_with(name):
+    parts = [part for part in build(name, 5).modules() if isinstance(part, CNF)]
+    assert all(part.divergence == Exact() and part.solver.steps is None for part in parts)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_recipes_weigh_costs_that_their_models_have(name):
+    flow = randomized(build(name, 2), 0.5)
+    loss = recipe_of(flow).objective(flow, torch.randn(4, 2), None)
+    weights = recipe_of(flow).objective.weights
+    expected = loss.metrics["nll"] + sum(weight * loss.metrics[cost] for cost, weight in weights.items())
+    assert set(weights) <= set(loss.metrics)
+    assert torch.allclose(loss.value, expected)
+
+
+def test_a_flow_of_ones_own_trains_by_plain_likelihood():
+    assert recipe_of(Flow(Compose([]), StandardNormal(2))) == Recipe()
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (
+            lambda: build("realnpv", 2),
+            "unknown model 'realnpv': known ones are cnf, ffjord, rnode, ot_flow, planar_cnf",
+        ),
+        (lambda: build("cnf", 2, width=3), "cnf has no option width: its options are hidden, activation, time"),
+        (lambda: build("cnf", 2, -1), "context_dim must not be negative"),
+        (lambda: build("cnf", 0), "event_shape must be a positive int"),
+        (lambda: build("cnf", 2, preprocess="whiten"), "unknown preprocessing 'whiten': known ones are standardize"),
+        (lambda: build("cnf", 2, activation="relu"), "unknown activation 'relu'"),
+    ],
+)
+def test_impossible_models_are_refused(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
