@@ -40,6 +40,9 @@ if TYPE_CHECKING:
     from cnf.training import FitResult
 
 
+SMALL = 100_000  # parameters
+
+
 class UsageError(ValueError):
     """A request that cannot be met; the message says what was expected, what came and what to do."""
 
@@ -65,6 +68,7 @@ class Fit:
         devices: Processes on this machine.
         num_nodes: Machines; start with torchrun on each.
         accelerator: "auto", "cpu" or "cuda".
+        threads: Threads on a CPU; by default one for models of less than 100,000 parameters, which more slow down.
         precision: "32-true", "bf16-mixed", …
         resume: Go on with a run that was interrupted.
         progress: Show progress bars.
@@ -86,6 +90,7 @@ class Fit:
     devices: int = 1
     num_nodes: int = 1
     accelerator: str = "auto"
+    threads: int | None = None
     precision: str = "32-true"
     resume: bool = False
     progress: bool = True
@@ -103,6 +108,7 @@ class Fit:
         source = open_source(self.data, context=columns, root=self.data_root, seed=self.seed)
         torch.manual_seed(self.seed)
         flow = build(self.model, source.event_shape, len(source.context), **_options(self.option))
+        _use_threads(flow, self.threads)
         result = self._train(flow, source)
         if result.stopped == "interrupted":
             print(f"Interrupted at step {result.steps}; go on with: cnf fit {self.data} --out {self.out} --resume …")
@@ -153,7 +159,7 @@ class Score:
     progress: bool = True
 
     def __call__(self) -> None:
-        flow, about = load(self.folder), read_json(self.folder / "data.json")
+        flow, about = _open(self.folder)
         rows = _rows_for(about, self.data)
         log_prob = log_prob_of_rows(flow, rows, batch_size=self.batch_size, progress=self.progress)
         mean, error = mean_and_error(log_prob)
@@ -182,7 +188,7 @@ class Sample:
     seed: int = 0
 
     def __call__(self) -> None:
-        flow, about = load(self.folder), read_json(self.folder / "data.json")
+        flow, about = _open(self.folder)
         generator = torch.Generator().manual_seed(self.seed)
         samples = flow.sample(self.n, _condition(about["context"], self.given), generator=generator)
         columns = about["columns"] or [f"x{i}" for i in range(flow.event_shape.numel())]
@@ -206,7 +212,7 @@ class Plot:
     out: Path | None = None
 
     def __call__(self) -> None:
-        flow, about = load(self.folder), read_json(self.folder / "data.json")
+        flow, about = _open(self.folder)
         source = open_source(about["data"], context=about["context"], root=about["data_root"], seed=about["seed"])
         for path in draw(flow, source, self.out or self.folder, []):
             print(f"wrote {path}")
@@ -237,6 +243,20 @@ def main(arguments: Sequence[str] | None = None) -> None:
         command()
     except (ValueError, TypeError, FileExistsError, CheckpointError, SolverError) as error:
         raise SystemExit(f"cnf: {error}") from error
+
+
+def _open(folder: Path) -> tuple[Flow, dict[str, Any]]:
+    """The flow of a folder and the description of its data."""
+    flow = load(folder)
+    _use_threads(flow)
+    return flow, read_json(folder / "data.json")
+
+
+def _use_threads(flow: Flow, threads: int | None = None) -> None:
+    """Small matrices are multiplied faster than threads are woken, above all on a machine with other work."""
+    small = sum(parameter.numel() for parameter in flow.parameters()) < SMALL
+    if threads or small:
+        torch.set_num_threads(threads or 1)
 
 
 def _options(pairs: Sequence[str]) -> dict[str, Any]:

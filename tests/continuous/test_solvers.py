@@ -528,6 +528,9 @@ def test_a_tolerance_below_the_precision_is_no_endless_loop():
         CNF(Explosion(), solver=solver).decode(torch.tensor([[0.1], [0.5]]))
 
 
-def test_a_solve_that_needs_exactly_max_steps_succeeds():
+def test_max_steps_are_enough_where_they_are_needed_and_one_less_is_not():
     taken = Problem().errors(RungeKutta(), points())[1]
-    assert Problem().errors(RungeKutta(max_steps=taken.accepted + taken.rejected), points())[1] == taken
+    needed = taken.accepted + taken.rejected
+    assert Problem().errors(RungeKutta(max_steps=needed), points())[1] == taken
+    with pytest.raises(SolverError, match="max_steps"):
+        Problem().errors(RungeKutta(max_steps=needed - 1), points())
