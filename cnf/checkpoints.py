@@ -16,6 +16,7 @@ from safetensors.torch import load as load_tensors
 from safetensors.torch import save as dump_tensors
 from torch import Tensor
 
+from cnf.continuous.cnf import CNF
 from cnf.continuous.divergences import Exact, Hutchinson, HutchPP
 from cnf.continuous.regularizers import HamiltonJacobi, JacobianFrobenius, KineticEnergy
 from cnf.continuous.solvers import RungeKutta, Torchdiffeq
@@ -58,7 +59,7 @@ def save(flow: Flow, folder: str | Path) -> Path:
         "model": flow.spec["name"],
         "event_shape": list(flow.spec["event_shape"]),
         "context_dim": flow.spec["context_dim"],
-        "options": {name: _to_json(value) for name, value in flow.spec["options"].items()},
+        "options": {name: _to_json(value) for name, value in _options(flow, flow.spec).items()},
         "dtype": str(flow.base.dtype).removeprefix("torch."),
         "parameters": sum(parameter.numel() for parameter in flow.parameters()),
         "versions": {"cnf": _version(), "torch": torch.__version__},
@@ -168,6 +169,15 @@ def read_state(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     if "facts" not in metadata:
         raise CheckpointError(f"{path} is no checkpoint of a training run")
     return tensors, json.loads(metadata["facts"])
+
+
+def _options(flow: Flow, spec: Mapping[str, Any]) -> dict[str, Any]:
+    """The options it was built with; solver and divergence as they are now, for `reconfigure` may have changed them."""
+    options = dict(spec["options"])
+    for module in flow.modules():
+        if isinstance(module, CNF):
+            options |= {"solver": module.solver, "divergence": module.divergence}
+    return options
 
 
 def _to_json(value: Any) -> Any:

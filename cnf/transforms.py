@@ -148,7 +148,10 @@ def _then(first: Mapped, second: Mapped) -> Mapped:
 
 
 class Inverse(Transform):
-    """A transform with its two directions exchanged (an IAF is the inverse of a MAF)."""
+    """A transform with its two directions exchanged (an IAF is the inverse of a MAF).
+
+    A data-dependent start cannot be taken through it, for the data are on the other side: initialize `transform` first.
+    """
 
     def __init__(self, transform: Transform) -> None:
         super().__init__()

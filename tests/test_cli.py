@@ -46,13 +46,13 @@ def read(path: Path) -> dict[str, object]:
 
 
 def test_fit_leaves_model_numbers_log_and_pictures(moons: Path) -> None:
-    expected = ["checkpoint.safetensors", "data.json", "fit.png", "log.csv", "metrics.json", "model.json", "model.safetensors"]
-    assert {path.name for path in moons.iterdir()} == {*expected, "path.gif", "path.png", "training.png"}
+    files = {"checkpoint.safetensors", "data.json", "log.csv", "metrics.json", "model.json", "model.safetensors"}
+    assert {path.name for path in moons.iterdir()} == files | {"fit.png", "path.gif", "path.png", "training.png"}
     numbers = read(moons / "metrics.json")
     assert numbers["kl"] == pytest.approx(numbers["test_nll"] - numbers["entropy"], abs=0.1)
     assert numbers["kl"] > 0
     assert numbers["trace"] == "exact"
-    assert read(moons / "model.json")["options"] == {"hidden": [16, 16]}
+    assert read(moons / "model.json")["options"]["hidden"] == [16, 16]
 
 
 def test_score_is_the_negative_test_nll(moons: Path, capsys: pytest.CaptureFixture[str]) -> None:

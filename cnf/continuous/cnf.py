@@ -129,7 +129,8 @@ def reconfigure(
 ) -> Module:
     """A copy that shares all parameters and buffers but has other settings in all of its CNFs.
 
-    This is how one trains with `Hutchinson` and reports with `Exact`.
+    This is how one trains with `Hutchinson` and reports with `Exact`. Convert or move a flow before, not after: `.to()`
+    replaces buffers, which only one of the two would see.
 
     Args:
         flow: A flow, or any module that holds CNFs.

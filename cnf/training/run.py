@@ -195,7 +195,10 @@ class _Run:
         if not loss.value.isfinite():
             bad = rows if loss.rows is None else rows[~loss.rows.isfinite()]
             raise self._failure(f"the loss is {loss.value.item()}", bad)
-        self.fabric.backward(loss.value)
+        try:
+            self.fabric.backward(loss.value)
+        except (AssertionError, SolverError) as error:  # of an adjoint's backward solve
+            raise self._failure(f"the gradient's solve failed: {error}", rows[:0]) from error
         if self.config.clip:
             norm = self.fabric.clip_gradients(
                 self.minimand, self.optimizer, max_norm=self.config.clip, error_if_nonfinite=False

@@ -413,12 +413,11 @@ def test_a_fixed_grid_without_steps_is_refused(method):
 
 @pytest.mark.parametrize("method", ["dopri5", "bosh3"])
 @pytest.mark.parametrize(("start", "end"), [(0.2, 0.9), (0.9, 0.2)])
-def test_torchdiffeq_stops_at_the_end_as_ours_does(method, start, end):
+def test_torchdiffeq_stops_at_the_end(method, start, end):
     problem, x = Problem(), Problem.flow(points(), 0.2, start)
     theirs, _ = problem.errors(Torchdiffeq(method, rtol=1e-7, atol=1e-7), x, start, end)
-    ours, _ = Problem().errors(RungeKutta(method, rtol=1e-7, atol=1e-7), x, start, end)
     assert all(0.2 - 1e-12 <= t <= 0.9 + 1e-12 for t, _ in problem.calls)  # no interpolation from beyond the end
-    assert theirs < 3 * ours
+    assert theirs < 1e-6
 
 
 def test_torchdiffeq_holds_every_sample_to_the_tolerance():
@@ -503,7 +502,9 @@ def test_a_field_that_becomes_nan_on_the_way_stops_there(solver):
 @pytest.mark.parametrize("solver", [RungeKutta(), Torchdiffeq()], ids=repr)
 def test_an_explosion_is_located(solver):
     z = torch.tensor([[0.1], [2.0], [0.3]], dtype=torch.float64)
-    with pytest.raises(SolverError, match=r"(step size|underflow in dt).* at t = 0\.5.*Samples: 1 ") as caught:
+    with pytest.raises(
+        SolverError, match=r"(max_steps|step size|underflow in dt).* at t = 0\.5.*Samples: 1 "
+    ) as caught:
         CNF(Explosion(), solver=replace(solver, max_steps=2000)).decode(z)
     assert abs(caught.value.time - 0.5) < 1e-4
 

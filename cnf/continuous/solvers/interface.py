@@ -144,7 +144,10 @@ ADVICE = (
 
 
 def gave_up(reason: str, time: float, errors: Tensor) -> SolverError:
-    return SolverError(reason, time=time, samples=(~(errors <= 1)).nonzero().flatten().tolist(), advice=ADVICE)
+    """The error of a solve that ends early, with the samples beyond the tolerance, or else the one that set the step."""
+    beyond = (~(errors <= 1)).nonzero().flatten().tolist()
+    worst = [int(errors.argmax())] if len(errors) else []
+    return SolverError(reason, time=time, samples=beyond or worst, advice=ADVICE)
 
 
 def check_finite(state: State, time: float) -> None:

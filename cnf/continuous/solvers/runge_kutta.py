@@ -31,14 +31,15 @@ GRADIENTS = ("backprop", "checkpoint")
 class RungeKutta(Solver):
     """Explicit Runge-Kutta methods, adaptive or on a fixed grid, differentiated through their own steps.
 
-    An adaptive step is accepted when *every* sample meets the tolerance: the norm is the maximum over samples, and for
-    each sample over the root mean square of the scaled error of `x` and that of each integral, so that a row's result
-    does not depend on its neighbours beyond the tolerance. Gradients flow through accepted steps only.
+    An adaptive step of length h is accepted when the error of *every* sample is within h/T of the tolerance, T the
+    length of the solve, so that the errors of all steps together stay within it. A sample's error is the larger one of
+    the root mean square of the scaled error of `x` and that of each integral. So a row's result does not depend on its
+    neighbours beyond the tolerance. Gradients flow through accepted steps only.
 
     Args:
         method: A name in `cnf.continuous.solvers.tableaus.TABLEAUS`; adaptive steps need one with an error estimate.
-        rtol: Relative tolerance of a step.
-        atol: Absolute tolerance of a step.
+        rtol: Relative tolerance of the solve.
+        atol: Absolute tolerance of the solve.
         steps: None for adaptive steps; a number for that many equal ones.
         gradient: "backprop" keeps all stages; "checkpoint" keeps the state at each step and recomputes its inside, for
             memory that grows with steps only.
@@ -108,6 +109,7 @@ class RungeKutta(Solver):
         while t != end:
             h = _fit(h, end - t)
             proposal, last, errors = self._run(self._embedded_step, rhs, t, h, state, slope)
+            errors = errors * abs((end - start) / h)
             ratio = errors.max().item()
             if ratio <= 1:
                 t = end if h == end - t else t + h
@@ -130,14 +132,14 @@ class RungeKutta(Solver):
     def _first_step(self, length: float) -> float:
         """A quarter of the interval at the default tolerance: fields of flows are smooth on [0, 1], and a first step
         that is refused costs about what a starting heuristic does."""
-        scale = (max(self.rtol, self.atol) / 1e-5) ** (1 / self.tableau.order)
+        scale = (max(self.rtol, self.atol) / 1e-5) ** (1 / (self.tableau.order - 1))
         return length * min(1.0, 0.25 * scale)
 
     def _factor(self, ratio: float) -> float:
-        """How much longer the next step may be: `0.9 ratio^(−1/order)`, within [0.2, 5]."""
+        """How much longer the next step may be: `0.9 ratio^(−1/(order − 1))`, within [0.2, 5]."""
         if not math.isfinite(ratio):
             return 0.2
-        return min(5.0, max(0.2, 0.9 * max(ratio, 1e-10) ** (-1 / self.tableau.order)))
+        return min(5.0, max(0.2, 0.9 * max(ratio, 1e-10) ** (-1 / (self.tableau.order - 1))))
 
     def _plain_step(self, rhs: RightHandSide, t: float, h: float, state: State, used: int) -> State:
         return _advance(state, h, self.tableau.b, self._stages(rhs, t, h, state.x, [rhs(t, state.x)], used))
