@@ -144,7 +144,7 @@ ADVICE = (
 
 
 def gave_up(reason: str, time: float, errors: Tensor) -> SolverError:
-    """The error of a solve that ends early, with the samples beyond the tolerance, or else the one that set the step."""
+    """The error of a solve that ends early; names the samples beyond the tolerance, or else the one nearest to it."""
     beyond = (~(errors <= 1)).nonzero().flatten().tolist()
     worst = [int(errors.argmax())] if len(errors) else []
     return SolverError(reason, time=time, samples=beyond or worst, advice=ADVICE)
