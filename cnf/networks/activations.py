@@ -1,8 +1,8 @@
-"""Plain networks and activations, the parts that fields and conditioners are made of."""
+"""Activations by name, with their slopes."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import torch
@@ -42,6 +42,10 @@ def _elu(a: Tensor) -> tuple[Tensor, Tensor]:
     return h, 1 + h.clamp(max=0)
 
 
+def _relu(a: Tensor) -> tuple[Tensor, Tensor]:
+    return a.relu(), (a > 0).to(a.dtype)
+
+
 ACTIVATIONS = {
     "tanh": Activation(torch.tanh, _tanh),
     "softplus": Activation(softplus, _softplus),
@@ -49,13 +53,15 @@ ACTIVATIONS = {
     "elu": Activation(F.elu, _elu),
 }
 
+CONDITIONER_ACTIVATIONS = {**ACTIVATIONS, "relu": Activation(torch.relu, _relu)}  # a field has to be smooth, these not
 
-def activation(name: str) -> Activation:
+
+def activation(name: str, known: Mapping[str, Activation] = ACTIVATIONS) -> Activation:
     """Look an activation up by name.
 
     Raises:
-        ValueError: The name is not in `ACTIVATIONS`.
+        ValueError: The name is not among the known ones.
     """
-    if name not in ACTIVATIONS:
-        raise ValueError(f"unknown activation {name!r}: known ones are {', '.join(ACTIVATIONS)}")
-    return ACTIVATIONS[name]
+    if name not in known:
+        raise ValueError(f"unknown activation {name!r}: known ones are {', '.join(known)}")
+    return known[name]

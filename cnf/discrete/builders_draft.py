@@ -1,0 +1,245 @@
+"""Builders of coupling and autoregressive flows: transforms in the order of `encode`, without preprocessing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from cnf.discrete.autoregressive import Autoregressive
+from cnf.discrete.coupling import Coupling, alternating
+from cnf.discrete.linear import LULinear, Permutation
+from cnf.discrete.maps import AffineMap, ElementwiseMap, Shift
+from cnf.discrete.normalization import ActNorm
+from cnf.discrete.splines import RationalQuadratic
+from cnf.distributions import as_event_shape
+from cnf.networks import MADE, ResidualMLP
+from cnf.transforms import Inverse, Transform
+
+Hidden = int | Sequence[int]
+
+
+def nice(
+    event_shape: Sequence[int],
+    context_dim: int = 0,
+    *,
+    layers: int = 4,
+    hidden: Hidden = (128, 128),
+    blocks: int = 0,
+    activation: str = "relu",
+) -> list[Transform]:
+    """NICE: additive couplings, which keep volumes, and one diagonal scaling at the end.
+
+    As published: 4 couplings of alternating halves with plain ReLU networks (theirs have 5 layers of 1000 for images),
+    a scaling `exp(s)` after the last. Deviations: the scaling has a shift beside it; a standard normal base instead of
+    a logistic one. Events are flattened vectors.
+
+    Args:
+        layers: Number of couplings.
+        hidden: Widths of the hidden layers of the conditioners, an int for one.
+        blocks: Residual blocks after them.
+        activation: One of `cnf.networks.CONDITIONER_ACTIVATIONS`.
+
+    References:
+        Dinh et al. 2014, arXiv 1410.8516.
+    """
+    dim, net = _size(event_shape), Net(context_dim, hidden, blocks, activation)
+    return [*(net.coupling(Shift(), dim, flip=i % 2 == 1) for i in range(layers)), ActNorm(dim)]
+
+
+def realnvp(
+    event_shape: Sequence[int],
+    context_dim: int = 0,
+    *,
+    layers: int = 5,
+    hidden: Hidden = (128, 128),
+    blocks: int = 0,
+    activation: str = "relu",
+    bound: float = 3.0,
+) -> list[Transform]:
+    """RealNVP on vectors: affine couplings of alternating halves.
+
+    As published: log-scales through a tanh; 5 couplings, as in the tables of the MAF paper (which have 10 as well).
+    Deviations: no batch norm, which would make rows depend on each other; the scale of the tanh is fixed; one network
+    gives shift and scale. Events are flattened vectors.
+
+    Args:
+        layers: Number of couplings.
+        hidden: Widths of the hidden layers of the conditioners, an int for one.
+        blocks: Residual blocks after them.
+        activation: One of `cnf.networks.CONDITIONER_ACTIVATIONS`.
+        bound: Bound of the log-scale of a layer.
+
+    References:
+        Dinh et al. 2017, arXiv 1605.08803.
+    """
+    dim, net = _size(event_shape), Net(context_dim, hidden, blocks, activation)
+    return [net.coupling(AffineMap(bound=bound), dim, flip=i % 2 == 1) for i in range(layers)]
+
+
+def maf(
+    event_shape: Sequence[int],
+    context_dim: int = 0,
+    *,
+    layers: int = 5,
+    hidden: Hidden = (128, 128),
+    blocks: int = 0,
+    activation: str = "relu",
+    bound: float = 3.0,
+) -> list[Transform]:
+    """MAF: affine autoregressive layers, the order reversed from one to the next. Sampling takes D steps a layer.
+
+    As published: 5 layers of a MADE with two hidden layers (1 or 2 of 100 to 1024 units there). Deviations: no batch
+    norm between layers, which would make rows depend on each other; log-scales are `bound · tanh`; layers start at the
+    identity. Events are flattened vectors.
+
+    Args:
+        layers: Number of layers.
+        hidden: Widths of the hidden layers of the MADEs, an int for one.
+        blocks: Residual blocks after them.
+        activation: One of `cnf.networks.CONDITIONER_ACTIVATIONS`.
+        bound: Bound of the log-scale of a layer.
+
+    References:
+        Papamakarios et al. 2017, arXiv 1705.07057.
+    """
+    dim, net = _size(event_shape), Net(context_dim, hidden, blocks, activation)
+    return [net.autoregressive(AffineMap(bound=bound), dim, reverse=i % 2 == 1) for i in range(layers)]
+
+
+def iaf(
+    event_shape: Sequence[int],
+    context_dim: int = 0,
+    *,
+    layers: int = 5,
+    hidden: Hidden = (128, 128),
+    blocks: int = 0,
+    activation: str = "relu",
+    bound: float = 3.0,
+) -> list[Transform]:
+    """IAF: the MAF with the two directions exchanged. Sampling is one pass a layer, densities take D steps.
+
+    As published: affine layers with the order reversed from one to the next, near the identity at the start.
+    Deviations: the scale is `exp(bound · tanh)` instead of a sigmoid gate. Events are flattened vectors.
+
+    Args:
+        layers: Number of layers.
+        hidden: Widths of the hidden layers of the MADEs, an int for one.
+        blocks: Residual blocks after them.
+        activation: One of `cnf.networks.CONDITIONER_ACTIVATIONS`.
+        bound: Bound of the log-scale of a layer.
+
+    References:
+        Kingma et al. 2016, arXiv 1606.04934.
+    """
+    return [
+        Inverse(layer)
+        for layer in maf(
+            event_shape,
+            context_dim,
+            layers=layers,
+            hidden=hidden,
+            blocks=blocks,
+            activation=activation,
+            bound=bound,
+        )
+    ]
+
+
+def nsf_coupling(
+    event_shape: Sequence[int],
+    context_dim: int = 0,
+    *,
+    layers: int = 5,
+    hidden: Hidden = 128,
+    blocks: int = 2,
+    activation: str = "relu",
+    bins: int = 8,
+    bound: float = 3.0,
+) -> list[Transform]:
+    """NSF with couplings: rational-quadratic splines, a permutation and an LU linear layer before each.
+
+    As published: 8 bins on [−3, 3], residual conditioners of 2 blocks, a random permutation and an LU layer before each
+    coupling and after the last, alternating halves. Deviations: 5 couplings of width 128 (theirs 10 of 32 to 256, by
+    data set); no dropout in the conditioners. Events are flattened vectors.
+
+    Args:
+        layers: Number of couplings.
+        hidden: Widths of the hidden layers of the conditioners, an int for one.
+        blocks: Residual blocks after them.
+        activation: One of `cnf.networks.CONDITIONER_ACTIVATIONS`.
+        bins: Bins of a spline.
+        bound: Where the splines end and the identity begins, in standardised units.
+
+    References:
+        Durkan et al. 2019, arXiv 1906.04032.
+    """
+    dim, net = _size(event_shape), Net(context_dim, hidden, blocks, activation)
+    spline = RationalQuadratic(bins, bound)
+    return _mixed([net.coupling(spline, dim, flip=i % 2 == 1) for i in range(layers)], dim)
+
+
+def nsf_autoregressive(
+    event_shape: Sequence[int],
+    context_dim: int = 0,
+    *,
+    layers: int = 5,
+    hidden: Hidden = 128,
+    blocks: int = 2,
+    activation: str = "relu",
+    bins: int = 8,
+    bound: float = 3.0,
+) -> list[Transform]:
+    """NSF with autoregressive layers, the strongest of these on tables. Sampling takes D steps a layer.
+
+    As published: 8 bins on [−3, 3], residual MADEs of 2 blocks, a random permutation and an LU layer before each layer
+    and after the last. Deviations: 5 layers of width 128 (theirs 10 of 64 to 512, by data set); no dropout. Events
+    are flattened vectors.
+
+    Args:
+        layers: Number of layers.
+        hidden: Widths of the hidden layers of the MADEs, an int for one.
+        blocks: Residual blocks after them.
+        activation: One of `cnf.networks.CONDITIONER_ACTIVATIONS`.
+        bins: Bins of a spline.
+        bound: Where the splines end and the identity begins, in standardised units.
+
+    References:
+        Durkan et al. 2019, arXiv 1906.04032.
+    """
+    dim, net = _size(event_shape), Net(context_dim, hidden, blocks, activation)
+    spline = RationalQuadratic(bins, bound)
+    return _mixed([net.autoregressive(spline, dim, reverse=False) for _ in range(layers)], dim)
+
+
+class Net(NamedTuple):
+    """The settings of the conditioners of a flow."""
+
+    context_dim: int
+    hidden: Hidden
+    blocks: int
+    activation: str
+
+    def coupling(self, elementwise: ElementwiseMap, dim: int, *, flip: bool) -> Transform:
+        """A coupling of alternating halves; in one dimension there is only the context to see."""
+        if dim == 1:
+            return self.autoregressive(elementwise, dim, reverse=flip)
+        mask = alternating(dim, flip=flip)
+        seen = int(mask.sum())
+        return Coupling(elementwise, ResidualMLP(seen, (dim - seen) * elementwise.size, **self._asdict()), mask)
+
+    def autoregressive(self, elementwise: ElementwiseMap, dim: int, *, reverse: bool) -> Transform:
+        """An autoregressive layer in the order of the dimensions, or against it."""
+        order = range(dim)[::-1] if reverse else range(dim)
+        return Autoregressive(elementwise, MADE(dim, elementwise.size, order=order, **self._asdict()))
+
+
+def _mixed(members: Sequence[Transform], dim: int) -> list[Transform]:
+    """A random permutation and an LU layer before each member and after the last."""
+    mixed: list[Transform] = []
+    for member in members:
+        mixed += [Permutation.random(dim), LULinear(dim), member]
+    return [*mixed, Permutation.random(dim), LULinear(dim)]
+
+
+def _size(event_shape: Sequence[int]) -> int:
+    return as_event_shape(event_shape).numel()

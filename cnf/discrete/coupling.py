@@ -1,0 +1,103 @@
+"""Coupling transforms: a part of the event is mapped by parameters that depend on the rest, which stays."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from cnf.discrete.maps import ElementwiseMap
+from cnf.networks import Conditioner
+from cnf.transforms import Mapped, Transform
+
+Function = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]  # elements and raw parameters to values and log-slopes
+
+
+def alternating(dim: int, *, flip: bool = False) -> Tensor:
+    """The mask `1, 0, 1, 0, …` of a vector or of channels, `(dim,)`; flipped `0, 1, 0, 1, …`."""
+    return (torch.arange(dim) % 2 == 1) if flip else (torch.arange(dim) % 2 == 0)
+
+
+def half(dim: int, *, flip: bool = False) -> Tensor:
+    """The mask of the first half of a vector or of channels, `(dim,)`, which has the odd one; flipped, of the rest."""
+    first = torch.arange(dim) < (dim + 1) // 2
+    return ~first if flip else first
+
+
+def checkerboard(height: int, width: int, *, flip: bool = False) -> Tensor:
+    """The mask of every other pixel, `(height, width)`."""
+    rows, columns = torch.arange(height)[:, None], torch.arange(width)
+    return (rows + columns) % 2 == int(flip)
+
+
+class Coupling(Transform):
+    """`z_a = x_a`, `z_b = τ(x_b; θ(x_a, context))`; `log_det = Σ log dz_b/dx_b`. Both directions are one pass.
+
+    The mask is true where the event stays. A mask `(D,)` selects along the first axis of the event, elements of a
+    vector or channels of an image, and the network maps the selected ones, `(N, A, …)`, to `(N, B · size, …)`. A mask
+    `(H, W)` covers pixels of an image: the network sees the image with zeros in the place of what moves, and
+    gives `(N, C · size, H, W)`.
+
+    Args:
+        elementwise: τ, with its number of parameters.
+        net: θ.
+        mask: Where the event stays, boolean: `alternating`, `half`, `checkerboard` or any other.
+
+    Raises:
+        ValueError: A mask that is not boolean, leaves nothing to see or nothing to move.
+
+    References:
+        Dinh et al. 2014, NICE, arXiv 1410.8516. Dinh et al. 2017, RealNVP, arXiv 1605.08803.
+
+    Example:
+        >>> from cnf.discrete.maps import AffineMap
+        >>> from cnf.networks import ResidualMLP
+        >>> coupling = Coupling(AffineMap(), ResidualMLP(3, 2 * AffineMap().size), alternating(5))
+        >>> coupling.encode(torch.zeros(4, 5)).value.shape
+        torch.Size([4, 5])
+    """
+
+    mask: Tensor
+    _kept: Tensor
+    _moved: Tensor
+    _back: Tensor
+
+    def __init__(self, elementwise: ElementwiseMap, net: Conditioner, mask: Tensor) -> None:
+        super().__init__()
+        if mask.dtype != torch.bool or mask.dim() not in (1, 2) or mask.all() or not mask.any():
+            raise ValueError(f"mask must be boolean, (D,) or (H, W), with true and false in it, got {mask}")
+        self.elementwise, self.net = elementwise, net
+        self.context_dim = net.context_dim
+        kept, moved = mask.nonzero().flatten(), (~mask).nonzero().flatten()
+        self.register_buffer("mask", mask, persistent=False)
+        self.register_buffer("_kept", kept, persistent=False)
+        self.register_buffer("_moved", moved, persistent=False)
+        self.register_buffer("_back", torch.cat((kept, moved)).argsort(), persistent=False)
+
+    def encode(self, x: Tensor, context: Tensor | None = None) -> Mapped:
+        return self._map(self.elementwise.encode, x, context)
+
+    def decode(self, z: Tensor, context: Tensor | None = None) -> Mapped:
+        return self._map(self.elementwise.decode, z, context)
+
+    def _map(self, function: Function, x: Tensor, context: Tensor | None) -> Mapped:
+        if self.mask.dim() == 2:
+            value, log_slope = function(x, self._raw(x * self.mask, context, x.shape[1]))
+            log_slope = log_slope.masked_fill(self.mask, 0)
+            return Mapped(torch.where(self.mask, x, value), log_slope.flatten(1).sum(1))
+        kept, moved = x.index_select(1, self._kept), x.index_select(1, self._moved)
+        value, log_slope = function(moved, self._raw(kept, context, moved.shape[1]))
+        value = torch.cat((kept, value), 1).index_select(1, self._back)
+        return Mapped(value, log_slope.flatten(1).sum(1))
+
+    def _raw(self, seen: Tensor, context: Tensor | None, moved: int) -> Tensor:
+        """The parameters of each element that moves, last."""
+        raw = self.net(seen, context)
+        size = self.elementwise.size
+        if raw.shape[1] != moved * size:
+            raise ValueError(
+                f"{self.elementwise} on {moved} elements needs {moved * size} outputs of the network, "
+                f"got {raw.shape[1]}"
+            )
+        return raw.unflatten(1, (moved, size)).movedim(2, -1)

@@ -1,0 +1,139 @@
+"""Density destructors: any fitted density as a transform that maps it to the uniform, layer after layer."""
+
+from __future__ import annotations
+
+from abc import ABC
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.distributions import constraints
+
+from cnf.distributions import LOG_2PI
+from cnf.transforms import Compose, Inverse, Mapped, Transform
+
+
+class Destructor(Transform, ABC):
+    """A density p̂ as an invertible map to the uniform density on the unit cube: `log |det ∂z/∂x| = log p̂(x)`.
+
+    `initialize` fits the density. The data lie on the line or on the unit interval, as `domain` says. To add one, give
+    it the three methods; `chain` makes deep ones, each member fitted to what those before it leave.
+
+    References:
+        Inouye and Ravikumar 2018, Deep density destructors, ICML.
+    """
+
+    data_dependent = True
+
+
+class NormalCDF(Transform):
+    """`z = Φ(x)`, from the line to the unit interval.
+
+    `z` is kept a rounding error away from 0 and 1, so that the way back is finite.
+    """
+
+    def encode(self, x: Tensor, context: Tensor | None = None) -> Mapped:
+        return Mapped(_inside(torch.special.ndtr(x)), _log_normal(x))
+
+    def decode(self, z: Tensor, context: Tensor | None = None) -> Mapped:
+        x = torch.special.ndtri(_inside(z))
+        return Mapped(x, -_log_normal(x))
+
+
+def _inside(z: Tensor) -> Tensor:
+    return z.clamp(torch.finfo(z.dtype).tiny, 1 - torch.finfo(z.dtype).eps)
+
+
+class Gaussianized(Destructor):
+    """`z = Φ(f(x))` with a transform f whose start from data makes them standard normal: RBIG, marginals, a flow.
+
+    Args:
+        transform: f.
+    """
+
+    def __init__(self, transform: Transform) -> None:
+        super().__init__()
+        self.transform = Compose([transform, NormalCDF()])
+        self.context_dim, self.domain = transform.context_dim, transform.domain
+
+    def encode(self, x: Tensor, context: Tensor | None = None) -> Mapped:
+        return self.transform.encode(x, context)
+
+    def decode(self, z: Tensor, context: Tensor | None = None) -> Mapped:
+        return self.transform.decode(z, context)
+
+    def initialize(self, x: Tensor, context: Tensor | None = None) -> None:
+        self.transform.initialize(x, context)
+
+
+class GaussianDestructor(Destructor):
+    """`z = Φ(L⁻¹(x − μ))` with the mean μ of the data and the Cholesky factor L of their covariance.
+
+    Args:
+        dim: D.
+    """
+
+    mean: Tensor
+    factor: Tensor
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.cdf = NormalCDF()
+        self.register_buffer("mean", torch.zeros(dim))
+        self.register_buffer("factor", torch.eye(dim))
+
+    def encode(self, x: Tensor, context: Tensor | None = None) -> Mapped:
+        white = torch.linalg.solve_triangular(self.factor, (x - self.mean).mT, upper=False).mT
+        z, log_det, _ = self.cdf.encode(white)
+        return Mapped(z, log_det - self.factor.diagonal().log().sum())
+
+    def decode(self, z: Tensor, context: Tensor | None = None) -> Mapped:
+        white, log_det, _ = self.cdf.decode(z)
+        return Mapped(self.mean + white @ self.factor.mT, log_det + self.factor.diagonal().log().sum())
+
+    @torch.no_grad()
+    def initialize(self, x: Tensor, context: Tensor | None = None) -> None:
+        """Take mean and covariance of the rows of `x`.
+
+        Raises:
+            ValueError: The covariance is singular: columns are constant or depend on one another linearly.
+        """
+        x = x.double()
+        factor, failed = torch.linalg.cholesky_ex(x.mT.cov().reshape(x.shape[1], -1))
+        if failed or not (factor.diagonal() > 1e-7 * x.std(0)).all():
+            raise ValueError(
+                f"the covariance of the {len(x)} rows is singular: drop columns that are constant or that others "
+                "determine, or give more rows"
+            )
+        self.mean.copy_(x.mean(0))
+        self.factor.copy_(factor)
+
+
+def chain(layers: Sequence[Transform]) -> Compose:
+    """Destructors and other transforms one after another, each fitted to what those before it leave.
+
+    Where the next one wants the line and not the unit cube, or the other way round, `Φ⁻¹` or `Φ` stands between; the
+    end is on the line, for a standard normal base. The data are where the first one wants them.
+
+    Example:
+        >>> from cnf.discrete.histograms import TreeDestructor
+        >>> from cnf.discrete.rotations import Rotation
+        >>> tree = [(Rotation(2, "random", seed=seed), TreeDestructor(2)) for seed in range(8)]
+        >>> deep = chain([GaussianDestructor(2), *(layer for pair in tree for layer in pair)])
+    """
+    members: list[Transform] = []
+    on_cube = _on_cube(layers[0])
+    for layer in layers:
+        if on_cube != _on_cube(layer):
+            members.append(Inverse(NormalCDF()) if on_cube else NormalCDF())
+        members.append(layer)
+        on_cube = isinstance(layer, Destructor)
+    return Compose([*members, Inverse(NormalCDF())] if on_cube else members)
+
+
+def _on_cube(layer: Transform) -> bool:
+    return layer.domain is constraints.unit_interval
+
+
+def _log_normal(x: Tensor) -> Tensor:
+    return -0.5 * (x.square() + LOG_2PI).flatten(1).sum(1)

@@ -1,0 +1,90 @@
+"""Glow: activation normalisation, a free mixing of the features, and an affine coupling, again and again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from cnf.discrete.coupling import Coupling, half
+from cnf.discrete.linear import invertible_conv1x1
+from cnf.discrete.maps import AffineMap, ElementwiseMap
+from cnf.discrete.multiscale import multiscale
+from cnf.discrete.normalization import ActNorm
+from cnf.networks import Conditioner
+from cnf.transforms import Compose, Transform
+
+Net = Callable[[int, int], Conditioner]  # the numbers of inputs and outputs to a conditioner
+
+
+def glow_step(features: int, net: Net, *, elementwise: ElementwiseMap = AffineMap(), lu: bool = True) -> Transform:
+    """`ActNorm`, a linear layer started at a rotation, a coupling in which the first half moves the second.
+
+    On images `(N, C, H, W)` the linear layer is the invertible 1×1 convolution, and the net convolutional.
+
+    Args:
+        features: D of vectors, C of images; at least 2, for a coupling has two parts.
+        net: Makes the conditioner of the coupling.
+        elementwise: The map of the coupling.
+        lu: Whether the matrix of the linear layer is LU-parametrised, or free.
+
+    Raises:
+        ValueError: A single feature.
+
+    References:
+        Kingma and Dhariwal 2018, arXiv 1807.03039.
+    """
+    if features < 2:
+        raise ValueError(f"a coupling needs at least 2 features, got {features}: use another flow in one dimension")
+    mixing = invertible_conv1x1(features, lu=lu)
+    return Compose([ActNorm(features), mixing, _coupling(features, net, elementwise, flip=False)])
+
+
+def multiscale_glow(
+    event_shape: Sequence[int],
+    net: Net,
+    *,
+    scales: int,
+    steps: int,
+    elementwise: ElementwiseMap = AffineMap(),
+    lu: bool = True,
+) -> Transform:
+    """Glow for images: `steps` steps at each of `scales` scales; half of the channels leave after each but the last.
+
+    Those that leave have a prior given those that go on, a normal with mean and scale from a net. That is one more
+    coupling here, which standardises them, so that the base stays the standard normal.
+
+    Args:
+        event_shape: `(C, H, W)`, H and W divisible by 2 to the number of scales.
+        net: Makes the conditioner of each coupling.
+        scales: Number of scales, at least 1.
+        steps: Steps of each scale.
+        elementwise: The map of the couplings.
+        lu: Whether the matrices of the 1×1 convolutions are LU-parametrised, or free.
+
+    Raises:
+        ValueError: Not an image, or one that cannot be halved that often.
+
+    References:
+        Kingma and Dhariwal 2018, arXiv 1807.03039.
+    """
+    _check_image(event_shape, scales)
+    parts: list[Transform] = []
+    for scale in range(scales):
+        channels = event_shape[0] * 4 * 2**scale
+        members = [glow_step(channels, net, elementwise=elementwise, lu=lu) for _ in range(steps)]
+        prior = [] if scale == scales - 1 else [_coupling(channels, net, AffineMap(), flip=True)]
+        parts.append(Compose([*members, *prior]))
+    return multiscale(parts, channels=event_shape[0])
+
+
+def _coupling(features: int, net: Net, elementwise: ElementwiseMap, *, flip: bool) -> Coupling:
+    mask = half(features, flip=flip)
+    seen = int(mask.sum())
+    return Coupling(elementwise, net(seen, (features - seen) * elementwise.size), mask)
+
+
+def _check_image(event_shape: Sequence[int], scales: int) -> None:
+    if len(event_shape) != 3 or scales < 1 or any(size % 2**scales for size in event_shape[1:]):
+        raise ValueError(
+            f"{scales} scales need images (C, H, W) with H and W divisible by {2 ** max(scales, 1)}, "
+            f"got {tuple(event_shape)}: pad them, or take fewer scales"
+        )

@@ -1,0 +1,171 @@
+"""Elementwise maps: monotone functions of one variable whose parameters come from elsewhere.
+
+A map holds no state. It reads `size` raw numbers for each element, from a conditioner, a MADE or an `nn.Parameter`, and
+any numbers will do: `raw = 0` is the identity. One `Coupling` and one `Autoregressive` take all of them.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from cnf.discrete.roots import attach_gradient, solve_monotone
+
+
+@dataclass(frozen=True)
+class ElementwiseMap(ABC):
+    """An increasing function of the line, one for each element."""
+
+    @property
+    @abstractmethod
+    def size(self) -> int:
+        """Raw numbers an element."""
+
+    @abstractmethod
+    def encode(self, x: Tensor, raw: Tensor) -> tuple[Tensor, Tensor]:
+        """Map data to base.
+
+        Args:
+            x: Elements `(…)`.
+            raw: Their parameters `(…, size)`.
+
+        Returns:
+            `z` and `log dz/dx`, both `(…)`.
+        """
+
+    @abstractmethod
+    def decode(self, z: Tensor, raw: Tensor) -> tuple[Tensor, Tensor]:
+        """Map base to data: `x` and `log dx/dz`, both `(…)`."""
+
+
+@dataclass(frozen=True)
+class Shift(ElementwiseMap):
+    """`z = x + t`, the map of additive coupling.
+
+    References:
+        Dinh et al. 2014, NICE, arXiv 1410.8516.
+    """
+
+    @property
+    def size(self) -> int:
+        return 1
+
+    def encode(self, x: Tensor, raw: Tensor) -> tuple[Tensor, Tensor]:
+        return x + raw[..., 0], torch.zeros_like(x)
+
+    def decode(self, z: Tensor, raw: Tensor) -> tuple[Tensor, Tensor]:
+        return z - raw[..., 0], torch.zeros_like(z)
+
+
+@dataclass(frozen=True)
+class AffineMap(ElementwiseMap):
+    """`z = eˢ x + t` with `s = b tanh(r / b)`: the slope stays within `e⁻ᵇ` and `eᵇ`, whatever the raw numbers.
+
+    Args:
+        bound: Largest `|s|`, b. With 3 a layer scales by up to 20 and five of them still invert in float32.
+
+    Raises:
+        ValueError: The bound is not positive.
+
+    References:
+        Dinh et al. 2017, RealNVP, arXiv 1605.08803. Behrmann et al. 2021, arXiv 2006.09347, on what happens unbounded.
+    """
+
+    bound: float = 3.0
+
+    def __post_init__(self) -> None:
+        if not self.bound > 0:
+            raise ValueError(f"bound must be positive, got {self.bound}")
+
+    @property
+    def size(self) -> int:
+        return 2
+
+    def encode(self, x: Tensor, raw: Tensor) -> tuple[Tensor, Tensor]:
+        shift, log_scale = self._parameters(raw)
+        return torch.addcmul(shift, x, log_scale.exp()), log_scale
+
+    def decode(self, z: Tensor, raw: Tensor) -> tuple[Tensor, Tensor]:
+        shift, log_scale = self._parameters(raw)
+        return (z - shift) * (-log_scale).exp(), -log_scale
+
+    def _parameters(self, raw: Tensor) -> tuple[Tensor, Tensor]:
+        shift, log_scale = raw.unbind(-1)
+        return shift, self.bound * torch.tanh(log_scale / self.bound)
+
+
+@dataclass(frozen=True)
+class LogisticMixture(ElementwiseMap):
+    """The distribution function of a mixture of logistics, followed by the logit.
+
+    `z = logit F(x)`, `F(x) = Σₖ wₖ σ((x − μₖ) / sₖ)`, `log dz/dx = log F' − log F − log(1 − F)`. One component is an
+    affine map. The inverse is bracketed by the quantiles of the components, `μₖ + sₖ z`, and solved.
+
+    Args:
+        components: K.
+        bound: Largest `|log sₖ|`.
+
+    Raises:
+        ValueError: No components, or a bound that is not positive.
+
+    References:
+        Ho et al. 2019, Flow++, arXiv 1902.00275.
+    """
+
+    components: int = 8
+    bound: float = 3.0
+
+    def __post_init__(self) -> None:
+        if self.components < 1 or not self.bound > 0:
+            raise ValueError(f"components and bound must be positive, got {self.components} and {self.bound}")
+
+    @property
+    def size(self) -> int:
+        return 3 * self.components
+
+    def raw(self, mean: Tensor, scale: Tensor) -> Tensor:
+        """The raw numbers `(…, size)` of components of equal weight, their means and scales given as `(…, K)`.
+
+        Scales at or beyond the bound are brought within it.
+        """
+        log_scale = torch.atanh((scale.log() / self.bound).clamp(-0.95, 0.95)) * self.bound
+        return torch.cat((torch.zeros_like(mean), mean / self._gain(mean), log_scale), -1)
+
+    def encode(self, x: Tensor, raw: Tensor) -> tuple[Tensor, Tensor]:
+        return self._encode(x, *self._parameters(raw))
+
+    def decode(self, z: Tensor, raw: Tensor) -> tuple[Tensor, Tensor]:
+        _, mean, log_scale = parameters = self._parameters(raw)
+
+        def function(x: Tensor) -> tuple[Tensor, Tensor]:
+            value, log_slope = self._encode(x, *parameters)
+            return value, log_slope.exp()
+
+        with torch.no_grad():
+            quantiles = torch.addcmul(mean, log_scale.exp(), z)
+            root = solve_monotone(function, z, quantiles.amin(0), quantiles.amax(0))
+        x = attach_gradient(function, z, root)
+        return x, -self._encode(x, *parameters)[1]
+
+    def _encode(self, x: Tensor, log_weight: Tensor, mean: Tensor, log_scale: Tensor) -> tuple[Tensor, Tensor]:
+        u = (x - mean) * (-log_scale).exp()
+        below, above = F.logsigmoid(u), F.logsigmoid(-u)
+        log_cdf, log_survival = (log_weight + below).logsumexp(0), (log_weight + above).logsumexp(0)
+        log_density = (log_weight - log_scale + below + above).logsumexp(0)
+        return log_cdf - log_survival, log_density - log_cdf - log_survival
+
+    def _parameters(self, raw: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """`log wₖ`, `μₖ` and `log sₖ`, each `(K, …)`: operations along a short last dimension are slow.
+
+        Every mean has a gain of its own: equal components at `raw = 0` would get equal gradients and never part.
+        """
+        logits, mean, log_scale = raw.movedim(-1, 0).unflatten(0, (3, self.components)).contiguous().unbind(0)
+        gain = self._gain(raw).reshape(-1, *[1] * (raw.dim() - 1))
+        return logits.log_softmax(0), gain * mean, self.bound * torch.tanh(log_scale / self.bound)
+
+    def _gain(self, like: Tensor) -> Tensor:
+        return torch.linspace(0.5, 1.5, self.components, dtype=like.dtype, device=like.device)

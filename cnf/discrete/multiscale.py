@@ -1,0 +1,110 @@
+"""Multi-scale architecture: images squeezed into channels, half of which leave at each scale."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from cnf.transforms import Compose, Inverse, Mapped, Transform
+
+
+class Squeeze(Transform):
+    """Each 2×2 square of pixels becomes 4 channels, `(C, H, W)` to `(4C, H/2, W/2)`; log-determinant 0.
+
+    Those of channel c are `4c … 4c + 3`, row by row. `Inverse(Squeeze())` unsqueezes.
+
+    Raises:
+        ValueError: An odd height or width.
+
+    References:
+        Dinh et al. 2017, RealNVP, arXiv 1605.08803.
+    """
+
+    def encode(self, x: Tensor, context: Tensor | None = None) -> Mapped:
+        if x.dim() != 4 or x.shape[2] % 2 or x.shape[3] % 2:
+            raise ValueError(
+                f"squeezing needs images (N, C, H, W) of even height and width, got {tuple(x.shape)}: pad them, or use "
+                "fewer scales"
+            )
+        squares = x.unflatten(3, (-1, 2)).unflatten(2, (-1, 2))  # (N, C, H/2, 2, W/2, 2)
+        return Mapped(squares.permute(0, 1, 3, 5, 2, 4).flatten(1, 3), x.new_zeros(len(x)))
+
+    def decode(self, z: Tensor, context: Tensor | None = None) -> Mapped:
+        if z.dim() != 4 or z.shape[1] % 4:
+            raise ValueError(f"unsqueezing needs images (N, 4C, H, W), got {tuple(z.shape)}")
+        squares = z.unflatten(1, (-1, 2, 2))  # (N, C, 2, 2, H/2, W/2)
+        return Mapped(squares.permute(0, 1, 4, 2, 5, 3).flatten(4, 5).flatten(2, 3), z.new_zeros(len(z)))
+
+
+class Split(Transform):
+    """The first features are latents already and stay; the others go on through a transform.
+
+    Both remain in one tensor, in their places, so that the event keeps its shape.
+
+    Args:
+        rest: Acts on the features that go on.
+        kept: How many of the first axis of the event stay.
+
+    Raises:
+        ValueError: `kept` is not positive, or leaves nothing to go on.
+    """
+
+    def __init__(self, rest: Transform, *, kept: int) -> None:
+        super().__init__()
+        if kept < 1:
+            raise ValueError(f"kept must be positive, got {kept}")
+        self.rest, self.kept = rest, kept
+        self.context_dim, self.data_dependent = rest.context_dim, rest.data_dependent
+
+    def encode(self, x: Tensor, context: Tensor | None = None) -> Mapped:
+        kept, going = self._parts(x)
+        return _beside(kept, self.rest.encode(going, context))
+
+    def decode(self, z: Tensor, context: Tensor | None = None) -> Mapped:
+        kept, going = self._parts(z)
+        return _beside(kept, self.rest.decode(going, context))
+
+    def push(self, z: Tensor, context: Tensor | None = None) -> Tensor:
+        kept, going = self._parts(z)
+        return torch.cat([kept, self.rest.push(going, context)], 1)
+
+    def initialize(self, x: Tensor, context: Tensor | None = None) -> None:
+        self.rest.initialize(self._parts(x)[1], context)
+
+    def _parts(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        if x.shape[1] <= self.kept:
+            raise ValueError(f"more than {self.kept} features are needed to keep as many, got {tuple(x.shape)}")
+        return x[:, : self.kept], x[:, self.kept :]
+
+
+def multiscale(scales: Sequence[Transform], *, channels: int) -> Transform:
+    """Squeeze, transform, let half of the channels go, and the same again with the other half; nothing goes at the end.
+
+    The latents are packed back: at each scale those that left and those that went on are put together and unsqueezed,
+    so that `encode` gives the shape of the image and inverts exactly. Each latent lies where its pixels were.
+
+    Args:
+        scales: The transform of each scale, the finest first: scale i sees `(4C 2ⁱ, H/2^{i+1}, W/2^{i+1})`.
+        channels: C of the image.
+
+    Returns:
+        A transform of `(N, C, H, W)`, with H and W divisible by 2 to the number of scales.
+
+    Raises:
+        ValueError: There are no scales.
+
+    References:
+        Dinh et al. 2017, RealNVP, arXiv 1605.08803; Kingma and Dhariwal 2018, Glow, arXiv 1807.03039.
+    """
+    if not scales:
+        raise ValueError("a multi-scale transform needs at least one scale")
+    steps = [Squeeze(), scales[0]]
+    if len(scales) > 1:
+        steps.append(Split(multiscale(scales[1:], channels=2 * channels), kept=2 * channels))
+    return Compose([*steps, Inverse(Squeeze())])
+
+
+def _beside(kept: Tensor, mapped: Mapped) -> Mapped:
+    return mapped._replace(value=torch.cat([kept, mapped.value], 1))

@@ -1,0 +1,147 @@
+"""Normalising layers: each feature of a vector, or channel of an image, brought to mean 0 and variance 1."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from cnf.transforms import Mapped, Transform
+
+
+class ActNorm(Transform):
+    """`z = (x + shift) · exp(log_scale)` for each feature; `log_det = P Σ log_scale` with P pixels (1 for vectors).
+
+    `initialize` sets both so that the features have mean 0 and variance 1; from there on they are trained.
+
+    Args:
+        features: Size of the first axis of the event: D of vectors `(N, D)`, C of images `(N, C, H, W)`.
+
+    References:
+        Kingma and Dhariwal 2018, Glow, arXiv 1807.03039.
+    """
+
+    data_dependent = True
+
+    def __init__(self, features: int) -> None:
+        super().__init__()
+        self.shift = nn.Parameter(torch.zeros(features))
+        self.log_scale = nn.Parameter(torch.zeros(features))
+
+    def encode(self, x: Tensor, context: Tensor | None = None) -> Mapped:
+        _check_features(x, len(self.shift))
+        value = (x + _beside(self.shift, x)) * _beside(self.log_scale.exp(), x)
+        return Mapped(value, _log_det(self.log_scale, x))
+
+    def decode(self, z: Tensor, context: Tensor | None = None) -> Mapped:
+        _check_features(z, len(self.shift))
+        value = z * _beside((-self.log_scale).exp(), z) - _beside(self.shift, z)
+        return Mapped(value, _log_det(-self.log_scale, z))
+
+    @torch.no_grad()
+    def initialize(self, x: Tensor, context: Tensor | None = None) -> None:
+        """Normalise the rows of `x`.
+
+        Raises:
+            ValueError: A feature is constant, so no scale can bring its variance to 1.
+        """
+        _check_features(x, len(self.shift))
+        mean, variance = _moments(x.double())
+        constant = (variance <= 1e-24 * mean.square()).nonzero().flatten().tolist()
+        if constant:
+            raise ValueError(f"features {constant[:8]} are constant in the {len(x)} rows given: drop them or add noise")
+        self.shift.copy_(-mean)
+        self.log_scale.copy_(-0.5 * variance.log())
+
+
+class BatchNorm(Transform):
+    """`z = γ (x − m) / √(v + ε) + β` for each feature, m and v the mean and variance of the batch, or running ones.
+
+    `log_det = P Σ (log γ − ½ log(v + ε))` with P pixels (1 for vectors).
+
+    The caveat: in training mode, `encode` normalises by the statistics of its own batch. There the rows of a batch
+    influence each other, the log-determinant treats m and v as constants, and the map is not the one that `decode`
+    inverts; calling it moves the running statistics, the only case where a module changes by being called.
+    In evaluation mode, and always in `decode`, the running statistics make it a fixed affine map, a proper flow.
+    `initialize` sets them to those of its data: on the whole training set, as MAF's test numbers have it.
+
+    Args:
+        features: Size of the first axis of the event.
+        momentum: Share of a new batch in the running statistics.
+        eps: ε, added to the variance.
+
+    Raises:
+        ValueError: A training batch of fewer than 2 values for each feature, or options out of range.
+
+    References:
+        Dinh et al. 2017, RealNVP, arXiv 1605.08803; Papamakarios et al. 2017, MAF, arXiv 1705.07057.
+    """
+
+    data_dependent = True
+    mean: Tensor
+    variance: Tensor
+
+    def __init__(self, features: int, *, momentum: float = 0.1, eps: float = 1e-5) -> None:
+        super().__init__()
+        if not (0 < momentum <= 1 and eps > 0):
+            raise ValueError(f"momentum must be in (0, 1] and eps positive, got {momentum} and {eps}")
+        self.momentum, self.eps = momentum, eps
+        self.shift = nn.Parameter(torch.zeros(features))
+        self.log_scale = nn.Parameter(torch.zeros(features))
+        self.register_buffer("mean", torch.zeros(features))
+        self.register_buffer("variance", torch.ones(features))
+
+    def encode(self, x: Tensor, context: Tensor | None = None) -> Mapped:
+        _check_features(x, len(self.mean))
+        mean, variance = self._of_the_batch(x) if self.training else (self.mean, self.variance)
+        log_slope = self._log_slope(variance)
+        value = (x - _beside(mean, x)) * _beside(log_slope.exp(), x) + _beside(self.shift, x)
+        return Mapped(value, _log_det(log_slope, x))
+
+    def decode(self, z: Tensor, context: Tensor | None = None) -> Mapped:
+        _check_features(z, len(self.mean))
+        log_slope = self._log_slope(self.variance)
+        value = (z - _beside(self.shift, z)) * _beside((-log_slope).exp(), z) + _beside(self.mean, z)
+        return Mapped(value, _log_det(-log_slope, z))
+
+    @torch.no_grad()
+    def initialize(self, x: Tensor, context: Tensor | None = None) -> None:
+        """Set the running statistics to those of the rows of `x`."""
+        _check_features(x, len(self.mean))
+        mean, variance = _moments(x.double())
+        self.mean.copy_(mean)
+        self.variance.copy_(variance)
+
+    def _log_slope(self, variance: Tensor) -> Tensor:
+        return self.log_scale - 0.5 * (variance + self.eps).log()
+
+    def _of_the_batch(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and variance of this batch, of which the running ones take their share."""
+        if x.numel() < 2 * len(self.mean):
+            raise ValueError(f"batch norm needs 2 values a feature in training, got {tuple(x.shape)}: use eval()")
+        mean, variance = _moments(x)
+        with torch.no_grad():
+            self.mean.lerp_(mean, self.momentum)
+            self.variance.lerp_(variance, self.momentum)
+        return mean, variance
+
+
+def _moments(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and (biased) variance of each feature, over rows and pixels."""
+    variance, mean = torch.var_mean(x.movedim(1, 0).flatten(1), 1, correction=0)
+    return mean, variance
+
+
+def _beside(feature: Tensor, x: Tensor) -> Tensor:
+    """One number a feature, `(D,)`, shaped to broadcast against `(N, D, …)`."""
+    return feature.reshape(-1, *[1] * (x.dim() - 2))
+
+
+def _log_det(log_slope: Tensor, x: Tensor) -> Tensor:
+    return (math.prod(x.shape[2:]) * log_slope.sum()).expand(len(x))
+
+
+def _check_features(x: Tensor, features: int) -> None:
+    if x.dim() < 2 or x.shape[1] != features:
+        raise ValueError(f"expected events of {features} features, (N, {features}, ...), got {tuple(x.shape)}")

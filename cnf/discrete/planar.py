@@ -1,0 +1,158 @@
+"""Planar and radial flows: layers that move along one direction, or towards and away from one point."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from cnf.discrete.roots import attach_gradient, solve_monotone
+from cnf.transforms import Mapped, Transform
+
+UNIT = math.log(math.e - 1)  # softplus(UNIT) = 1
+
+
+class Parameters(nn.Module):
+    """A parameter vector that a context may move: `θ + h(context)`, with `h = 0` at the start.
+
+    Args:
+        start: θ, `(P,)`.
+        context_dim: Length of the context; 0 for none.
+        hyper: Hidden units of h; 0 for a linear map.
+    """
+
+    def __init__(self, start: Tensor, *, context_dim: int, hyper: int) -> None:
+        super().__init__()
+        self.value = nn.Parameter(start.clone())
+        self.hyper: nn.Module | None = None
+        if context_dim:
+            last = nn.Linear(hyper or context_dim, len(start), bias=False)
+            nn.init.zeros_(last.weight)
+            self.hyper = nn.Sequential(nn.Linear(context_dim, hyper), nn.Tanh(), last) if hyper else last
+
+    def forward(self, context: Tensor | None) -> Tensor:
+        """`(1, P)`, or with a context `(N, P)`."""
+        if self.hyper is None:
+            return self.value.unsqueeze(0)
+        if context is None:
+            raise ValueError("this layer is conditional: give a context (N, C)")
+        moved: Tensor = self.value + self.hyper(context)
+        return moved
+
+
+class Planar(Transform):
+    """`x = z + û tanh(wᵀz + b)`, decode in closed form; `log_det = log(1 + (1 − tanh²) wᵀû)`.
+
+    It is invertible iff `wᵀû ≥ −1`, which `û = u + (m(wᵀu) − wᵀu) w / ‖w‖²`, `m(a) = −1 + log(1 + eᵃ)`, ensures.
+    Encode has no closed form: `a + wᵀû tanh(a + b) = wᵀx` is increasing in `a = wᵀz`, so it is solved by bracketed
+    Newton steps to the precision of the dtype, its gradients from the implicit function theorem. (First derivatives;
+    those of higher order are not propagated through the root.) `Inverse(Planar(...))` has the closed form in encode.
+
+    Args:
+        dim: D.
+        context_dim: Length of the context, which moves u, w and b.
+        hyper: Hidden units of the map from the context; 0 for a linear one.
+
+    Raises:
+        ConvergenceError: From encode, if the root is not found (NaN or infinite values); it names the samples.
+
+    References:
+        Rezende and Mohamed 2015, arXiv 1505.05770.
+    """
+
+    def __init__(self, dim: int, *, context_dim: int = 0, hyper: int = 0) -> None:
+        super().__init__()
+        self.dim, self.context_dim = dim, context_dim
+        w = torch.randn(dim) / dim**0.5
+        u = UNIT * w / w.dot(w) + 0.01 * torch.randn(dim)  # û = 0 but for the noise: near the identity
+        self.parameters_of = Parameters(torch.cat([u, w, torch.zeros(1)]), context_dim=context_dim, hyper=hyper)
+
+    def encode(self, x: Tensor, context: Tensor | None = None) -> Mapped:
+        u, w, b, margin = self._constrained(x, context)
+        target = (x * w).sum(1)
+
+        def along(a: Tensor) -> tuple[Tensor, Tensor]:
+            h = torch.tanh(a + b)
+            return a + (margin - 1) * h, _slope(h, margin)
+
+        reach = (margin.detach() - 1).abs() * (1 + 1e-6) + 1e-6
+        a = attach_gradient(along, target, solve_monotone(along, target, target - reach, target + reach))
+        h = torch.tanh(a + b)
+        return Mapped(x - u * h.unsqueeze(1), -_slope(h, margin).log())
+
+    def decode(self, z: Tensor, context: Tensor | None = None) -> Mapped:
+        u, w, b, margin = self._constrained(z, context)
+        h = torch.tanh((z * w).sum(1) + b)
+        return Mapped(z + u * h.unsqueeze(1), _slope(h, margin).log())
+
+    def _constrained(self, x: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """û and w `(·, D)`, b and `1 + wᵀû > 0` `(·,)`."""
+        _check_dim(x, self.dim)
+        u, w, b = self.parameters_of(context).split([self.dim, self.dim, 1], 1)
+        inner, square = (w * u).sum(1), w.square().sum(1)
+        margin = F.softplus(inner)
+        return u + ((margin - 1 - inner) / square).unsqueeze(1) * w, w, b.squeeze(1), margin
+
+
+class Radial(Transform):
+    """`x = z + β̂ h(r) (z − z₀)`, `h(r) = 1 / (α + r)`, `r = ‖z − z₀‖`; both directions in closed form.
+
+    `log_det = (D − 1) log(1 + β̂h) + log(1 + β̂h + β̂h'r)`, and `α > 0`, `β̂ = −α + softplus(β)` make it invertible. The
+    distance `y = ‖x − z₀‖ = r + β̂ r / (α + r)` of encode is a quadratic equation, `r² + (α + β̂ − y) r − α y = 0`.
+
+    Args:
+        dim: D.
+        context_dim: Length of the context, which moves z₀, α and β.
+        hyper: Hidden units of the map from the context; 0 for a linear one.
+
+    References:
+        Rezende and Mohamed 2015, arXiv 1505.05770.
+    """
+
+    def __init__(self, dim: int, *, context_dim: int = 0, hyper: int = 0) -> None:
+        super().__init__()
+        self.dim, self.context_dim = dim, context_dim
+        start = torch.cat([torch.randn(dim), torch.tensor([UNIT, UNIT]) + 0.01 * torch.randn(2)])  # α ≈ 1, β̂ ≈ 0
+        self.parameters_of = Parameters(start, context_dim=context_dim, hyper=hyper)
+
+    def encode(self, x: Tensor, context: Tensor | None = None) -> Mapped:
+        centre, alpha, gain = self._constrained(x, context)
+        y = torch.linalg.vector_norm(x - centre, dim=1)
+        half = (y - gain) / 2
+        root = (half.square() + alpha * y).sqrt()
+        r = torch.where(half > 0, half + root, alpha * y / (root - half.clamp(max=0)))  # the sum without cancellation
+        z = centre + (x - centre) * ((alpha + r) / (gain + r)).unsqueeze(1)
+        return Mapped(z, -self._log_slope(r, alpha, gain))
+
+    def decode(self, z: Tensor, context: Tensor | None = None) -> Mapped:
+        centre, alpha, gain = self._constrained(z, context)
+        r = torch.linalg.vector_norm(z - centre, dim=1)
+        x = centre + (z - centre) * ((gain + r) / (alpha + r)).unsqueeze(1)
+        return Mapped(x, self._log_slope(r, alpha, gain))
+
+    def _constrained(self, x: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+        """z₀ `(·, D)`, α and `α + β̂` `(·,)`, both positive."""
+        _check_dim(x, self.dim)
+        centre, alpha, gain = self.parameters_of(context).split([self.dim, 1, 1], 1)
+        return centre, F.softplus(alpha.squeeze(1)), F.softplus(gain.squeeze(1))
+
+    def _log_slope(self, r: Tensor, alpha: Tensor, gain: Tensor) -> Tensor:
+        """The log-determinant of decode over `(α + r)²`: `1 + β̂h = (α + β̂ + r) / (α + r)` and
+        `1 + β̂h + β̂h'r = (r² + 2αr + α(α + β̂)) / (α + r)²`, sums of positive numbers."""
+        across = (gain + r).log() - (alpha + r).log()
+        outward = (r.square() + 2 * alpha * r + alpha * gain).log() - 2 * (alpha + r).log()
+        return (self.dim - 1) * across + outward
+
+
+def _slope(h: Tensor, margin: Tensor) -> Tensor:
+    """`1 + (1 − h²) wᵀû`, from `1 + wᵀû`, as a sum of positive numbers."""
+    return margin * (1 - h) * (1 + h) + h.square()
+
+
+def _check_dim(x: Tensor, dim: int) -> None:
+    if x.dim() != 2 or x.shape[1] != dim:
+        raise ValueError(
+            f"expected vectors (N, {dim}), got {tuple(x.shape)}: wrap the layer in Flatten for other events"
+        )

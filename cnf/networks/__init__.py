@@ -1,0 +1,16 @@
+"""Plain networks and activations, the parts that fields and conditioners are made of."""
+
+from cnf.networks.activations import ACTIVATIONS, CONDITIONER_ACTIVATIONS, Activation, activation
+from cnf.networks.masked import MADE
+from cnf.networks.residual import Conditioner, ConvResNet, ResidualMLP
+
+__all__ = [
+    "ACTIVATIONS",
+    "CONDITIONER_ACTIVATIONS",
+    "MADE",
+    "Activation",
+    "Conditioner",
+    "ConvResNet",
+    "ResidualMLP",
+    "activation",
+]

