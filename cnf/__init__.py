@@ -29,6 +29,7 @@ from cnf.distributions import DiagonalNormal, GaussianMixture, StandardNormal, U
 from cnf.flows import Density, Flow, FlowDistribution
 from cnf.models import MODELS, build
 from cnf.objectives.likelihood import Loss, MaximumLikelihood, Objective
+from cnf.objectives.variational import ReverseKL
 from cnf.transforms import Compose, Inverse, Mapped, Transform
 
 if TYPE_CHECKING:
@@ -73,6 +74,7 @@ __all__ = [
     "PlanarField",
     "PotentialField",
     "Regularizer",
+    "ReverseKL",
     "RungeKutta",
     "Solver",
     "SolverError",

@@ -20,6 +20,7 @@ from cnf.continuous.cnf import CNF
 from cnf.continuous.divergences import Exact, Hutchinson, HutchPP
 from cnf.continuous.regularizers import HamiltonJacobi, JacobianFrobenius, KineticEnergy
 from cnf.continuous.solvers import RungeKutta, Torchdiffeq
+from cnf.discrete.residual import ExactLogDet, FixedPoint, PowerSeries, RussianRoulette
 from cnf.flows import Flow
 from cnf.models import build
 
@@ -28,6 +29,7 @@ SETTINGS = {
     setting.__name__: setting
     for setting in (
         RungeKutta, Torchdiffeq, Exact, Hutchinson, HutchPP, KineticEnergy, JacobianFrobenius, HamiltonJacobi,
+        ExactLogDet, PowerSeries, RussianRoulette, FixedPoint,
     )
 }  # fmt: skip
 

@@ -113,6 +113,8 @@ class Fit:
         if result.stopped == "interrupted":
             print(f"Interrupted at step {result.steps}; go on with: cnf fit {self.data} --out {self.out} --resume …")
             raise SystemExit(130)
+        if torch.distributed.is_available() and torch.distributed.is_initialized() and torch.distributed.get_rank():
+            return  # one process writes
         save(flow, self.out)
         write_json(self.out / "data.json", self._description(source))
         write_json(self.out / "metrics.json", numbers := _numbers(flow, source, result, self.progress))
@@ -241,7 +243,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     command = tyro.extras.subcommand_cli_from_dict(dict(names.items()), args=arguments, prog="cnf", description=__doc__)
     try:
         command()
-    except (ValueError, TypeError, FileExistsError, CheckpointError, SolverError) as error:
+    except (ValueError, FileExistsError, CheckpointError, SolverError) as error:
+        raise SystemExit(f"cnf: {error}") from error
+    except RuntimeError as error:
+        from cnf.training import TrainingError  # it loads the training engine
+
+        if not isinstance(error, TrainingError):
+            raise
         raise SystemExit(f"cnf: {error}") from error
 
 

@@ -13,11 +13,27 @@ from typing import Any, TypeVar
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.distributions import constraints
 
 from cnf import CNF, Compose, ConvField, Inverse, MLPField, PlanarField, PotentialField, RungeKutta, Solver, Transform
 from cnf.continuous.fields import ModuleField
+from cnf.discrete.autoregressive import Autoregressive
+from cnf.discrete.coupling import Coupling, alternating, checkerboard, half
+from cnf.discrete.destructors import GaussianDestructor, Gaussianized, NormalCDF, chain
 from cnf.discrete.elementwise import Affine, Logit, Softplus, Standardize, StandardizeContext
-from cnf.networks import ACTIVATIONS
+from cnf.discrete.gaussianization import RBIG, GaussianizationLayer
+from cnf.discrete.glow import glow_step, multiscale_glow
+from cnf.discrete.histograms import HistogramDestructor, TreeDestructor
+from cnf.discrete.linear import DenseLinear, Householder, LULinear, Permutation
+from cnf.discrete.maps import AffineMap, ElementwiseMap, LogisticMixture, Shift
+from cnf.discrete.marginals import MarginalGaussianization
+from cnf.discrete.multiscale import Split, Squeeze, multiscale
+from cnf.discrete.normalization import ActNorm, BatchNorm
+from cnf.discrete.planar import Planar, Radial
+from cnf.discrete.residual import Residual
+from cnf.discrete.rotations import Rotation
+from cnf.discrete.splines import RationalQuadratic
+from cnf.networks import ACTIVATIONS, MADE, Conditioner, ConvResNet, ResidualMLP
 from cnf.transforms import Flatten
 
 Module = TypeVar("Module", bound=nn.Module)
@@ -121,6 +137,47 @@ def positive(noise: Tensor) -> Tensor:
     return noise.exp()
 
 
+def coupling(elementwise: ElementwiseMap, mask: Tensor, event_shape: tuple[int, ...], tolerance: float) -> Instance:
+    seen = event_shape[0] if mask.dim() == 2 else int(mask.sum())
+    moved = event_shape[0] if mask.dim() == 2 else int((~mask).sum())
+    net = vector_net if len(event_shape) == 1 else image_net
+    return Instance(
+        lambda c: randomized(Coupling(elementwise, net(c)(seen, moved * elementwise.size), mask)),
+        event_shape,
+        (0, CONTEXT),
+        tolerance=tolerance,
+    )
+
+
+def autoregressive(elementwise: ElementwiseMap, tolerance: float = 1e-10, **options: Any) -> Instance:
+    def make(context_dim: int) -> Autoregressive:
+        net = MADE(3, elementwise.size, hidden=8, blocks=1, context_dim=context_dim, activation="silu", **options)
+        return randomized(Autoregressive(elementwise, net))
+
+    return Instance(make, contexts=(0, CONTEXT), tolerance=tolerance)
+
+
+def vector_net(context_dim: int) -> Callable[[int, int], Conditioner]:
+    return lambda i, o: ResidualMLP(i, o, hidden=6, blocks=1, context_dim=context_dim, activation="tanh")
+
+
+def image_net(context_dim: int) -> Callable[[int, int], Conditioner]:
+    return lambda i, o: ConvResNet(i, o, hidden=4, blocks=1, context_dim=context_dim, activation="tanh")
+
+
+def fitted(transform: Transform) -> Transform:
+    """Initialized by rows that are neither normal nor independent."""
+    rows = torch.randn(400, 3, dtype=torch.float64) @ torch.randn(3, 3, dtype=torch.float64)
+    rows = rows + rows.roll(1, 1).square()
+    transform.double().initialize(unit(rows) if transform.domain is constraints.unit_interval else rows)
+    return transform
+
+
+def tree_destructors() -> Transform:
+    turns = [layer for seed in range(2) for layer in (Rotation(3, "random", seed=seed), TreeDestructor(3, depth=4))]
+    return fitted(chain([GaussianDestructor(3), *turns]))
+
+
 FIELDS: dict[str, Instance] = {
     **{
         f"mlp-{activation}-{time}-{'residual-' if residual else ''}{depth}": mlp(activation, time, residual, depth)
@@ -162,6 +219,74 @@ TRANSFORMS: dict[str, Instance] = {
         for name, field in FIELDS.items()
         if "-elu-" in name
     },
+    "coupling-shift": coupling(Shift(), alternating(3), (3,), 1e-10),
+    "coupling-affine": coupling(AffineMap(), alternating(3), (3,), 1e-10),
+    "coupling-spline": coupling(RationalQuadratic(4), half(3), (3,), 1e-8),
+    "coupling-mixture": coupling(LogisticMixture(2), alternating(3, flip=True), (3,), 1e-6),
+    "coupling-channels": coupling(AffineMap(), half(3), (3, 2, 2), 1e-10),
+    "coupling-checkerboard": coupling(RationalQuadratic(4), checkerboard(2, 3), (2, 2, 3), 1e-8),
+    "autoregressive-affine": autoregressive(AffineMap()),
+    "autoregressive-spline": autoregressive(RationalQuadratic(4), 1e-8, order=(2, 0, 1)),
+    "autoregressive-mixture": autoregressive(LogisticMixture(2), 1e-6),
+    "inverse-autoregressive": Instance(lambda c: Inverse(autoregressive(AffineMap()).make(c)), contexts=(0, CONTEXT)),
+    "permutation": Instance(lambda c: Compose([affine((3,)), Permutation.random(3), affine((3,))])),
+    "lu": Instance(lambda c: randomized(LULinear(3))),
+    "lu-image": Instance(lambda c: randomized(LULinear(3, rotation=True)), (3, 2, 2)),
+    "dense-linear": Instance(lambda c: randomized(DenseLinear(3))),
+    "householder": Instance(lambda c: Compose([Householder(3), affine((3,))])),
+    "actnorm": Instance(lambda c: randomized(ActNorm(3))),
+    "actnorm-image": Instance(lambda c: initialized(ActNorm(3), (3, 2, 2)), (3, 2, 2)),
+    "batchnorm": Instance(lambda c: randomized(initialized(BatchNorm(3), (3,))).eval()),
+    "planar": Instance(lambda c: randomized(Planar(3, context_dim=c), 2.0), contexts=(0, CONTEXT)),
+    "planar-hyper": Instance(lambda c: randomized(Planar(3, context_dim=c, hyper=5), 2.0), contexts=(CONTEXT,)),
+    "radial": Instance(lambda c: randomized(Radial(3, context_dim=c), 2.0), contexts=(0, CONTEXT)),
+    "radial-hyper": Instance(lambda c: randomized(Radial(3, context_dim=c, hyper=5), 2.0), contexts=(CONTEXT,)),
+    "residual": Instance(
+        lambda c: randomized(Residual(3, hidden=(6, 5), context_dim=c), 2.0), contexts=(0, CONTEXT), tolerance=1e-8
+    ),
+    "squeeze": Instance(
+        lambda c: Compose([affine((2, 2, 2)), Squeeze(), affine((8, 1, 1)), Inverse(Squeeze())]), (2, 2, 2)
+    ),
+    "split": Instance(
+        lambda c: Compose([affine((3,)), Split(randomized(Planar(2, context_dim=c), 2.0), kept=1)]),
+        contexts=(0, CONTEXT),
+    ),
+    "multiscale": Instance(
+        lambda c: multiscale(
+            [
+                Flatten(randomized(Planar(32, context_dim=c), 2.0), (8, 2, 2)),
+                randomized(LULinear(16, rotation=True)),
+            ],
+            channels=2,
+        ),
+        (2, 4, 4),
+        (0, CONTEXT),
+    ),
+    "glow-step": Instance(lambda c: randomized(glow_step(3, vector_net(c))), contexts=(0, CONTEXT)),
+    "glow-step-image": Instance(lambda c: randomized(glow_step(3, image_net(c)), 0.7), (3, 2, 2), (0, CONTEXT)),
+    "glow-multiscale": Instance(
+        lambda c: randomized(multiscale_glow((1, 4, 4), image_net(c), scales=2, steps=1), 0.7),
+        (1, 4, 4),
+        (0, CONTEXT),
+        tolerance=1e-9,
+    ),
+    "marginals": Instance(lambda c: fitted(MarginalGaussianization(3))),
+    "rotation": Instance(lambda c: fitted(Compose([MarginalGaussianization(3), Rotation(3, "ica")]))),
+    "rbig": Instance(lambda c: fitted(RBIG(3, layers=6))),
+    "gaussianization": Instance(
+        lambda c: randomized(GaussianizationLayer(3, components=4, context_dim=c, hidden=6)),
+        contexts=(0, CONTEXT),
+        tolerance=1e-6,
+    ),
+    "gaussianization-fitted": Instance(
+        lambda c: fitted(Compose([GaussianizationLayer(3, components=8) for _ in range(2)])), tolerance=1e-6
+    ),
+    "normal-cdf": Instance(lambda c: NormalCDF(), base=unit),
+    "gaussian-destructor": Instance(lambda c: fitted(GaussianDestructor(3)), base=unit),
+    "gaussianized": Instance(lambda c: fitted(Gaussianized(MarginalGaussianization(3))), base=unit),
+    "histogram-destructor": Instance(lambda c: fitted(HistogramDestructor(3)), data=unit, base=unit),
+    "tree-destructor": Instance(lambda c: fitted(TreeDestructor(3, depth=5)), data=unit, base=unit),
+    "destructors": Instance(lambda c: tree_destructors(), tolerance=1e-8),
 }
 
 

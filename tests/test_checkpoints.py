@@ -137,7 +137,7 @@ SPOILED = {
     "list": (lambda f: (f / "model.json").write_text("[]"), "holds no JSON object"),
     "foreign": (lambda f: (f / "model.json").write_text('{"a": 1}'), "it has no model"),
     "newer": (lambda f: edited(f, format=99), "newer cnf"),
-    "unknown model": (lambda f: edited(f, model="nice"), "unknown model 'nice'"),
+    "unknown model": (lambda f: edited(f, model="ice"), "unknown model 'ice'"),
     "unknown option": (lambda f: edited(f, options={"width": 3}), "no option width"),
     "unknown setting": (lambda f: edited(f, options={"solver": {"type": "Magic"}}), "unknown setting 'Magic'"),
     "unknown field of a setting": (lambda f: edited(f, options={"solver": {"type": "RungeKutta", "x": 1}}), "'x'"),

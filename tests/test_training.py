@@ -280,6 +280,15 @@ def test_two_processes_follow_the_loss_curve_of_one(tmp_path: Path) -> None:
     torch.testing.assert_close(torch.tensor(curves[0]), torch.tensor(curves[1]), rtol=2e-5, atol=0)
 
 
+def test_a_flow_without_parameters_is_initialized() -> None:
+    flow = cnf.build("rbig", 2, layers=20)
+    x = moons(2000)
+    before = flow.log_prob(x).mean()
+    result = cnf.fit(flow, x, config=cnf.FitConfig(steps=5, **QUICK))
+    assert (result.stopped, result.steps) == ("initialized", 0)
+    assert flow.log_prob(x).mean() > before + 0.5
+
+
 def test_history_is_plain_numbers() -> None:
     result = cnf.fit(small_flow(), moons(100), config=cnf.FitConfig(steps=3, **QUICK))
     json.dumps(result.history)

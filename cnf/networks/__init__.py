@@ -1,6 +1,6 @@
 """Plain networks and activations, the parts that fields and conditioners are made of."""
 
-from cnf.networks.activations import ACTIVATIONS, CONDITIONER_ACTIVATIONS, Activation, activation
+from cnf.networks.activations import ACTIVATIONS, CONDITIONER_ACTIVATIONS, Activation, activation, softplus
 from cnf.networks.masked import MADE
 from cnf.networks.residual import Conditioner, ConvResNet, ResidualMLP
 
@@ -13,4 +13,5 @@ __all__ = [
     "ConvResNet",
     "ResidualMLP",
     "activation",
+    "softplus",
 ]

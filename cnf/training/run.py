@@ -51,7 +51,7 @@ def fit(
 
     The data-dependent start (standardisation and the like) is taken first, unless the run is resumed or the flow was
     initialised before. The global random state is left as it was. Ctrl-C ends the run after the current step, with
-    everything saved; a second Ctrl-C ends it at once.
+    everything saved; a second Ctrl-C ends it at once. A flow without parameters (`rbig`) is initialized, no more.
 
     Args:
         flow: What to train.
@@ -78,12 +78,16 @@ def fit(
             strategy=strategy, precision=config.precision,  # type: ignore[arg-type]
         )  # fmt: skip
         fabric.launch()
+    rows = as_rows(data, flow.base.dtype)
+    if not any(parameter.requires_grad for parameter in flow.parameters()):
+        begun = time.perf_counter()
+        _initialize(flow, rows, config.seed)
+        return FitResult(flow, [], 0, time.perf_counter() - begun, None, 0, "initialized")
     path = None if folder is None else Path(folder) / "checkpoint.safetensors"
     if path is not None and path.exists() and not resume:
         raise FileExistsError(f"{path.parent} holds a checkpoint: give resume=True to go on, or another folder")
     if resume and path is None:
         raise ValueError("resume=True needs the folder that the run was written to")
-    rows = as_rows(data, flow.base.dtype)
     judged = None if validation is None else as_rows(validation, flow.base.dtype)
     devices = [fabric.device] if fabric.device.type == "cuda" else []
     with torch.random.fork_rng(devices), interruption_noted() as interrupted:

@@ -94,7 +94,7 @@ class FitResult:
         seconds: Seconds of training.
         best_validation: Lowest mean validation NLL in nats; None without validation data.
         best_step: The step it was reached at.
-        stopped: "budget", "patience" or "interrupted".
+        stopped: "budget", "patience" or "interrupted"; "initialized" for a flow without parameters.
         checkpoint: The file to resume from, if a folder was given.
     """
 

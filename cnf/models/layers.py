@@ -1,22 +1,30 @@
-"""Builders of planar, radial, residual and Glow flows: transforms in the order of `encode`, without preprocessing."""
+"""Flows of many simple layers as published: planar, radial, residual, Glow, Gaussianization."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
+from cnf.discrete.gaussianization import RBIG, GaussianizationLayer
 from cnf.discrete.glow import glow_step, multiscale_glow
 from cnf.discrete.maps import AffineMap
 from cnf.discrete.normalization import ActNorm
 from cnf.discrete.planar import Planar, Radial
 from cnf.discrete.residual import ExactLogDet, FixedPoint, LogDet, Residual, RussianRoulette
-from cnf.distributions import as_event_shape
+from cnf.flows import Flow
+from cnf.models.assembly import assemble, size
 from cnf.networks import Conditioner, ConvResNet, ResidualMLP
 from cnf.transforms import Inverse, Transform
 
 
 def planar(
-    event_shape: Sequence[int], context_dim: int = 0, *, layers: int = 32, hyper: int = 0, closed: str = "decode"
-) -> list[Transform]:
+    event_shape: Sequence[int],
+    context_dim: int = 0,
+    *,
+    layers: int = 32,
+    hyper: int = 0,
+    closed: str = "decode",
+    preprocess: str = "standardize",
+) -> Flow:
     """Planar flow: layers that each push along one direction.
 
     As published: tanh, û for invertibility, K = 2, 8 or 32 layers. Deviations: layers start near the identity (the
@@ -31,13 +39,21 @@ def planar(
     References:
         Rezende and Mohamed 2015, arXiv 1505.05770.
     """
-    members = [Planar(_size(event_shape), context_dim=context_dim, hyper=hyper) for _ in range(layers)]
-    return _closed_in(closed, members)
+    members = _closed_in(
+        closed, [Planar(size(event_shape), context_dim=context_dim, hyper=hyper) for _ in range(layers)]
+    )
+    return assemble(event_shape, context_dim, members, preprocess, flat=True)
 
 
 def radial(
-    event_shape: Sequence[int], context_dim: int = 0, *, layers: int = 32, hyper: int = 0, closed: str = "decode"
-) -> list[Transform]:
+    event_shape: Sequence[int],
+    context_dim: int = 0,
+    *,
+    layers: int = 32,
+    hyper: int = 0,
+    closed: str = "decode",
+    preprocess: str = "standardize",
+) -> Flow:
     """Radial flow: layers that each expand or contract around one point.
 
     As published, with the invertible α and β̂. Deviations: centres start at standard normal points and layers near the
@@ -51,8 +67,10 @@ def radial(
     References:
         Rezende and Mohamed 2015, arXiv 1505.05770.
     """
-    members = [Radial(_size(event_shape), context_dim=context_dim, hyper=hyper) for _ in range(layers)]
-    return _closed_in(closed, members)
+    members = _closed_in(
+        closed, [Radial(size(event_shape), context_dim=context_dim, hyper=hyper) for _ in range(layers)]
+    )
+    return assemble(event_shape, context_dim, members, preprocess, flat=True)
 
 
 def residual(
@@ -64,7 +82,8 @@ def residual(
     lipschitz: float = 0.97,
     log_det: LogDet | None = None,
     inverse: FixedPoint = FixedPoint(),
-) -> list[Transform]:
+    preprocess: str = "standardize",
+) -> Flow:
     """Residual flow: `x + g(x)` with LipSwish networks and exact spectral norms, an ActNorm after each.
 
     As published: spectral normalisation, LipSwish, the last layer of g at zero, the unbiased estimator of the
@@ -85,7 +104,7 @@ def residual(
     References:
         Behrmann et al. 2019, arXiv 1811.00995; Chen et al. 2019, arXiv 1906.02735.
     """
-    dim = _size(event_shape)
+    dim = size(event_shape)
     log_det = log_det or (ExactLogDet() if dim <= 16 else RussianRoulette())
     members: list[Transform] = []
     for _ in range(blocks):
@@ -93,7 +112,8 @@ def residual(
             dim, hidden=hidden, context_dim=context_dim, lipschitz=lipschitz, log_det=log_det, inverse=inverse
         )
         members += [block, ActNorm(dim)]
-    return members
+    members = members
+    return assemble(event_shape, context_dim, members, preprocess, flat=True)
 
 
 def glow(
@@ -106,7 +126,8 @@ def glow(
     scales: int | None = None,
     bound: float = 3.0,
     lu: bool = True,
-) -> list[Transform]:
+    preprocess: str | None = None,
+) -> Flow:
     """Glow: ActNorm, invertible 1×1 convolution (an LU linear layer for vectors) and affine coupling; multi-scale for
     images `(C, H, W)`.
 
@@ -126,16 +147,84 @@ def glow(
     References:
         Kingma and Dhariwal 2018, arXiv 1807.03039.
     """
-    kind = ConvResNet if len(event_shape) == 3 else ResidualMLP
+    image = len(event_shape) == 3
+    kind, elementwise = ConvResNet if image else ResidualMLP, AffineMap(bound=bound)
 
     def net(inputs: int, outputs: int) -> Conditioner:
         return kind(inputs, outputs, hidden=hidden, blocks=blocks, context_dim=context_dim)
 
-    elementwise = AffineMap(bound=bound)
-    if len(event_shape) == 3:
-        scales = max(_halvings(event_shape), 1) if scales is None else scales
-        return [multiscale_glow(event_shape, net, scales=scales, steps=steps, elementwise=elementwise, lu=lu)]
-    return [glow_step(_size(event_shape), net, elementwise=elementwise, lu=lu) for _ in range(steps)]
+    members: list[Transform]
+    if image:
+        halvings = max(_halvings(event_shape), 1) if scales is None else scales
+        members = [multiscale_glow(event_shape, net, scales=halvings, steps=steps, elementwise=elementwise, lu=lu)]
+    else:
+        members = [glow_step(size(event_shape), net, elementwise=elementwise, lu=lu) for _ in range(steps)]
+    preprocess = preprocess or ("logit" if image else "standardize")
+    return assemble(event_shape, context_dim, members, preprocess, flat=not image)
+
+
+def gaussianization(
+    event_shape: Sequence[int],
+    context_dim: int = 0,
+    *,
+    layers: int = 10,
+    components: int = 16,
+    rotation: str = "pca",
+    preprocess: str = "standardize",
+) -> Flow:
+    """Gaussianization flow: trainable mixtures of logistics and Householder rotations, started from the data.
+
+    As published: mixtures followed by the normal quantile function, D reflections a rotation, a start from iterative
+    Gaussianization. Deviations: 10 layers of 16 components (theirs 5 to 100 layers, by data set). Events are flattened
+    vectors.
+
+    Args:
+        layers: Number of layers.
+        components: Logistics of each mixture.
+        rotation: Where the rotations start, one of `cnf.discrete.rotations.ROTATIONS`.
+
+    References:
+        Meng et al. 2020, arXiv 2003.01941.
+    """
+    members = [
+        GaussianizationLayer(size(event_shape), components=components, context_dim=context_dim, rotation=rotation)
+        for _ in range(layers)
+    ]
+    return assemble(event_shape, context_dim, members, preprocess, flat=True)
+
+
+def rbig(
+    event_shape: Sequence[int],
+    context_dim: int = 0,
+    *,
+    layers: int = 200,
+    rotation: str = "pca",
+    knots: int = 32,
+    significance: float = 1.0,
+    preprocess: str = "standardize",
+) -> Flow:
+    """RBIG: iterative Gaussianization, fitted by `flow.initialize(x)` and not trained. Takes no context.
+
+    As published: marginal Gaussianization and a rotation, repeated. Deviations: marginals are splines through a
+    cross-validated kernel estimate, not histograms; layers end when their gain falls below its sampling noise. Events
+    are flattened vectors.
+
+    Args:
+        layers: Most layers there can be.
+        rotation: One of `cnf.discrete.rotations.ROTATIONS`.
+        knots: Of each marginal's spline.
+        significance: Standard errors that a layer's gain must exceed.
+
+    Raises:
+        ValueError: A context is asked for.
+
+    References:
+        Laparra et al. 2011, arXiv 1602.00229.
+    """
+    if context_dim:
+        raise ValueError(f"rbig takes no context, got context_dim={context_dim}: use gaussianization")
+    members = [RBIG(size(event_shape), layers=layers, rotation=rotation, knots=knots, significance=significance)]
+    return assemble(event_shape, context_dim, members, preprocess, flat=True)
 
 
 def _closed_in(direction: str, members: Sequence[Transform]) -> list[Transform]:
@@ -147,7 +236,3 @@ def _closed_in(direction: str, members: Sequence[Transform]) -> list[Transform]:
 def _halvings(event_shape: Sequence[int]) -> int:
     """How often height and width can be halved, at most 3 times."""
     return max(n for n in range(4) if all(size % 2**n == 0 for size in event_shape[1:]))
-
-
-def _size(event_shape: Sequence[int]) -> int:
-    return as_event_shape(event_shape).numel()

@@ -1,4 +1,4 @@
-"""Builders of coupling and autoregressive flows: transforms in the order of `encode`, without preprocessing."""
+"""Coupling and autoregressive flows as published."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from cnf.discrete.linear import LULinear, Permutation
 from cnf.discrete.maps import AffineMap, ElementwiseMap, Shift
 from cnf.discrete.normalization import ActNorm
 from cnf.discrete.splines import RationalQuadratic
-from cnf.distributions import as_event_shape
+from cnf.flows import Flow
+from cnf.models.assembly import assemble, size
 from cnf.networks import MADE, ResidualMLP
 from cnf.transforms import Inverse, Transform
 
@@ -26,7 +27,8 @@ def nice(
     hidden: Hidden = (128, 128),
     blocks: int = 0,
     activation: str = "relu",
-) -> list[Transform]:
+    preprocess: str = "standardize",
+) -> Flow:
     """NICE: additive couplings, which keep volumes, and one diagonal scaling at the end.
 
     As published: 4 couplings of alternating halves with plain ReLU networks (theirs have 5 layers of 1000 for images),
@@ -42,8 +44,9 @@ def nice(
     References:
         Dinh et al. 2014, arXiv 1410.8516.
     """
-    dim, net = _size(event_shape), Net(context_dim, hidden, blocks, activation)
-    return [*(net.coupling(Shift(), dim, flip=i % 2 == 1) for i in range(layers)), ActNorm(dim)]
+    dim, net = size(event_shape), Net(context_dim, hidden, blocks, activation)
+    members = [*(net.coupling(Shift(), dim, flip=i % 2 == 1) for i in range(layers)), ActNorm(dim)]
+    return assemble(event_shape, context_dim, members, preprocess, flat=True)
 
 
 def realnvp(
@@ -55,7 +58,8 @@ def realnvp(
     blocks: int = 0,
     activation: str = "relu",
     bound: float = 3.0,
-) -> list[Transform]:
+    preprocess: str = "standardize",
+) -> Flow:
     """RealNVP on vectors: affine couplings of alternating halves.
 
     As published: log-scales through a tanh; 5 couplings, as in the tables of the MAF paper (which have 10 as well).
@@ -72,8 +76,9 @@ def realnvp(
     References:
         Dinh et al. 2017, arXiv 1605.08803.
     """
-    dim, net = _size(event_shape), Net(context_dim, hidden, blocks, activation)
-    return [net.coupling(AffineMap(bound=bound), dim, flip=i % 2 == 1) for i in range(layers)]
+    dim, net = size(event_shape), Net(context_dim, hidden, blocks, activation)
+    members = [net.coupling(AffineMap(bound=bound), dim, flip=i % 2 == 1) for i in range(layers)]
+    return assemble(event_shape, context_dim, members, preprocess, flat=True)
 
 
 def maf(
@@ -85,7 +90,8 @@ def maf(
     blocks: int = 0,
     activation: str = "relu",
     bound: float = 3.0,
-) -> list[Transform]:
+    preprocess: str = "standardize",
+) -> Flow:
     """MAF: affine autoregressive layers, the order reversed from one to the next. Sampling takes D steps a layer.
 
     As published: 5 layers of a MADE with two hidden layers (1 or 2 of 100 to 1024 units there). Deviations: no batch
@@ -102,8 +108,8 @@ def maf(
     References:
         Papamakarios et al. 2017, arXiv 1705.07057.
     """
-    dim, net = _size(event_shape), Net(context_dim, hidden, blocks, activation)
-    return [net.autoregressive(AffineMap(bound=bound), dim, reverse=i % 2 == 1) for i in range(layers)]
+    members = _masked(size(event_shape), Net(context_dim, hidden, blocks, activation), layers, bound)
+    return assemble(event_shape, context_dim, members, preprocess, flat=True)
 
 
 def iaf(
@@ -115,7 +121,8 @@ def iaf(
     blocks: int = 0,
     activation: str = "relu",
     bound: float = 3.0,
-) -> list[Transform]:
+    preprocess: str = "standardize",
+) -> Flow:
     """IAF: the MAF with the two directions exchanged. Sampling is one pass a layer, densities take D steps.
 
     As published: affine layers with the order reversed from one to the next, near the identity at the start.
@@ -131,18 +138,8 @@ def iaf(
     References:
         Kingma et al. 2016, arXiv 1606.04934.
     """
-    return [
-        Inverse(layer)
-        for layer in maf(
-            event_shape,
-            context_dim,
-            layers=layers,
-            hidden=hidden,
-            blocks=blocks,
-            activation=activation,
-            bound=bound,
-        )
-    ]
+    members = _masked(size(event_shape), Net(context_dim, hidden, blocks, activation), layers, bound)
+    return assemble(event_shape, context_dim, [Inverse(member) for member in members], preprocess, flat=True)
 
 
 def nsf_coupling(
@@ -155,7 +152,8 @@ def nsf_coupling(
     activation: str = "relu",
     bins: int = 8,
     bound: float = 3.0,
-) -> list[Transform]:
+    preprocess: str = "standardize",
+) -> Flow:
     """NSF with couplings: rational-quadratic splines, a permutation and an LU linear layer before each.
 
     As published: 8 bins on [−3, 3], residual conditioners of 2 blocks, a random permutation and an LU layer before each
@@ -173,9 +171,10 @@ def nsf_coupling(
     References:
         Durkan et al. 2019, arXiv 1906.04032.
     """
-    dim, net = _size(event_shape), Net(context_dim, hidden, blocks, activation)
+    dim, net = size(event_shape), Net(context_dim, hidden, blocks, activation)
     spline = RationalQuadratic(bins, bound)
-    return _mixed([net.coupling(spline, dim, flip=i % 2 == 1) for i in range(layers)], dim)
+    members = _mixed([net.coupling(spline, dim, flip=i % 2 == 1) for i in range(layers)], dim)
+    return assemble(event_shape, context_dim, members, preprocess, flat=True)
 
 
 def nsf_autoregressive(
@@ -188,7 +187,8 @@ def nsf_autoregressive(
     activation: str = "relu",
     bins: int = 8,
     bound: float = 3.0,
-) -> list[Transform]:
+    preprocess: str = "standardize",
+) -> Flow:
     """NSF with autoregressive layers, the strongest of these on tables. Sampling takes D steps a layer.
 
     As published: 8 bins on [−3, 3], residual MADEs of 2 blocks, a random permutation and an LU layer before each layer
@@ -206,9 +206,10 @@ def nsf_autoregressive(
     References:
         Durkan et al. 2019, arXiv 1906.04032.
     """
-    dim, net = _size(event_shape), Net(context_dim, hidden, blocks, activation)
+    dim, net = size(event_shape), Net(context_dim, hidden, blocks, activation)
     spline = RationalQuadratic(bins, bound)
-    return _mixed([net.autoregressive(spline, dim, reverse=False) for _ in range(layers)], dim)
+    members = _mixed([net.autoregressive(spline, dim, reverse=False) for _ in range(layers)], dim)
+    return assemble(event_shape, context_dim, members, preprocess, flat=True)
 
 
 class Net(NamedTuple):
@@ -233,13 +234,14 @@ class Net(NamedTuple):
         return Autoregressive(elementwise, MADE(dim, elementwise.size, order=order, **self._asdict()))
 
 
+def _masked(dim: int, net: Net, layers: int, bound: float) -> list[Transform]:
+    """Affine autoregressive layers, the order reversed from one to the next."""
+    return [net.autoregressive(AffineMap(bound=bound), dim, reverse=i % 2 == 1) for i in range(layers)]
+
+
 def _mixed(members: Sequence[Transform], dim: int) -> list[Transform]:
     """A random permutation and an LU layer before each member and after the last."""
     mixed: list[Transform] = []
     for member in members:
         mixed += [Permutation.random(dim), LULinear(dim), member]
     return [*mixed, Permutation.random(dim), LULinear(dim)]
-
-
-def _size(event_shape: Sequence[int]) -> int:
-    return as_event_shape(event_shape).numel()

@@ -1,0 +1,35 @@
+"""What all models are put together from: preprocessing, a body, a standard normal base."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from cnf.discrete.elementwise import Logit, Standardize, StandardizeContext
+from cnf.distributions import StandardNormal, as_event_shape
+from cnf.flows import Flow
+from cnf.transforms import Compose, Flatten, Transform
+
+PREPROCESSING: dict[str, Callable[[Sequence[int]], list[Transform]]] = {
+    "standardize": lambda shape: [Standardize(shape)],
+    "logit": lambda shape: [Logit(1e-6)],
+    "none": lambda shape: [],
+}
+
+
+def assemble(
+    event_shape: Sequence[int], context_dim: int, members: Sequence[Transform], preprocess: str, *, flat: bool
+) -> Flow:
+    """Preprocessing, then the members in the order of `encode`, on a standard normal base."""
+    if preprocess not in PREPROCESSING:
+        raise ValueError(f"unknown preprocessing {preprocess!r}: known ones are {', '.join(PREPROCESSING)}")
+    body: Transform = members[0] if len(members) == 1 else Compose(members)
+    if flat and len(event_shape) > 1:
+        body = Flatten(body, event_shape)
+    if context_dim:
+        body = StandardizeContext(body, context_dim)
+    return Flow(Compose([*PREPROCESSING[preprocess](event_shape), body]), StandardNormal(event_shape))
+
+
+def size(event_shape: Sequence[int]) -> int:
+    """Number of elements of an event."""
+    return as_event_shape(event_shape).numel()
