@@ -84,7 +84,7 @@ class Fit:
     seconds: float | None = None
     batch_size: int = 256
     learning_rate: float | None = None
-    patience: int | None = 10
+    patience: int | None = 5
     seed: int = 0
     data_root: Path | None = None
     devices: int = 1

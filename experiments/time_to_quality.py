@@ -37,7 +37,7 @@ RECIPES: dict[str, dict[str, Any]] = {
 def compute(config: Config) -> dict[str, Any]:
     source = toy(config.data)
     draw = torch.Generator().manual_seed(config.seed)
-    train, validation, test = (source.sample(n, draw) for n in (config.rows, 5_000, config.test_rows))
+    train, validation, test = (source.sample(n, draw) for n in (config.rows, 2_000, config.test_rows))
     curves: dict[str, list[dict[str, float]]] = {name: [] for name in RECIPES}
     for name, settings in RECIPES.items():
         for seconds in config.budgets:

@@ -17,7 +17,7 @@ from cnf.data.tabular import READERS, check_columns, load_table, select, split
 from cnf.data.toy import TOYS, Toy
 
 IMAGES = ("digits", "mnist")
-TOY_ROWS = (100_000, 5_000, 10_000)  # training, validation, test
+TOY_ROWS = (100_000, 2_000, 10_000)  # training, validation, test
 
 
 @dataclass(frozen=True, eq=False)

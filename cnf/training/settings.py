@@ -53,8 +53,8 @@ class FitConfig:
     weight_decay: float = 1e-2
     clip: float = 5.0
     ema: float = 0.99
-    checks: int = 40
-    patience: int | None = 10
+    checks: int = 20
+    patience: int | None = 5
     seed: int = 0
     solver: Solver | None = None
     divergence: Divergence | None = None
