@@ -227,9 +227,10 @@ class List:
     def __call__(self) -> None:
         print("Models (cnf fit DATA --model NAME --option KEY=VALUE):")
         for name, builder in MODELS.items():
-            print(f"  {name:12} {(inspect.getdoc(builder) or '').splitlines()[0]}")
+            print(f"  {name:18} {(inspect.getdoc(builder) or '').splitlines()[0]}")
             options = list(inspect.signature(builder).parameters.values())[2:]
-            print(f"  {'':12} {', '.join(f'{option.name}={option.default!r}' for option in options)}")
+            plain = [option for option in options if isinstance(option.default, (int, float, str, tuple, type(None)))]
+            print(f"  {'':18} {', '.join(f'{option.name}={option.default!r}' for option in plain)}")
         print("\nData:")
         print(f"  toys         {', '.join(TOYS)}")
         print(f"  images       {', '.join(IMAGES)}")

@@ -114,12 +114,15 @@ def test_standardisation_is_taken_from_the_training_rows_once() -> None:
     torch.testing.assert_close(standardize.shift, x.mean(0))
 
 
-def test_patience_stops_early() -> None:
+def test_patience_stops_early_and_for_good(tmp_path: Path) -> None:
     config = cnf.FitConfig(steps=400, patience=2, **{**QUICK, "checks": 100, "learning_rate": 0.05})
-    result = cnf.fit(small_flow(), moons(40), validation=moons(200, 1), config=config)
+    result = cnf.fit(small_flow(), moons(40), validation=moons(200, 1), config=config, folder=tmp_path)
     assert result.stopped == "patience"
     assert result.steps < 400
     assert result.best_step == result.history[-3]["step"]
+    again = cnf.fit(small_flow(), moons(40), validation=moons(200, 1), config=config, folder=tmp_path, resume=True)
+    assert (again.steps, again.stopped) == (result.steps, "patience")
+    assert torch.equal(weights(again.flow), weights(result.flow))
 
 
 @pytest.mark.parametrize("budget", [{"steps": 7}, {"epochs": 1.5}, {"seconds": 0.5}])

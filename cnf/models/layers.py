@@ -128,8 +128,7 @@ def glow(
     lu: bool = True,
     preprocess: str | None = None,
 ) -> Flow:
-    """Glow: ActNorm, invertible 1×1 convolution (an LU linear layer for vectors) and affine coupling; multi-scale for
-    images `(C, H, W)`.
+    """Glow: ActNorm, invertible 1×1 convolution (LU linear layer for vectors), affine coupling; images in scales.
 
     As published: ActNorm started from the data, matrices started at random rotations, the first half of the features
     moving the second, last layers at zero, 3 scales with half of the channels leaving under a learned prior.

@@ -142,7 +142,8 @@ class _Run:
 
     def go(self, interrupted: Interruption) -> FitResult:
         """Step until the budget is used up, patience is lost, or somebody interrupts."""
-        at, stopped, halt = self.at, "budget", False
+        at, halt = self.at, self._impatient()
+        stopped = "patience" if halt else "budget"
         begun = time.perf_counter() - at.seconds
         batches = iter(self._loader())
         shown = self.config.progress and self.fabric.is_global_zero
@@ -154,7 +155,7 @@ class _Run:
                 stopped = "interrupted" if halt else stopped
                 if self._fraction() * self.config.checks >= at.checks + 1:
                     self._check()
-                    if self.config.patience is not None and at.stale >= self.config.patience:
+                    if not halt and self._impatient():
                         stopped, halt = "patience", True
                 bar.show(at, self.sums)
         if stopped == "interrupted":
@@ -162,6 +163,9 @@ class _Run:
         self.flow.load_state_dict(self.best or self.average.module.state_dict())
         best = at.best if self.validation is not None and at.history else None
         return FitResult(self.flow, at.history, at.step, at.seconds, best, at.best_step, stopped, self.path)
+
+    def _impatient(self) -> bool:
+        return self.config.patience is not None and self.at.stale >= self.config.patience
 
     def _fraction(self) -> float:
         """How much of the budget is used up."""
