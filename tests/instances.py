@@ -219,7 +219,9 @@ TRANSFORMS: dict[str, Instance] = {
         for name, field in FIELDS.items()
         if "-elu-" in name
     },
-    "coupling-shift": coupling(Shift(), alternating(3), (3,), 1e-10),
+    "coupling-shift": Instance(
+        lambda c: Compose([affine((3,)), coupling(Shift(), alternating(3), (3,), 0).make(c)]), contexts=(0, CONTEXT)
+    ),
     "coupling-affine": coupling(AffineMap(), alternating(3), (3,), 1e-10),
     "coupling-spline": coupling(RationalQuadratic(4), half(3), (3,), 1e-8),
     "coupling-mixture": coupling(LogisticMixture(2), alternating(3, flip=True), (3,), 1e-6),
