@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import inspect
 import json
+import math
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -22,7 +24,7 @@ from cnf.continuous.regularizers import HamiltonJacobi, JacobianFrobenius, Kinet
 from cnf.continuous.solvers import RungeKutta, Torchdiffeq
 from cnf.discrete.residual import ExactLogDet, FixedPoint, PowerSeries, RussianRoulette
 from cnf.flows import Flow
-from cnf.models import build
+from cnf.models import MODELS, build
 
 FORMAT = 1
 SETTINGS = {
@@ -149,8 +151,16 @@ def write_bytes(path: Path, data: bytes) -> None:
 
 
 def write_json(path: Path, value: Mapping[str, Any]) -> None:
-    """Write a JSON object whole or not at all."""
-    write_bytes(path, (json.dumps(value, indent=2) + "\n").encode())
+    """Write a JSON object whole or not at all; numbers that are not finite become null."""
+    write_bytes(path, (json.dumps(_finite(value), indent=2, allow_nan=False) + "\n").encode())
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def write_state(path: Path, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
@@ -174,11 +184,13 @@ def read_state(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
 
 def _options(flow: Flow, spec: Mapping[str, Any]) -> dict[str, Any]:
-    """The options it was built with; solver and divergence as they are now, for `reconfigure` may have changed them."""
+    """The options it was built with; settings of its CNFs as they are now, for `reconfigure` may have changed them."""
     options = dict(spec["options"])
+    known = inspect.signature(MODELS[spec["name"]]).parameters
     for module in flow.modules():
         if isinstance(module, CNF):
-            options |= {"solver": module.solver, "divergence": module.divergence}
+            now = {"solver": module.solver, "divergence": module.divergence, "regularizers": module.regularizers}
+            options |= {name: value for name, value in now.items() if name in known}
     return options
 
 

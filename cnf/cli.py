@@ -8,9 +8,11 @@ pictures.
 from __future__ import annotations
 
 import ast
+import csv
 import dataclasses
 import inspect
 import io
+import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -30,7 +32,7 @@ from cnf.continuous.solvers import SolverError, count_evaluations
 from cnf.data import DataError
 from cnf.data.benchmarks import MAF_SETS
 from cnf.data.sources import IMAGES, Source, open_source
-from cnf.data.tabular import load_table
+from cnf.data.tabular import READERS, load_table
 from cnf.data.toy import TOYS
 from cnf.flows import Flow
 from cnf.metrics import bits_per_dim, log_prob_of_rows, mean_and_error
@@ -96,6 +98,23 @@ class Fit:
     progress: bool = True
 
     def __call__(self) -> None:
+        if not _is_helper():
+            self._check_folder()
+        columns = [name.strip() for name in next(csv.reader([self.context]), []) if name.strip()]
+        source = open_source(self.data, context=columns, root=self.data_root, seed=self.seed)
+        torch.manual_seed(self.seed)
+        flow = _built(self.model, source, _options(self.option))
+        _use_threads(flow, self.threads)
+        if not _is_helper():
+            self._describe(source)
+        result = self._train(flow, source)
+        if result.stopped == "interrupted":
+            print(f"Interrupted at step {result.steps}; go on with the same command and --resume")
+            raise SystemExit(130)
+        if not _is_helper():
+            self._report(flow, source, result)
+
+    def _check_folder(self) -> None:
         if self.resume != (self.out / "checkpoint.safetensors").exists():
             raise UsageError(
                 f"there is no run to resume in {self.out}: leave --resume out"
@@ -104,19 +123,32 @@ class Fit:
             )
         if not self.resume and self.out.exists() and any(self.out.iterdir()):
             raise UsageError(f"{self.out} exists and is not empty: give another --out")
-        columns = tuple(name.strip() for name in self.context.split(",") if name.strip())
-        source = open_source(self.data, context=columns, root=self.data_root, seed=self.seed)
-        torch.manual_seed(self.seed)
-        flow = build(self.model, source.event_shape, len(source.context), **_options(self.option))
-        _use_threads(flow, self.threads)
-        result = self._train(flow, source)
-        if result.stopped == "interrupted":
-            print(f"Interrupted at step {result.steps}; go on with: cnf fit {self.data} --out {self.out} --resume …")
-            raise SystemExit(130)
-        if torch.distributed.is_available() and torch.distributed.is_initialized() and torch.distributed.get_rank():
-            return  # one process writes
+
+    def _describe(self, source: Source) -> None:
+        """Write down what the run is of; a run that is resumed must be of the same."""
+        about = {
+            "data": str(Path(self.data).resolve()) if Path(self.data).is_file() else self.data,
+            "model": self.model,
+            "options": list(self.option),
+            "columns": list(source.columns),
+            "context": list(source.context),
+            "seed": self.seed,
+            "data_root": None if self.data_root is None else str(self.data_root),
+            "rows": {part: len(getattr(source, part)) for part in ("train", "validation", "test")},
+        }
+        if self.resume:
+            before = read_json(self.out / "data.json")
+            differing = [
+                f"{key} {before.get(key)!r} → {value!r}" for key, value in about.items() if before.get(key) != value
+            ]
+            if differing:
+                raise UsageError(
+                    f"{self.out} holds another run ({'; '.join(differing)}): resume it with its own arguments"
+                )
+        write_json(self.out / "data.json", about)
+
+    def _report(self, flow: Flow, source: Source, result: FitResult) -> None:
         save(flow, self.out)
-        write_json(self.out / "data.json", self._description(source))
         write_json(self.out / "metrics.json", numbers := _numbers(flow, source, result, self.progress))
         draw(flow, source, self.out, result.history)
         print(_summary(numbers, self.out))
@@ -130,16 +162,6 @@ class Fit:
             flow, source.train, validation=source.validation, config=FitConfig(**given),
             folder=self.out, resume=self.resume,
         )  # fmt: skip
-
-    def _description(self, source: Source) -> dict[str, Any]:
-        return {
-            "data": self.data if source.toy or not Path(self.data).exists() else str(Path(self.data).resolve()),
-            "columns": list(source.columns),
-            "context": list(source.context),
-            "seed": self.seed,
-            "data_root": None if self.data_root is None else str(self.data_root),
-            "rows": {part: len(getattr(source, part)) for part in ("train", "validation", "test")},
-        }
 
 
 @dataclass
@@ -244,7 +266,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     command = tyro.extras.subcommand_cli_from_dict(dict(names.items()), args=arguments, prog="cnf", description=__doc__)
     try:
         command()
-    except (ValueError, FileExistsError, CheckpointError, SolverError) as error:
+    except (ValueError, OSError, CheckpointError, SolverError) as error:
         raise SystemExit(f"cnf: {error}") from error
     except RuntimeError as error:
         from cnf.training import TrainingError  # it loads the training engine
@@ -254,11 +276,27 @@ def main(arguments: Sequence[str] | None = None) -> None:
         raise SystemExit(f"cnf: {error}") from error
 
 
+def _is_helper() -> bool:
+    """Whether this is one of several processes of a training run, and not the one that writes."""
+    return any(int(os.environ.get(name, 0)) > 0 for name in ("LOCAL_RANK", "RANK", "NODE_RANK"))
+
+
+def _built(model: str, source: Source, options: dict[str, Any]) -> Flow:
+    try:
+        return build(model, source.event_shape, len(source.context), **options)
+    except TypeError as error:
+        raise UsageError(f"{model} cannot be built with these options: {error}") from error
+
+
 def _open(folder: Path) -> tuple[Flow, dict[str, Any]]:
     """The flow of a folder and the description of its data."""
     flow = load(folder)
     _use_threads(flow)
-    return flow, read_json(folder / "data.json")
+    about = read_json(folder / "data.json")
+    missing = [key for key in ("data", "columns", "context", "seed", "data_root") if key not in about]
+    if missing:
+        raise CheckpointError(f"{folder / 'data.json'} is not of cnf fit: it has no {', '.join(missing)}")
+    return flow, about
 
 
 def _use_threads(flow: Flow, threads: int | None = None) -> None:
@@ -357,7 +395,7 @@ def draw(flow: Flow, source: Source, out: Path, history: Sequence[dict[str, floa
         paths.append(plotting.save_figure(plotting.fit_figure(flow, x, true_density=density), out / "fit.png"))
         paths.append(plotting.save_figure(plotting.trajectory_figure(flow, generator=generator), out / "path.png"))
         paths.append(plotting.path_animation(flow, out / "path.gif", generator=generator))
-    elif len(source.columns) > 1:
+    elif source.columns:
         samples = flow.sample(len(x), context, generator=generator)
         paths.append(plotting.save_figure(plotting.corner_figure(x, samples, source.columns), out / "corner.png"))
     return paths
@@ -366,7 +404,7 @@ def draw(flow: Flow, source: Source, out: Path, history: Sequence[dict[str, floa
 def _rows_for(about: dict[str, Any], name: str) -> Any:
     """Rows of a table or of a built-in set in the columns of the model."""
     wanted, context = about["columns"], about["context"]
-    if Path(name).suffix not in (".csv", ".npy"):
+    if Path(name).suffix.lower() not in READERS:
         return open_source(name, context=context, root=about["data_root"], seed=about["seed"]).test
     table = load_table(name)
     if table.columns != tuple(f"x{i}" for i in range(len(table.columns))) or context:
@@ -383,19 +421,22 @@ def _rows_for(about: dict[str, Any], name: str) -> Any:
 
 
 def _condition(columns: Sequence[str], given: str) -> Tensor | None:
-    pairs = dict(pair.split("=", 1) for pair in given.split(",") if "=" in pair)
+    pairs = {pair.rpartition("=")[0].strip(): pair.rpartition("=")[2] for pair in next(csv.reader([given]), [])}
     if set(pairs) != set(columns):
         expected = ",".join(f"{column}=VALUE" for column in columns) or "none, for the model is unconditional"
         raise UsageError(f"--given must name every context column once: {expected}; got {given or 'nothing'}")
-    return torch.tensor([float(pairs[column]) for column in columns]) if columns else None
+    try:
+        return torch.tensor([float(pairs[column]) for column in columns]) if columns else None
+    except ValueError as error:
+        raise UsageError(f"--given takes numbers, got {given}: {error}") from error
 
 
 def _write_table(path: Path, values: Tensor, columns: Sequence[str]) -> None:
-    if path.suffix == ".npy":
+    if path.suffix.lower() == ".npy":
         buffer = io.BytesIO()
         np.save(buffer, values.numpy())
         write_bytes(path, buffer.getvalue())
-    elif path.suffix == ".csv":
+    elif path.suffix.lower() == ".csv":
         write_bytes(path, _csv(values, columns).encode())
     else:
         raise UsageError(f"cannot write {path}: known suffixes are .csv, .npy")
@@ -403,5 +444,6 @@ def _write_table(path: Path, values: Tensor, columns: Sequence[str]) -> None:
 
 def _csv(values: Tensor, columns: Sequence[str]) -> str:
     text = io.StringIO()
-    np.savetxt(text, values.double().numpy(), delimiter=",", header=",".join(columns), comments="", fmt="%.8g")
+    csv.writer(text, lineterminator="\n").writerow(columns)
+    np.savetxt(text, values.double().numpy(), delimiter=",", fmt="%.8g")
     return text.getvalue()

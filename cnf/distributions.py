@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from numbers import Integral
 
 import torch
 from torch import Tensor, nn
@@ -61,10 +62,10 @@ def as_event_shape(event_shape: int | Sequence[int]) -> torch.Size:
     Raises:
         ValueError: A dimension is not a positive integer.
     """
-    shape = (event_shape,) if isinstance(event_shape, int) else tuple(event_shape)
-    if not shape or not all(isinstance(size, int) and size > 0 for size in shape):
+    sizes = tuple(event_shape) if isinstance(event_shape, Iterable) else (event_shape,)
+    if not sizes or not all(isinstance(size, Integral) and not isinstance(size, bool) and size > 0 for size in sizes):
         raise ValueError(f"event_shape must be a positive int or a tuple of them, got {event_shape!r}")
-    return torch.Size(shape)
+    return torch.Size([int(size) for size in sizes])
 
 
 class StandardNormal(BaseDensity):

@@ -140,6 +140,7 @@ class Flow(nn.Module):
         batch = self._batch_shape(z)
         if len(batch) != 1:
             raise ValueError(f"z must be (N, {', '.join(map(str, self.event_shape))}), got {tuple(z.shape)}")
+        _check_values("z", z)
         times = torch.as_tensor(times, dtype=z.dtype, device=z.device)
         if times.dim() != 1 or not times.numel() or not ((times >= 0) & (times <= 1)).all() or (times.diff() < 0).any():
             raise ValueError(f"times must be an increasing sequence within [0, 1], got {times.tolist()}")
@@ -161,6 +162,10 @@ class Flow(nn.Module):
         return self.base.sample(n, generator)
 
     def _batch_shape(self, x: Tensor) -> torch.Size:
+        if not isinstance(x, Tensor):
+            raise TypeError(
+                f"x must be a tensor, got {type(x).__name__}: give torch.as_tensor(x, dtype={self.base.dtype})"
+            )
         event = self.event_shape
         batch = len(x.shape) - len(event)
         if batch < 0 or x.shape[batch:] != event:
@@ -171,9 +176,10 @@ class Flow(nn.Module):
     def _check_kind(self, name: str, tensor: Tensor) -> None:
         base = self.base
         if tensor.dtype != base.dtype:
+            other = f" or the flow with flow.to({tensor.dtype})" if tensor.is_floating_point() else ""
             raise ValueError(
                 f"{name} is {tensor.dtype}, but the flow computes in {base.dtype}: "
-                f"convert the data with {name}.to({base.dtype}) or the flow with flow.to({tensor.dtype})"
+                f"convert the data with {name}.to({base.dtype}){other}"
             )
         if tensor.device != base.device:
             raise ValueError(

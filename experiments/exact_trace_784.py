@@ -26,7 +26,7 @@ from experiments.run import run
 @dataclass(frozen=True)
 class Config:
     data: str = "mnist"
-    data_root: str = "../shared/data"
+    data_root: str = ""  # folder of the IDX files; the environment's CNF_DATA by default
     hidden: int = 512
     batch_size: int = 200
     steps: int = 20
@@ -38,7 +38,7 @@ DIVERGENCES = {"exact": cnf.Exact(), "hutchinson": cnf.Hutchinson()}
 
 def measure(config: Config, name: str, results: Any) -> None:
     """Times of training steps in a process of its own, so that its peak memory is its own."""
-    source = open_source(config.data, root=config.data_root)
+    source = open_source(config.data, root=config.data_root or None)
     torch.manual_seed(config.seed)
     flow = cnf.build("cnf", source.event_shape, hidden=(config.hidden, config.hidden))
     start = source.train.read(range(5_000))[0]

@@ -125,6 +125,9 @@ MISTAKES = {
     "unknown data": (["fit", "mooons", "--out", "OUT"], "neither a file nor a built-in data set.*moons"),
     "unknown model": (["fit", "moons", "--out", "OUT", "--model", "glue"], "unknown model 'glue': known ones are cnf"),
     "unknown option": (["fit", "moons", "--out", "OUT", "--option", "width=3"], "no option width: its options are"),
+    "a string for a setting": (["fit", "moons", "--out", "OUT", "--option", "solver=rk4"], "solver must be a Solver"),
+    "a file for a folder": (["fit", "moons", "--out", "FILE"], "Not a directory"),
+    "no such accelerator": (["fit", "moons", "--out", "OUT", "--accelerator", "abacus"], "cannot train with.*abacus"),
     "broken option": (["fit", "moons", "--out", "OUT", "--option", "width"], "KEY=VALUE"),
     "unknown column": (["fit", "TABLE", "--out", "OUT", "--context", "lod"], "lod.*load"),
     "context of a toy": (["fit", "moons", "--out", "OUT", "--context", "x"], "no named columns"),
@@ -140,9 +143,29 @@ def test_mistakes_end_in_one_clear_line(mistake: str, table: Path, tmp_path: Pat
     (tmp_path / "full" / "thesis.txt").touch()
     arguments, message = MISTAKES[mistake]
     places = {"OUT": str(tmp_path / "out"), "TABLE": str(table), "FULL": str(tmp_path / "full")}
+    places["FILE"] = str(tmp_path / "full" / "thesis.txt")
     with pytest.raises(SystemExit, match=f"cnf: .*{message}"):
         main([places.get(argument, argument) for argument in arguments])
-    assert not (tmp_path / "out").exists()
+    assert not (tmp_path / "out" / "model.json").exists()
+
+
+def test_resume_wants_the_same_run(tmp_path: Path, table: Path) -> None:
+    main(["fit", str(table), "--out", str(tmp_path / "run"), *BUDGET])
+    with pytest.raises(SystemExit, match="holds another run.*context"):
+        main(["fit", str(table), "--out", str(tmp_path / "run"), "--context", "load", "--resume", *BUDGET])
+
+
+def test_suffixes_and_names_of_all_kinds(tmp_path: Path) -> None:
+    rows = np.random.default_rng(0).normal(size=(60, 2))
+    np.savetxt(tmp_path / "t.CSV", rows, delimiter=",", header='"a, b",c=d', comments="")
+    out = tmp_path / "run"
+    main(["fit", str(tmp_path / "t.CSV"), "--out", str(out), "--context", "c=d", *BUDGET])
+    assert (out / "corner.png").exists()
+    main(["sample", str(out), "-n", "20", "--given", "c=d=0.5", "--out", str(tmp_path / "s.csv")])
+    with (tmp_path / "s.csv").open() as file:
+        assert list(csv.DictReader(file))[0].keys() == {"a, b"}
+    main(["score", str(out), str(tmp_path / "t.CSV"), "--out", str(tmp_path / "p.npy"), "--no-progress"])
+    assert np.load(tmp_path / "p.npy").shape == (60, 1)
 
 
 def test_a_run_is_not_overwritten(moons: Path) -> None:

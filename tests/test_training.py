@@ -19,6 +19,7 @@ from torch.utils.data import TensorDataset
 
 import cnf
 from cnf.data.toy import toy
+from cnf.metrics import normalization
 
 QUICK = {"progress": False, "batch_size": 64, "checks": 3, "warmup": 5}
 
@@ -281,6 +282,24 @@ def test_two_processes_follow_the_loss_curve_of_one(tmp_path: Path) -> None:
         rows = list(csv.DictReader((folder / "log.csv").open()))
         curves.append([[float(row[name]) for name in ("loss", "validation_nll")] for row in rows])
     torch.testing.assert_close(torch.tensor(curves[0]), torch.tensor(curves[1]), rtol=2e-5, atol=0)
+
+
+def test_a_trained_density_integrates_to_one() -> None:
+    flow = small_flow()
+    cnf.fit(flow, moons(2000), config=cnf.FitConfig(steps=200, **QUICK))
+    assert flow.base.dtype == torch.float32
+    assert normalization(flow, (-8, -8), (8, 8), points=300) == pytest.approx(1, abs=1e-3)
+
+
+def test_mixed_precision_trains_in_the_precision_of_the_state() -> None:
+    flow = small_flow()
+    result = cnf.fit(
+        flow, moons(500), validation=moons(50), config=cnf.FitConfig(steps=40, precision="bf16-mixed", **QUICK)
+    )
+    assert result.history[-1]["loss"] < result.history[0]["loss"]
+    assert weights(flow).dtype == torch.float32
+    with pytest.raises(ValueError, match=r"precision must be one of 32-true.*flow\.double\(\)"):
+        cnf.FitConfig(precision="64-true")
 
 
 def test_a_flow_without_parameters_is_initialized() -> None:

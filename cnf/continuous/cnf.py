@@ -42,6 +42,7 @@ class CNF(Transform):
         solver: Solver = RungeKutta(),
     ) -> None:
         super().__init__()
+        _check_settings(divergence, solver, regularizers)
         self.field = field if isinstance(field, VectorField) else ModuleField(field)
         self.divergence = divergence
         self.regularizers = dict(regularizers)
@@ -112,6 +113,21 @@ class CNF(Transform):
         return tuple(tensor for tensor in tensors if tensor.requires_grad)
 
 
+def _check_settings(divergence: object, solver: object, regularizers: Mapping[str, object]) -> None:
+    given = [("divergence", divergence, Divergence), ("solver", solver, Solver)]
+    given += [(f"regularizer {name!r}", part, Regularizer) for name, part in regularizers.items()]
+    for name, value, kind in given:
+        if not isinstance(value, kind):
+            raise TypeError(f"{name} must be a {kind.__name__} such as {EXAMPLES[kind]}, got {value!r}")
+
+
+EXAMPLES: dict[type, str] = {
+    Divergence: "cnf.Exact()",
+    Solver: 'cnf.RungeKutta("dopri5")',
+    Regularizer: "cnf.KineticEnergy()",
+}
+
+
 def as_time(t: float | Tensor, x: Tensor) -> Tensor:
     """A time as a scalar tensor of the dtype and device of x."""
     return t.to(x) if isinstance(t, Tensor) else x.new_full((), t)
@@ -149,6 +165,7 @@ def reconfigure(
     cnfs = [module for module in twin.modules() if isinstance(module, CNF)]
     if not cnfs:
         raise ValueError(f"{type(flow).__name__} holds no CNF, so there is nothing to reconfigure")
+    _check_settings(divergence or cnfs[0].divergence, solver or cnfs[0].solver, regularizers or {})
     for cnf in cnfs:
         cnf.divergence = divergence or cnf.divergence
         cnf.solver = solver or cnf.solver

@@ -125,7 +125,7 @@ class MLPField(VectorField):
 
     Args:
         dim: Dimension of x.
-        hidden: Widths of the hidden layers.
+        hidden: Widths of the hidden layers; an int is one layer.
         context_dim: Length of the context.
         activation: One of `cnf.networks.ACTIVATIONS`.
         time: "concat" or "concatsquash".
@@ -141,7 +141,7 @@ class MLPField(VectorField):
     def __init__(
         self,
         dim: int,
-        hidden: Sequence[int] = (64, 64),
+        hidden: int | Sequence[int] = (64, 64),
         context_dim: int = 0,
         activation: str = "tanh",
         time: str = "concat",
@@ -151,6 +151,7 @@ class MLPField(VectorField):
         super().__init__()
         if time not in ("concat", "concatsquash"):
             raise ValueError(f"unknown time embedding {time!r}: known ones are concat, concatsquash")
+        hidden = (hidden,) if isinstance(hidden, int) else tuple(hidden)
         if not hidden:
             raise ValueError("hidden must give the width of at least one hidden layer, got none")
         if residual and len(set(hidden)) > 1:

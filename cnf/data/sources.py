@@ -57,7 +57,7 @@ def open_source(name: str, *, context: Sequence[str] = (), root: str | Path | No
     Raises:
         DataError: An unknown name, or data that cannot be used.
     """
-    is_file = Path(name).suffix in READERS or Path(name).exists()
+    is_file = Path(name).suffix.lower() in READERS or Path(name).is_file()
     if context and not is_file:
         raise DataError(f"{name} has no named columns: context columns need a table of your own (.csv or .npy)")
     if name in TOYS:

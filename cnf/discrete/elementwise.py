@@ -69,9 +69,13 @@ class Standardize(Affine):
             ValueError: An element is constant; it has no density.
         """
         std, mean = torch.std_mean(x.double(), 0)
-        constant = (std <= 1e-12 * mean.abs()).flatten().nonzero().flatten().tolist()
+        fine = 1e3 * torch.finfo(x.dtype).eps * mean.abs()  # a thousandth of the spread is lost to rounding
+        constant = (std <= fine).flatten().nonzero().flatten().tolist()
         if constant:
-            raise ValueError(f"elements {constant[:8]} of the data are constant, so they have no density: drop them")
+            raise ValueError(
+                f"elements {constant[:8]} are constant, and then have no density: drop them; or they spread too finely "
+                f"around a large mean for {x.dtype}: subtract an offset, or use flow.double()"
+            )
         self.shift.copy_(mean)
         self.scale.copy_(std)
 

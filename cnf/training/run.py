@@ -7,6 +7,7 @@ time the averaged weights are judged by the validation likelihood, and everythin
 from __future__ import annotations
 
 import math
+import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -72,12 +73,7 @@ def fit(
         FileExistsError: The folder holds a checkpoint already and `resume` is not given.
     """
     if fabric is None:
-        strategy = "auto" if config.devices * config.num_nodes == 1 else "ddp_find_unused_parameters_true"
-        fabric = Fabric(
-            accelerator=config.accelerator, devices=config.devices, num_nodes=config.num_nodes,
-            strategy=strategy, precision=config.precision,  # type: ignore[arg-type]
-        )  # fmt: skip
-        fabric.launch()
+        fabric = _engine(config)
     rows = as_rows(data, flow.base.dtype)
     if not any(parameter.requires_grad for parameter in flow.parameters()):
         begun = time.perf_counter()
@@ -97,6 +93,33 @@ def fit(
         return run.go(interrupted)
 
 
+def _engine(config: FitConfig) -> Fabric:
+    """The engine that the config asks for, launched; under `torchrun` with as many processes as that started."""
+    devices, nodes = config.devices, config.num_nodes
+    if "LOCAL_WORLD_SIZE" in os.environ:
+        devices = int(os.environ["LOCAL_WORLD_SIZE"])
+        nodes = int(os.environ["WORLD_SIZE"]) // devices
+    try:
+        fabric = Fabric(
+            accelerator=config.accelerator, devices=devices, num_nodes=nodes,
+            strategy="auto" if devices * nodes == 1 else "ddp_find_unused_parameters_true",
+            precision=config.precision,  # type: ignore[arg-type]
+        )  # fmt: skip
+    except (RuntimeError, ValueError) as error:
+        raise ValueError(
+            f"cannot train with accelerator={config.accelerator!r}, devices={devices}, num_nodes={nodes}: {error}"
+        ) from error
+    fabric.launch()
+    return fabric
+
+
+class _Example:
+    """Rows on their way into the engine, which would round bare tensors to the precision of matrix products."""
+
+    def __init__(self, x: Tensor, context: Tensor | None) -> None:
+        self.x, self.context = x, context
+
+
 class _Minimand(nn.Module):
     """The objective as a module, so that its forward pass is what the engine wraps and synchronises."""
 
@@ -104,8 +127,8 @@ class _Minimand(nn.Module):
         super().__init__()
         self.flow, self.objective = flow, objective
 
-    def forward(self, x: Tensor, context: Tensor | None) -> Loss:
-        return self.objective(self.flow, x, context)
+    def forward(self, example: _Example) -> Loss:
+        return self.objective(self.flow, example.x, example.context)
 
 
 class _Run:
@@ -197,7 +220,7 @@ class _Run:
         self.optimizer.zero_grad()
         try:
             with count_evaluations() as count:
-                loss = self.minimand(x, context)
+                loss = self.minimand(_Example(x, context))
         except SolverError as error:
             raise self._failure(str(error), rows[error.samples]) from error
         if not loss.value.isfinite():

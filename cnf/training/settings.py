@@ -9,6 +9,8 @@ from cnf.continuous.divergences import Divergence
 from cnf.continuous.solvers import Solver
 from cnf.flows import Flow
 
+PRECISIONS = ("32-true", "16-mixed", "bf16-mixed")
+
 
 @dataclass(frozen=True)
 class FitConfig:
@@ -36,7 +38,8 @@ class FitConfig:
         accelerator: "auto", "cpu", "cuda", …
         devices: Processes on this machine.
         num_nodes: Machines; start the script with `torchrun` on each.
-        precision: Lightning Fabric's, e.g. "32-true" or, where the device has it, "bf16-mixed".
+        precision: Of matrix products in training: one of `PRECISIONS`. The state, the log-determinant and the
+            weights stay as the flow has them; mixed precision wants a training tolerance of 0.01 or more.
         workers: Processes that load data.
         progress: Whether to show a progress bar.
 
@@ -73,6 +76,9 @@ class FitConfig:
         for name in ("warmup", "weight_decay", "clip", "workers"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} must not be negative, got {getattr(self, name)}")
+        if self.precision not in PRECISIONS:
+            known = ", ".join(PRECISIONS)
+            raise ValueError(f"precision must be one of {known}, got {self.precision!r}; for float64 use flow.double()")
         if not 0 <= self.ema < 1:
             raise ValueError(f"ema must be in [0, 1), got {self.ema}")
 
