@@ -241,6 +241,7 @@ class FlowDistribution(Distribution):
     ) -> None:
         if batch_shape is None:
             batch_shape = torch.Size() if context is None else context.shape[:-1]
+            flow._context_rows(context, batch_shape)  # a context that does not fit is an error now
         self.flow = flow
         self.context = context
         super().__init__(batch_shape, flow.event_shape, validate_args=validate_args)

@@ -438,3 +438,10 @@ def test_a_module_call_reaches_hooks():
     flow.register_forward_hook(lambda module, inputs, output: seen.append(output.log_prob.shape))
     flow.log_prob(draw(5, 3))
     assert seen == [(5,)]
+
+
+def test_a_distribution_refuses_a_context_that_does_not_fit():
+    with pytest.raises(ValueError, match="this flow is conditional"):
+        build("cnf", 2, context_dim=1).distribution()
+    with pytest.raises(ValueError, match="takes no context"):
+        build("cnf", 2).distribution(torch.zeros(1))

@@ -311,6 +311,11 @@ def test_a_flow_without_parameters_is_initialized() -> None:
     assert flow.log_prob(x).mean() > before + 0.5
 
 
+def test_validation_data_that_do_not_fit_are_refused_before_training() -> None:
+    with pytest.raises(ValueError, match=r"x must have shape \(\*batch, 2\), got \(0, 3\)"):
+        cnf.fit(small_flow(), moons(100), validation=torch.randn(10, 3), config=cnf.FitConfig(steps=3, **QUICK))
+
+
 def test_history_is_plain_numbers() -> None:
     result = cnf.fit(small_flow(), moons(100), config=cnf.FitConfig(steps=3, **QUICK))
     json.dumps(result.history)

@@ -152,6 +152,10 @@ class _Run:
         )
         _initialize(flow, rows, config.seed)
         flow.to(fabric.device)
+        for part in (rows, validation):
+            if part is not None:  # none of its rows: what does not fit the flow is an error now, not at the first check
+                x, context, _ = fabric.to_device(part.read([0]))
+                flow.log_prob(x[:0], None if context is None else context[:0])
         solver, divergence = config.solver or recipe.solver, config.divergence or recipe.divergence
         self.peak = config.learning_rate or recipe.learning_rate
         minimand = _Minimand(_with_settings(flow, solver, divergence), objective or recipe.objective)
