@@ -69,7 +69,7 @@ class Standardize(Affine):
             ValueError: An element is constant; it has no density.
         """
         std, mean = torch.std_mean(x.double(), 0)
-        fine = 1e3 * torch.finfo(x.dtype).eps * mean.abs()  # a thousandth of the spread is lost to rounding
+        fine = 10 * torch.finfo(x.dtype).eps * mean.abs()  # where rounding leaves some ten distinct values
         constant = (std <= fine).flatten().nonzero().flatten().tolist()
         if constant:
             raise ValueError(

@@ -29,7 +29,7 @@ class Bins(NamedTuple):
 
     def encode(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """`y` and `log dy/dx`."""
-        theta = ((x - self.x) / self.width).clamp(0, 1)
+        theta = _limited((x - self.x) / self.width)
         rise, log_slope = self._at(theta, 1 - theta, self.height / self.width)
         return torch.addcmul(self.y, self.height, rise), log_slope
 
@@ -40,7 +40,7 @@ class Bins(NamedTuple):
         not negative, and `θ : 1 − θ` is as `2st : e + r`; where `e < 0` it is as `r − e : 2s(1 − t)`. Again
         nothing cancels, so rounding cannot make a root complex.
         """
-        t = ((y - self.y) / self.height).clamp(0, 1)
+        t = _limited((y - self.y) / self.height)
         slope, rest = self.height / self.width, 1 - t
         end = self.left * rest - self.right * t
         swap = end < 0
@@ -57,6 +57,11 @@ class Bins(NamedTuple):
         below = torch.addcmul(theta * a, rest, b)
         above = torch.addcmul(rest * a, theta, b)
         return theta * a / below, ((slope / below).square() * above).log()
+
+
+def _limited(t: Tensor) -> Tensor:
+    """`t` within [0, 1], constant outside; its gradient is 1 at the ends, where that of `clamp` differs by version."""
+    return torch.where((t >= 0) & (t <= 1), t, t.clamp(0, 1).detach())
 
 
 @dataclass(frozen=True)

@@ -62,7 +62,7 @@ def test_standardization_of_float32_data_far_from_zero_is_accurate():
 def test_constant_elements_are_named():
     x = torch.randn(20, 4)
     x[:, 1], x[:, 3] = 0.1, 0.0
-    with pytest.raises(ValueError, match=r"elements \[1, 3\] of the data are constant"):
+    with pytest.raises(ValueError, match=r"elements \[1, 3\] are constant"):
         Standardize(4).initialize(x)
 
 
