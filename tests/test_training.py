@@ -76,6 +76,16 @@ def test_two_runs_with_one_seed_agree_and_another_seed_differs() -> None:
     assert not torch.equal(run(0), run(1))
 
 
+def test_averaging_leaves_orders_and_masks_alone() -> None:
+    torch.manual_seed(0)
+    flow = cnf.build("nsf_coupling", 7, layers=2, hidden=8, blocks=0)
+    before = {name: buffer.clone() for name, buffer in flow.named_buffers() if not buffer.is_floating_point()}
+    cnf.fit(flow, torch.randn(256, 7), config=cnf.FitConfig(steps=60, **QUICK))
+    after = dict(flow.named_buffers())
+    orders = [name for name, buffer in before.items() if buffer.dtype == torch.int64]
+    assert orders and all(torch.equal(after[name], before[name]) for name in orders)
+
+
 def test_the_global_random_state_is_left_alone() -> None:
     flow, data = small_flow(), moons(200)
     before = torch.get_rng_state()

@@ -339,9 +339,13 @@ class _Run:
 
 
 def _moving_average(decay: float) -> Callable[[Any, Any, Any], None]:
-    """An exponential average that is quick to forget the first steps."""
+    """An exponential average that is quick to forget the first steps; whole numbers (orders, counts) are copied."""
 
     def update(averaged: Any, current: Any, number: Any) -> None:
+        if not averaged[0].is_floating_point():
+            for old, new in zip(averaged, current, strict=True):
+                old.copy_(new)
+            return
         rise = (1 + number.item()) / (10 + number.item())
         get_ema_multi_avg_fn(min(decay, rise))(averaged, current, number)
 
