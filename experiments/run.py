@@ -3,7 +3,7 @@
     python -m experiments.NAME [key=value …] [--seeds 3] [--smoke] [--figure-only]
 
 writes `experiments/results/NAME.json` (configuration, numbers of each seed, mean and standard error, commit, versions,
-seconds) and `NAME.png` beside it. `--smoke` takes the config's `smoke()` and writes to a temporary folder.
+seconds) and beside it `NAME.png`, for some `NAME.gif`. `--smoke` makes it a test of seconds, in a temporary folder.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import dataclasses
 import json
 import math
 import platform
+import re
 import subprocess
 import tempfile
 import time
@@ -23,12 +24,14 @@ from typing import Any
 
 import numpy as np
 import torch
+from matplotlib.animation import Animation
 from matplotlib.figure import Figure
 
-from cnf.checkpoints import write_json
+from cnf.checkpoints import write_bytes, write_json
 from cnf.plotting import save_figure
 
 RESULTS = Path(__file__).parent / "results"
+NUMBERS = re.compile(r"\[[^\[\]{}\"]*\]")  # a list of nothing but numbers
 
 
 def run(
@@ -37,6 +40,7 @@ def run(
     compute: Callable[[Any], dict[str, Any]],
     figure: Callable[[dict[str, Any]], Figure],
     smoke: Mapping[str, Any],
+    animation: Callable[[dict[str, Any]], Animation] | None = None,
 ) -> None:
     """Run an experiment from the command line.
 
@@ -46,15 +50,20 @@ def run(
         compute: From a config to plain numbers.
         figure: From the written results (`config`, `seeds`: the numbers of each seed, `summary`) to a picture.
         smoke: Values that make the experiment a test of seconds.
+        animation: From the written results to a GIF, written beside the picture.
     """
     arguments = _arguments(config)
     folder = Path(tempfile.mkdtemp()) if arguments.smoke else RESULTS
     path = folder / f"{name}.json"
     if not arguments.figure_only:
-        changed = dataclasses.replace(config, **(dict(smoke) if arguments.smoke else {}), **arguments.changes)
+        changed = dataclasses.replace(config, **{**(smoke if arguments.smoke else {}), **arguments.changes})
         write_json(path, _results(changed, compute, arguments.seeds))
-    picture = save_figure(figure(json.loads(path.read_text())), folder / f"{name}.png")
-    print(f"wrote {path} and {picture}")
+        write_bytes(path, NUMBERS.sub(lambda numbers: " ".join(numbers[0].split()), path.read_text()).encode())
+    results = json.loads(path.read_text())
+    written = [path, save_figure(figure(results), folder / f"{name}.png")]
+    if animation is not None:
+        written.append(_save_animation(animation(results), folder / f"{name}.gif"))
+    print("wrote", *written)
 
 
 def _arguments(config: Any) -> argparse.Namespace:
@@ -73,6 +82,15 @@ def _arguments(config: Any) -> argparse.Namespace:
         changes[key] = text if isinstance(known[key], str) else ast.literal_eval(text)
     arguments.changes = changes
     return arguments
+
+
+def _save_animation(animation: Animation, path: Path) -> Path:
+    """Write a GIF, whole or not at all."""
+    with tempfile.TemporaryDirectory() as folder:
+        draft = Path(folder) / path.name
+        animation.save(draft, writer="pillow")
+        write_bytes(path, draft.read_bytes())
+    return path
 
 
 def _results(config: Any, compute: Callable[[Any], dict[str, Any]], seeds: int) -> dict[str, Any]:
