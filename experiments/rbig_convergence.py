@@ -1,0 +1,146 @@
+"""Iterative Gaussianization: negentropy left against iteration for three families of rotations, and overfitting.
+
+Laparra et al. 2011 (arXiv 1602.00229), their figures of negentropy against iterations, on data whose entropy is known:
+what is left after k layers is `KL(p_k ‖ N(0, I)) = E[log p(x) − log q_k(x)]`. Claims: any rotation takes it down, with
+independent components in the fewest layers and at random in the most (in eight dimensions 100 layers leave 2.3 and 3.4
+nats of 4.3); without end, layers fit noise: with 500 rows, 200 of them lose 0.3 to 0.5 nats on test rows that a
+stopping rule keeps. Two minutes a seed on one core: `python -m experiments.rbig_convergence --seeds 3`.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from torch import Generator, Tensor
+
+from cnf.data.toy import toy
+from cnf.discrete.gaussianization import RBIG
+from cnf.discrete.marginals import Splines
+from cnf.discrete.rotations import ROTATIONS
+from cnf.distributions import StandardNormal
+from experiments.run import run
+
+
+@dataclass(frozen=True)
+class Config:
+    plane: tuple[str, ...] = ("swissroll",)
+    pairs: tuple[str, ...] = ("swissroll", "moons", "pinwheel", "2spirals")  # side by side: eight dimensions
+    rotations: tuple[str, ...] = ("pca alone", "pca", "ica", "random")
+    rows: int = 10_000
+    plane_layers: int = 50
+    layers: int = 100
+    few_rows: int = 500  # of the eight dimensions, for overfitting
+    few_layers: int = 200
+    test_rows: int = 10_000
+    seed: int = 0
+
+
+def principal(x: Tensor, generator: Generator) -> Tensor:
+    """The paper's PCA. Ours turns at random where nothing is correlated, for on the plane this one comes to a halt."""
+    return torch.linalg.eigh(x.mT.cov()).eigenvectors.mT
+
+
+ROTATIONS["pca alone"] = principal
+
+
+def compute(config: Config) -> dict[str, Any]:
+    torch.set_num_threads(1)
+    draw = Generator().manual_seed(config.seed)
+    cases = {
+        "plane": (config.plane, config.rows, config.plane_layers),
+        "mixed": (config.pairs, config.rows, config.layers),
+        "few": (config.pairs, config.few_rows, config.few_layers),
+    }
+    curves: dict[str, dict[str, dict[str, list[float]]]] = {case: {} for case in cases}
+    numbers: dict[str, float] = {}
+    for case, (names, rows, layers) in cases.items():
+        train, test = mixed(names, rows, draw), mixed(names, config.test_rows, draw)
+        std, mean = torch.std_mean(train, 0)
+        train, test = (train - mean) / std, (test - mean) / std
+        entropy = sum(toy(name).entropy or math.nan for name in names) - std.log().sum().item()
+        for kind in config.rotations:
+            # No layer's gain is below a noise of minus infinity, so none is the last one.
+            endless = fitted(train, kind, layers, config.seed, significance=-math.inf)
+            left = {"train": left_by_layer(endless, train, entropy), "test": left_by_layer(endless, test, entropy)}
+            curves[case][kind] = left
+            numbers |= {f"{case} {kind}: {len(left['test']) - 1} layers": left["test"][-1]}
+            if case == "few":  # the same layers, as far as they go
+                stop = int(fitted(train, kind, layers, config.seed).used)
+                numbers |= {f"few {kind}: stop": stop, f"few {kind}: stopped": left["test"][stop]}
+                numbers |= {f"few {kind}: best": min(left["test"])}
+    return {"curves": curves, **numbers}
+
+
+def mixed(names: tuple[str, ...], rows: int, draw: Generator) -> Tensor:
+    """Independent pairs of dimensions, all turned by one rotation: their entropies add up."""
+    x = torch.cat([toy(name).sample(rows, draw) for name in names], 1)
+    return x @ ROTATIONS["random"](x, Generator().manual_seed(0)) if len(names) > 1 else x
+
+
+def fitted(train: Tensor, kind: str, layers: int, seed: int, *, significance: float = 1.0) -> RBIG:
+    """Layers fitted to the rows."""
+    rbig = RBIG(train.shape[1], layers=layers, rotation=kind, significance=significance, seed=seed)
+    rbig.initialize(train)
+    return rbig
+
+
+def left_by_layer(rbig: RBIG, x: Tensor, entropy: float) -> list[float]:
+    """Negentropy left before the first layer and after each: `−E[log q_k(x)] − H(x)`."""
+    normal, log_det, left = StandardNormal(x.shape[1]), x.new_zeros(len(x)), []
+    for k in range(int(rbig.used) + 1):
+        left.append(round(-(normal.log_prob(x) + log_det).double().mean().item() - entropy, 4))
+        if k < int(rbig.used):
+            z, log_slope = Splines(*rbig.knots[k]).encode(x.mT)
+            x, log_det = z.mT @ rbig.rotations[k].mT, log_det + log_slope.sum(0)
+    return left
+
+
+STYLES = {
+    "pca alone": ("0.6", "principal components"),
+    "pca": ("tab:blue", "principal components, or\nrandom if uncorrelated (default)"),
+    "ica": ("tab:green", "independent components"),
+    "random": ("tab:orange", "random"),
+}
+TITLES = {
+    "plane": "2 dimensions, {rows:,} rows",
+    "mixed": "8 dimensions, {rows:,} rows",
+    "few": "8 dimensions, {few_rows:,} rows: overfitting",
+}
+
+
+def figure(results: dict[str, Any]) -> Figure:
+    picture = Figure(figsize=(11.5, 3.6), layout="constrained")
+    for axes, (case, title) in zip(picture.subplots(1, 3), TITLES.items(), strict=True):
+        for kind in results["config"]["rotations"]:
+            colour, label = STYLES[kind]
+            for i, seed in enumerate(results["seeds"]):
+                left = seed["curves"][case][kind]
+                axes.plot(left["test"], lw=1.2, color=colour, label=None if i else label)
+                if case == "few":
+                    axes.plot(left["train"], lw=1.2, ls=":", color=colour)
+                    stop = seed[f"few {kind}: stop"]
+                    axes.plot(stop, left["test"][stop], "o", color=colour, mec="black", mew=0.6, ms=5, zorder=3)
+        axes.set(title=title.format(**results["config"]), xlabel="layers", ylabel="negentropy left, nats")
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.set_xlim(left=0)
+    left, _, right = picture.axes
+    left.set(yscale="log", yticks=(ticks := (0.06, 0.1, 0.2, 0.4, 0.8)), yticklabels=ticks)
+    left.minorticks_off()
+    left.legend(frameon=False, fontsize=8)
+    right.set_ylabel("NLL − H(x), nats")
+    keys = (("-", "", "test"), (":", "", "training"), ("", "o", "where the rule stops"))
+    handles = [Line2D([], [], ls=ls, marker=marker, color="0.3", ms=5, lw=1.2, label=text) for ls, marker, text in keys]
+    right.legend(handles=handles, frameon=False, fontsize=8, loc="lower left")
+    return picture
+
+
+if __name__ == "__main__":
+    run(
+        "rbig_convergence", Config(), compute, figure,
+        {"rows": 1_000, "plane_layers": 5, "layers": 5, "few_rows": 100, "few_layers": 10, "test_rows": 500},
+    )  # fmt: skip
