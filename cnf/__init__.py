@@ -10,7 +10,7 @@ Conventions, the same everywhere:
   dimensions, in nats. A flow takes any leading batch shape and gives it back.
 - Path costs are positive integrals over [0, 1], the same in both directions; the objective weighs them.
 - No module changes by being called; data-dependent starts happen in `flow.initialize(x)`.
-- Noise is drawn once a solve, one probe for each sample.
+- Noise is drawn once a solve, one probe for each sample; once a step where `RungeKutta(steps=n, redraw=True)` asks it.
 """
 
 from __future__ import annotations
@@ -20,15 +20,28 @@ from typing import TYPE_CHECKING, Any
 
 from cnf.checkpoints import CheckpointError, load, save
 from cnf.continuous.cnf import CNF, reconfigure
-from cnf.continuous.divergences import Divergence, Exact, Hutchinson, HutchPP
+from cnf.continuous.divergences import Bottleneck, Divergence, Exact, Hutchinson, HutchPP
 from cnf.continuous.fields import ConvField, MLPField, PlanarField, PotentialField, VectorField
 from cnf.continuous.linearization import Linearization
-from cnf.continuous.regularizers import HamiltonJacobi, JacobianFrobenius, KineticEnergy, Regularizer
-from cnf.continuous.solvers import RungeKutta, Solver, SolverError, Torchdiffeq, count_evaluations
+from cnf.continuous.neural_ode import NeuralODE
+from cnf.continuous.regularizers import (
+    DirectionalJacobian,
+    HamiltonJacobi,
+    HigherDerivative,
+    JacobianFrobenius,
+    KineticEnergy,
+    Regularizer,
+)
+from cnf.continuous.solvers import RandomEnd, RungeKutta, Solver, SolverError, Torchdiffeq, count_evaluations
+from cnf.discrete.augmentation import Augment
 from cnf.distributions import DiagonalNormal, GaussianMixture, StandardNormal, Uniform
-from cnf.flows import Density, Flow, FlowDistribution
+from cnf.flows import Density, Flow, FlowDistribution, Uncertain
 from cnf.models import MODELS, build
+from cnf.models.velocity import from_velocity
+from cnf.objectives.couplings import EntropicCoupling, IndependentCoupling, OptimalTransport
 from cnf.objectives.likelihood import Loss, MaximumLikelihood, Objective
+from cnf.objectives.matching import BridgePath, FlowMatching, LipmanPath, Reflow, StraightPath, VariancePreservingPath
+from cnf.objectives.phases import Phase
 from cnf.objectives.variational import ReverseKL
 from cnf.transforms import Compose, Inverse, Mapped, Transform
 
@@ -45,6 +58,18 @@ def __getattr__(name: str) -> Any:
 
 
 __all__ = [
+    "Phase",
+    "VariancePreservingPath",
+    "StraightPath",
+    "Reflow",
+    "OptimalTransport",
+    "LipmanPath",
+    "IndependentCoupling",
+    "FlowMatching",
+    "EntropicCoupling",
+    "BridgePath",
+    "Bottleneck",
+    "Augment",
     "CNF",
     "MODELS",
     "CheckpointError",
@@ -52,6 +77,7 @@ __all__ = [
     "ConvField",
     "Density",
     "DiagonalNormal",
+    "DirectionalJacobian",
     "Divergence",
     "Exact",
     "FitConfig",
@@ -60,6 +86,7 @@ __all__ = [
     "FlowDistribution",
     "GaussianMixture",
     "HamiltonJacobi",
+    "HigherDerivative",
     "HutchPP",
     "Hutchinson",
     "Inverse",
@@ -70,9 +97,11 @@ __all__ = [
     "MLPField",
     "Mapped",
     "MaximumLikelihood",
+    "NeuralODE",
     "Objective",
     "PlanarField",
     "PotentialField",
+    "RandomEnd",
     "Regularizer",
     "ReverseKL",
     "RungeKutta",
@@ -82,11 +111,13 @@ __all__ = [
     "Torchdiffeq",
     "TrainingError",
     "Transform",
+    "Uncertain",
     "Uniform",
     "VectorField",
     "build",
     "count_evaluations",
     "fit",
+    "from_velocity",
     "load",
     "reconfigure",
     "save",

@@ -19,9 +19,9 @@ from safetensors.torch import save as dump_tensors
 from torch import Tensor
 
 from cnf.continuous.cnf import CNF
-from cnf.continuous.divergences import Exact, Hutchinson, HutchPP
-from cnf.continuous.regularizers import HamiltonJacobi, JacobianFrobenius, KineticEnergy
-from cnf.continuous.solvers import RungeKutta, Torchdiffeq
+from cnf.continuous.divergences import DIVERGENCES
+from cnf.continuous.regularizers import REGULARIZERS
+from cnf.continuous.solvers import RandomEnd, RungeKutta, Torchdiffeq
 from cnf.discrete.residual import ExactLogDet, FixedPoint, PowerSeries, RussianRoulette
 from cnf.flows import Flow
 from cnf.models import MODELS, build
@@ -30,7 +30,7 @@ FORMAT = 1
 SETTINGS = {
     setting.__name__: setting
     for setting in (
-        RungeKutta, Torchdiffeq, Exact, Hutchinson, HutchPP, KineticEnergy, JacobianFrobenius, HamiltonJacobi,
+        RungeKutta, Torchdiffeq, RandomEnd, *DIVERGENCES.values(), *REGULARIZERS.values(),
         ExactLogDet, PowerSeries, RussianRoulette, FixedPoint,
     )
 }  # fmt: skip

@@ -26,8 +26,6 @@ from torch import Tensor
 from tyro.conf import Positional
 
 from cnf.checkpoints import CheckpointError, load, read_json, save, write_bytes, write_json
-from cnf.continuous.cnf import CNF
-from cnf.continuous.divergences import Exact
 from cnf.continuous.solvers import SolverError, count_evaluations
 from cnf.data import DataError
 from cnf.data.benchmarks import MAF_SETS
@@ -187,7 +185,8 @@ class Score:
         rows = _rows_for(about, self.data)
         log_prob = log_prob_of_rows(flow, rows, batch_size=self.batch_size, progress=self.progress)
         mean, error = mean_and_error(log_prob)
-        print(f"log p = {mean:.4f} ± {error:.4f} nats, mean and standard error over {len(log_prob)} rows")
+        how = "" if flow.exact else ", each of them estimated"
+        print(f"log p = {mean:.4f} ± {error:.4f} nats, mean and standard error over {len(log_prob)} rows{how}")
         if self.out is not None:
             _write_table(self.out, log_prob.unsqueeze(1), ["log_prob"])
             print(f"wrote {self.out}")
@@ -329,7 +328,7 @@ def _numbers(flow: Flow, source: Source, result: FitResult, progress: bool) -> d
         "test_nll": nll.mean,
         "test_nll_standard_error": nll.error,
         "unit": "nats a row, in the units of the data",
-        "trace": "exact" if _is_exact(flow) else "estimated",
+        "trace": "exact" if flow.exact else "estimated",
         "test_nll_standardized": nll.mean - _log_scale(source),
         "evaluations_a_solve": count.evaluations / max(count.solves, 1),
         "training_seconds": result.seconds,
@@ -346,10 +345,6 @@ def _numbers(flow: Flow, source: Source, result: FitResult, progress: bool) -> d
         gap = mean_and_error(source.toy.log_prob(_all(source.test).double()) - log_prob.double())
         numbers |= {"entropy": source.toy.entropy, "kl": gap.mean, "kl_standard_error": gap.error}
     return numbers
-
-
-def _is_exact(flow: Flow) -> bool:
-    return all(module.divergence == Exact() for module in flow.modules() if isinstance(module, CNF))
 
 
 def _log_scale(source: Source) -> float:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple, cast
 
 import torch
@@ -37,6 +37,15 @@ class Transform(nn.Module, ABC):
     context_dim: int | None = 0  # length of the context it reads; None: not known
     domain: constraints.Constraint = constraints.real  # where each element of the data may lie
 
+    @property
+    def exact(self) -> bool:
+        """Whether log-determinants are exact; False where one in it is estimated, with noise or by a cut-off series."""
+        return all(part.exact for part in self.modules() if isinstance(part, Transform) and part is not self)
+
+    def data_shape(self, base_shape: torch.Size) -> torch.Size:
+        """The shape of one sample of the data, given that at the base end; the same unless dimensions are added."""
+        return base_shape
+
     @abstractmethod
     def encode(self, x: Tensor, context: Tensor | None = None) -> Mapped:
         """Map data to base."""
@@ -66,6 +75,31 @@ class Transform(nn.Module, ABC):
             f"{type(self).__name__} has no path: a trajectory needs a continuous transform (a CNF) in the flow"
         )
 
+    def continuous_part(self, z: Tensor, x: Tensor, context: Tensor | None = None) -> ContinuousPart:
+        """The field in it, with base points `z` and data `x` brought to the two ends of its path.
+
+        Raises:
+            TypeError: The transform is discrete.
+            ValueError: It holds several continuous transforms, of which none has a path of its own.
+        """
+        raise TypeError(f"{type(self).__name__} is discrete: flow matching needs a flow with a CNF")
+
+
+class ContinuousPart(NamedTuple):
+    """The continuous transform inside another one, between two points that correspond to its ends.
+
+    Attributes:
+        velocity: Its field, `(t, x, context)` to `dx/dt`.
+        base: `(N, *event)` at t = 0.
+        data: `(N, *event)` at t = 1.
+        context: As the field reads it, `(N, C)` or None.
+    """
+
+    velocity: Callable[..., Tensor]
+    base: Tensor
+    data: Tensor
+    context: Tensor | None
+
 
 class Compose(Transform):
     """Several transforms in a row, `encode = f_k ∘ … ∘ f_1`; log-determinants and costs add up.
@@ -88,6 +122,11 @@ class Compose(Transform):
     @property
     def _members(self) -> list[Transform]:
         return cast("list[Transform]", list(self.transforms))
+
+    def data_shape(self, base_shape: torch.Size) -> torch.Size:
+        for transform in reversed(self._members):
+            base_shape = transform.data_shape(base_shape)
+        return base_shape
 
     def encode(self, x: Tensor, context: Tensor | None = None) -> Mapped:
         mapped = Mapped(x, x.new_zeros(x.shape[0]))
@@ -117,6 +156,21 @@ class Compose(Transform):
             waiting -= transform.data_dependent
             x = transform.encode(x, _read_by(transform, context)).value if waiting else x
 
+    def continuous_part(self, z: Tensor, x: Tensor, context: Tensor | None = None) -> ContinuousPart:
+        places = [place for place, transform in enumerate(self._members) if transform.continuous]
+        if len(places) > 1:
+            raise ValueError(
+                f"this flow has {len(places)} CNFs in a row: flow matching trains one field, build it with one"
+            )
+        if not places:
+            return super().continuous_part(z, x, context)
+        before, inner, after = self._members[: places[0]], self._members[places[0]], self._members[places[0] + 1 :]
+        for transform in before:
+            x = transform.encode(x, _read_by(transform, context)).value
+        for transform in reversed(after):
+            z = transform.push(z, _read_by(transform, context))
+        return inner.continuous_part(z, x, _read_by(inner, context))
+
     def path(self, z: Tensor, times: Tensor, context: Tensor | None = None) -> Tensor:
         """The path of the continuous members, each taking an equal share of [0, 1]; the discrete ones
         act on every state, so that all of them are in the units of the data."""
@@ -126,10 +180,10 @@ class Compose(Transform):
         states, passed = z.expand(len(times), *z.shape), 0
         for transform in reversed(self._members):
             if transform.continuous:
-                local = (times * shares - passed).clamp(0, 1)
-                moved = transform.path(states[times.argmax()], local, _read_by(transform, context))
-                started = (local > 0).reshape(-1, *[1] * z.dim())
-                states, passed = torch.where(started, moved, states), passed + 1
+                local, read = (times * shares - passed).clamp(0, 1), _read_by(transform, context)
+                moved = transform.path(states[times.argmax()], local, read)
+                waiting = [transform.path(state, local[:1] * 0, read)[0] for state in states[local == 0]]
+                states, passed = torch.cat([torch.stack(waiting), moved[local > 0]]) if waiting else moved, passed + 1
             else:
                 states = torch.stack([transform.push(state, _read_by(transform, context)) for state in states])
         return states
@@ -157,6 +211,11 @@ class Inverse(Transform):
         super().__init__()
         self.transform = transform
         self.context_dim = transform.context_dim
+
+    def data_shape(self, base_shape: torch.Size) -> torch.Size:
+        if self.transform.data_shape(base_shape) != base_shape:
+            raise TypeError(f"{type(self.transform).__name__} adds dimensions, so it cannot stand the other way round")
+        return base_shape
 
     def encode(self, x: Tensor, context: Tensor | None = None) -> Mapped:
         return self.transform.decode(x, context)
@@ -194,6 +253,9 @@ class Flatten(Transform):
 
     def path(self, z: Tensor, times: Tensor, context: Tensor | None = None) -> Tensor:
         return self.transform.path(z.flatten(1), times, context).unflatten(2, self.event_shape)
+
+    def continuous_part(self, z: Tensor, x: Tensor, context: Tensor | None = None) -> ContinuousPart:
+        return self.transform.continuous_part(z.flatten(1), x.flatten(1), context)
 
     def _shaped(self, mapped: Mapped) -> Mapped:
         return mapped._replace(value=mapped.value.unflatten(1, self.event_shape))

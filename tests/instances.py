@@ -185,6 +185,9 @@ FIELDS: dict[str, Instance] = {
             ACTIVATIONS, ("concat", "concatsquash"), (False, True), (1, 2, 3)
         )
     },
+    "mlp-bottleneck": Instance(
+        lambda c: randomized(MLPField(3, (6, 2, 5), c, time="concatsquash"), 1.6), contexts=(0, CONTEXT)
+    ),
     **{f"potential-{depth}": potential(depth) for depth in (1, 2, 3)},
     "planar": Instance(lambda c: randomized(PlanarField(3, 5, hyper=8, context_dim=c), 2.0), contexts=(0, CONTEXT)),
     "conv": Instance(

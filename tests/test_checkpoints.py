@@ -9,13 +9,17 @@ import torch
 from instances import affine, conditional, randomized
 
 from cnf import (
+    Bottleneck,
     CheckpointError,
+    DirectionalJacobian,
     Exact,
     Flow,
+    HigherDerivative,
     Hutchinson,
     HutchPP,
     JacobianFrobenius,
     KineticEnergy,
+    RandomEnd,
     RungeKutta,
     StandardNormal,
     Torchdiffeq,
@@ -32,6 +36,14 @@ CASES = {
             "hidden": (8, 8, 8), "activation": "silu", "time": "concatsquash", "residual": True,
             "regularizers": {"kinetic": KineticEnergy(), "frobenius": JacobianFrobenius(probes=2)},
             "divergence": HutchPP(3), "solver": RungeKutta("rk4", steps=3, gradient="checkpoint"),
+        },
+    ),
+    "cnf-training": (
+        "cnf", 2, 0,
+        {
+            "hidden": (8, 4), "divergence": Bottleneck(4, 2, "orthogonal"),
+            "regularizers": {"derivative": HigherDerivative(3), "directional": DirectionalJacobian()},
+            "solver": RandomEnd(RungeKutta("rk4", steps=3, redraw=True), 0.3),
         },
     ),
     "ffjord": ("ffjord", 3, 0, {"blocks": 2, "divergence": Hutchinson(2, "gaussian"), "hidden": (8,)}),

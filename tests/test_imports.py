@@ -13,7 +13,7 @@ import cnf
 
 PACKAGE = Path(cnf.__file__).parent
 LAYERS = [
-    {"transforms", "distributions", "networks", "data"},
+    {"transforms", "distributions", "networks", "noise", "data"},
     {"discrete", "continuous"},
     {"manifolds", "flows"},
     {"objectives", "metrics"},

@@ -7,7 +7,8 @@ import torch
 from instances import randomized
 
 from cnf import CNF, MODELS, Compose, Exact, Flow, Hutchinson, RungeKutta, StandardNormal, build, reconfigure
-from cnf.models import Recipe, recipe_of
+from cnf.models import recipe_of
+from cnf.objectives.phases import Phase
 
 TRAINED = [name for name in MODELS if name != "rbig"]  # which is fitted, and has no parameters
 CASES = {
@@ -32,7 +33,7 @@ def test_a_built_flow_has_a_density_samples_and_gradients(name, event_shape, con
     x, context = data(event_shape, context_dim)
     flow.initialize(x, context)
     randomized(flow, 0.5)
-    loss = recipe_of(flow).objective(flow, x, context)
+    loss = recipe_of(flow)[-1].objective(flow, x, context)
     loss.value.backward()
     reached = [p.grad is not None and bool(p.grad.abs().sum() > 0) for p in flow.parameters()]
     assert flow.event_shape == event_shape
@@ -48,7 +49,7 @@ def test_a_built_flow_decodes_what_it_encodes(name, event_shape, context_dim, op
     flow.initialize(x, context)
     z = flow(x, context).z
     assert torch.allclose(flow.transform.decode(z, context).value, x, atol=1e-3)
-    assert (z - x).abs().max() > 1e-2
+    assert (z.flatten(1)[:, : flow.event_shape.numel()] - x.flatten(1)).abs().max() > 1e-2
 
 
 @pytest.mark.parametrize("name", ["cnf", "rnode"])
@@ -74,7 +75,7 @@ def test_densities_are_in_the_units_of_the_data():
 def trained(name: str, dim: int) -> list[CNF]:
     """The CNFs of a model with the settings it is trained with."""
     flow = build(name, dim)
-    recipe = recipe_of(flow)
+    (*_, recipe) = recipe_of(flow)
     twin = reconfigure(flow, divergence=recipe.divergence, solver=recipe.solver)
     return [part for part in twin.modules() if isinstance(part, CNF)]
 
@@ -112,15 +113,15 @@ def test_rbig_is_fitted_by_its_initialization():
 @pytest.mark.parametrize("name", TRAINED)
 def test_recipes_weigh_costs_that_their_models_have(name):
     flow = randomized(build(name, 2), 0.5)
-    loss = recipe_of(flow).objective(flow, torch.randn(4, 2), None)
-    weights = recipe_of(flow).objective.weights
+    loss = recipe_of(flow)[-1].objective(flow, torch.randn(4, 2), None)
+    weights = recipe_of(flow)[-1].objective.weights
     expected = loss.metrics["nll"] + sum(weight * loss.metrics[cost] for cost, weight in weights.items())
     assert set(weights) <= set(loss.metrics)
     assert torch.allclose(loss.value, expected)
 
 
 def test_a_flow_of_ones_own_trains_by_plain_likelihood():
-    assert recipe_of(Flow(Compose([]), StandardNormal(2))) == Recipe()
+    assert recipe_of(Flow(Compose([]), StandardNormal(2))) == (Phase(),)
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TypeVar
 
 import torch
@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from cnf.continuous.divergences import Divergence, Exact
 from cnf.continuous.fields import ModuleField, VectorField
 from cnf.continuous.regularizers import Regularizer
-from cnf.continuous.solvers import RungeKutta, Solution, Solver, State
-from cnf.transforms import Mapped, Transform
+from cnf.continuous.solvers import RightHandSide, RungeKutta, Solution, Solver, State
+from cnf.transforms import ContinuousPart, Mapped, Transform
 
 
 class CNF(Transform):
@@ -49,6 +49,10 @@ class CNF(Transform):
         self.solver = solver
         self.context_dim = self.field.context_dim
 
+    @property
+    def exact(self) -> bool:
+        return self.divergence.exact
+
     def encode(self, x: Tensor, context: Tensor | None = None) -> Mapped:
         return self._mapped(self.solve(x, 1.0, 0.0, context))
 
@@ -64,6 +68,9 @@ class CNF(Transform):
             z, before = self.move(z, before, time, context).state.x, time
             states.append(z)
         return torch.stack(states)
+
+    def continuous_part(self, z: Tensor, x: Tensor, context: Tensor | None = None) -> ContinuousPart:
+        return ContinuousPart(self.field, z, x, context)
 
     def move(self, x: Tensor, start: float, end: float, context: Tensor | None = None) -> Solution:
         """Integrate `x` alone, without log-determinant and costs."""
@@ -90,19 +97,25 @@ class CNF(Transform):
             SolverError: The end cannot be reached within the tolerance.
         """
         prepared = self.field.prepare(context, trace=self.divergence.exact)
-        probe = self.divergence.probe(x)
-        parts = [(part, part.probe(x, probe)) for part in self.regularizers.values()]
         direction = 1.0 if end > start else -1.0
 
-        def rhs(t: float | Tensor, x: Tensor) -> State:
-            at = self.field.linearize(as_time(t, x), x, context, prepared)
-            log_det = self.divergence(at, probe)
-            costs = tuple(direction * part(at, noise) for part, noise in parts)
-            return State(at.velocity, (log_det,), costs)
+        def new_rhs() -> RightHandSide:
+            probe = self.divergence.probe(x)
+            parts = [(part, part.probe(x, probe)) for part in self.regularizers.values()]
+
+            def rhs(t: float | Tensor, x: Tensor) -> State:
+                at = self.field.linearize(as_time(t, x), x, context, prepared)
+                log_det = self.divergence(at, probe)
+                costs = tuple(direction * part(at, noise) for part, noise in parts)
+                return State(at.velocity, (log_det,), costs)
+
+            return rhs
 
         zero = x.new_zeros(len(x))
-        state = State(x, (zero,), tuple(zero for _ in parts))
-        return self.solver(rhs, state, start, end, self._differentiable(context))
+        state, parameters = State(x, (zero,), tuple(zero for _ in self.regularizers)), self._differentiable(context)
+        if self.solver.redraw:
+            return self.solver.stepwise(new_rhs, state, start, end, parameters)
+        return self.solver(new_rhs(), state, start, end, parameters)
 
     def _mapped(self, solution: Solution) -> Mapped:
         x, (log_det,), costs = solution.state
@@ -133,6 +146,18 @@ def as_time(t: float | Tensor, x: Tensor) -> Tensor:
     return t.to(x) if isinstance(t, Tensor) else x.new_full((), t)
 
 
+def as_times(times: Tensor | Sequence[float], x: Tensor) -> Tensor:
+    """Times along a path as a tensor of the dtype and device of x.
+
+    Raises:
+        ValueError: No times, times outside [0, 1] or not increasing.
+    """
+    times = torch.as_tensor(times, dtype=x.dtype, device=x.device)
+    if times.dim() != 1 or not times.numel() or not ((times >= 0) & (times <= 1)).all() or (times.diff() < 0).any():
+        raise ValueError(f"times must be an increasing sequence within [0, 1], got {times.tolist()}")
+    return times
+
+
 Module = TypeVar("Module", bound=nn.Module)
 
 
@@ -157,12 +182,8 @@ def reconfigure(
     Raises:
         ValueError: There is no CNF in it.
     """
-    shared: list[object] = [*flow.parameters(), *flow.buffers()]
-    for module in flow.modules():
-        if isinstance(module, CNF):
-            shared += [module.divergence, module.solver, *module.regularizers.values()]
-    twin = copy.deepcopy(flow, {id(part): part for part in shared})
-    cnfs = [module for module in twin.modules() if isinstance(module, CNF)]
+    twin = _copied(flow, [*flow.parameters(), *flow.buffers()])
+    cnfs = cnfs_of(twin)
     if not cnfs:
         raise ValueError(f"{type(flow).__name__} holds no CNF, so there is nothing to reconfigure")
     _check_settings(divergence or cnfs[0].divergence, solver or cnfs[0].solver, regularizers or {})
@@ -171,3 +192,27 @@ def reconfigure(
         cnf.solver = solver or cnf.solver
         cnf.regularizers = cnf.regularizers if regularizers is None else dict(regularizers)
     return twin
+
+
+def refined(flow: Module) -> Module:
+    """A copy in float64 with a `tighter` solver in all of its CNFs, by which the error of their solves is measured.
+
+    Raises:
+        TypeError: A solver has no tighter one.
+    """
+    twin = _copied(flow, []).double()
+    for cnf in cnfs_of(twin):
+        cnf.solver = cnf.solver.tighter()
+    return twin
+
+
+def cnfs_of(module: nn.Module) -> list[CNF]:
+    """All CNFs in a module."""
+    return [part for part in module.modules() if isinstance(part, CNF)]
+
+
+def _copied(flow: Module, shared: list[object]) -> Module:
+    """A copy that shares the settings of its CNFs, for a generator in them has no copy, and what else is given."""
+    for cnf in cnfs_of(flow):
+        shared = [*shared, cnf.divergence, cnf.solver, *cnf.regularizers.values()]
+    return copy.deepcopy(flow, {id(part): part for part in shared})

@@ -1,19 +1,20 @@
 """Divergences: the trace of a field's Jacobian, exactly or by an unbiased estimate.
 
 The probes of an estimate are drawn once a solve, one for each sample: a probe drawn anew at every evaluation would
-make an adaptive solver reject for ever.
+make an adaptive solver reject for ever. On a fixed grid they can be drawn anew at every step, which averages their
+noise along the path: `RungeKutta(steps=n, redraw=True)`.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from cnf.continuous.linearization import Linearization
+from cnf.continuous.linearization import ChainLinearization, Linearization
 
 
 class Divergence(ABC):
@@ -27,11 +28,15 @@ class Divergence(ABC):
 
     @abstractmethod
     def probe(self, x: Tensor) -> Tensor | None:
-        """The noise of one solve, `(k, N, *event)`; None for exact traces."""
+        """The noise of one solve, `(k, N, *event)` or in another space; None for exact traces."""
 
     @abstractmethod
     def __call__(self, linearization: Linearization, probe: Tensor | None) -> Tensor:
         """The divergence, `(N,)`."""
+
+    def seeded(self, generator: torch.Generator) -> Divergence:
+        """The same divergence with its noise from `generator`; itself where it has no such setting."""
+        return self
 
 
 @dataclass(frozen=True)
@@ -56,7 +61,24 @@ def _gaussian(x: Tensor, k: int, generator: torch.Generator | None) -> Tensor:
     return torch.randn((k, *x.shape), generator=generator, dtype=x.dtype, device=x.device)
 
 
-NOISE = {"rademacher": _rademacher, "gaussian": _gaussian}
+def _orthogonal(x: Tensor, k: int, generator: torch.Generator | None) -> Tensor:
+    """Gaussian columns made orthonormal, times `√D`; signs from the diagonal of R make them uniform (Mezzadri 2007)."""
+    dim = x.shape[1:].numel()
+    if k > dim:
+        raise ValueError(f"orthogonal noise in {dim} dimensions takes at most {dim} probes, got {k}")
+    q, r = torch.linalg.qr(_gaussian(x, k, generator).flatten(2).permute(1, 2, 0))
+    columns = q * (r.diagonal(dim1=1, dim2=2).sign() * dim**0.5).unsqueeze(1)
+    return columns.permute(2, 0, 1).reshape(k, *x.shape)
+
+
+NOISE = {"rademacher": _rademacher, "gaussian": _gaussian, "orthogonal": _orthogonal}
+
+
+def _check_probes(probes: int, noise: str) -> None:
+    if probes < 1:
+        raise ValueError(f"probes must be at least 1, got {probes}")
+    if noise not in NOISE:
+        raise ValueError(f"unknown noise {noise!r}: known ones are {', '.join(NOISE)}")
 
 
 @dataclass(frozen=True)
@@ -64,12 +86,16 @@ class Hutchinson(Divergence):
     """`tr J ≈ 1/k Σ_i ε_iᵀ J ε_i` with `E[ε εᵀ] = I`: unbiased, one product a probe.
 
     With Rademacher noise the variance is `2 (‖S‖_F² − Σ_i S_ii²)/k`, with Gaussian noise `2 ‖S‖_F²/k`, where
-    `S = (J + Jᵀ)/2`.
+    `S = (J + Jᵀ)/2`. Orthogonal probes, `√D` times the first k columns of a random rotation, have
+    `2 D (‖S‖_F² − (tr S)²/D) / ((D + 2) k) · (D − k)/(D − 1)`: one is uniform on the sphere, D give the trace itself.
 
     Args:
-        probes: Number k of probes.
-        noise: "rademacher" or "gaussian".
+        probes: Number k of probes; at most D if they are orthogonal.
+        noise: "rademacher", "gaussian" or "orthogonal".
         generator: Source of the noise; the global torch generator by default.
+
+    Raises:
+        ValueError: No probes, more orthogonal ones than dimensions, or an unknown noise.
 
     References:
         Hutchinson 1990; Grathwohl et al. 2019, FFJORD, arXiv 1810.01367.
@@ -80,10 +106,7 @@ class Hutchinson(Divergence):
     generator: torch.Generator | None = field(default=None, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        if self.probes < 1:
-            raise ValueError(f"probes must be at least 1, got {self.probes}")
-        if self.noise not in NOISE:
-            raise ValueError(f"unknown noise {self.noise!r}: known ones are {', '.join(NOISE)}")
+        _check_probes(self.probes, self.noise)
 
     def probe(self, x: Tensor) -> Tensor:
         return NOISE[self.noise](x, self.probes, self.generator)
@@ -91,6 +114,9 @@ class Hutchinson(Divergence):
     def __call__(self, linearization: Linearization, probe: Tensor | None) -> Tensor:
         assert probe is not None
         return _quadratic(probe, linearization.jvp(probe))
+
+    def seeded(self, generator: torch.Generator) -> Hutchinson:
+        return replace(self, generator=generator)
 
 
 @dataclass(frozen=True)
@@ -137,10 +163,61 @@ class HutchPP(Divergence):
         caught, left = parts.chunk(2)
         return caught.sum(0) + left.mean(0)
 
+    def seeded(self, generator: torch.Generator) -> HutchPP:
+        return replace(self, generator=generator)
+
+
+@dataclass(frozen=True)
+class Bottleneck(Divergence):
+    """Hutchinson in a hidden layer h: `tr J = tr (∂h/∂x)(∂f/∂h) ≈ 1/k Σ_i ε_iᵀ (∂h/∂x)(∂f/∂h) ε_i`.
+
+    Where all of f passes a layer narrower than x, this is an estimate on a smaller matrix with the same trace, with the
+    variance of that one. It takes fields that are multilayer perceptrons, `MLPField` and `PlanarField`.
+
+    Args:
+        width: Width of the hidden layer; the first one of this width is taken.
+        probes: Number k of probes.
+        noise: As in `Hutchinson`.
+        generator: Source of the noise; the global torch generator by default.
+
+    Raises:
+        ValueError: An impossible number; in a solve, a field without a hidden layer of this width.
+        TypeError: In a solve, a field that is no multilayer perceptron.
+
+    References:
+        Grathwohl et al. 2019, FFJORD, section 3.1.1, arXiv 1810.01367.
+    """
+
+    width: int
+    probes: int = 1
+    noise: str = "gaussian"
+    generator: torch.Generator | None = field(default=None, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        if self.width < 1:
+            raise ValueError(f"width must be at least 1, got {self.width}")
+        _check_probes(self.probes, self.noise)
+
+    def probe(self, x: Tensor) -> Tensor:
+        """`(k, N, width)`."""
+        return NOISE[self.noise](x.new_empty(len(x), self.width), self.probes, self.generator)
+
+    def __call__(self, linearization: Linearization, probe: Tensor | None) -> Tensor:
+        assert probe is not None
+        if not isinstance(linearization, ChainLinearization):
+            raise TypeError(
+                "Bottleneck needs a field whose hidden layers are known: "
+                "build the CNF on an MLPField, or take Hutchinson(), which needs nothing of the field"
+            )
+        return _quadratic(probe, linearization.through(probe))
+
+    def seeded(self, generator: torch.Generator) -> Bottleneck:
+        return replace(self, generator=generator)
+
 
 def _quadratic(v: Tensor, product: Tensor) -> Tensor:
     """`vᵀ(Jv)` of each sample, averaged over the probes, `(N,)`."""
     return (v * product).flatten(2).sum(2).mean(0)
 
 
-DIVERGENCES = {"exact": Exact, "hutchinson": Hutchinson, "hutchpp": HutchPP}
+DIVERGENCES = {"exact": Exact, "hutchinson": Hutchinson, "hutchpp": HutchPP, "bottleneck": Bottleneck}

@@ -56,7 +56,7 @@ class VectorField(nn.Module, ABC):
 
     def linearize(self, t: Tensor, x: Tensor, context: Tensor | None = None, prepared: Any = None) -> Linearization:
         """The field at `(t, x)` with its Jacobian; through `torch.func` unless a subclass knows better."""
-        return FunctionalLinearization(lambda y: self(t, y, context), x)
+        return FunctionalLinearization(x, t, lambda t, x: self.velocity(t, x, context, prepared))
 
 
 class ModuleField(VectorField):
@@ -105,6 +105,15 @@ class Layer(NamedTuple):
         gate = self.gate.at(t).sigmoid()
         linear = torch.addmm(self.bias, h, self.weight.mT)
         return (linear * gate if self.shift is None else torch.addcmul(self.shift.at(t), linear, gate)), gate
+
+    def along(self, t: Tensor, h: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+        """The output, and its rate while time passes and h moves with velocity v."""
+        output, gate = self(t, h)
+        rate = v @ self.weight.mT
+        if self.gate is not None and gate is not None:
+            linear = torch.addmm(self.bias, h, self.weight.mT)
+            rate = gate * (rate + linear * (1 - gate) * self.gate.slope)
+        return output, rate if self.shift is None else rate + self.shift.slope
 
 
 class Prepared(NamedTuple):
@@ -187,7 +196,8 @@ class MLPField(VectorField):
     def linearize(
         self, t: Tensor, x: Tensor, context: Tensor | None = None, prepared: Prepared | None = None
     ) -> ChainLinearization:
-        layers, coupling = prepared or self.prepare(context)
+        prepared = prepared or self.prepare(context)
+        layers, coupling = prepared
         h, scales = x, []
         for i, layer in enumerate(layers[:-1]):
             a, gate = layer(t, h)
@@ -196,7 +206,20 @@ class MLPField(VectorField):
             h = h + step if self.residual and i else step
         velocity, gate = layers[-1](t, h)
         weights = [layer.weight for layer in layers]
-        return ChainLinearization(x, velocity, weights, scales, gate=gate, residual=self.residual, coupling=coupling)
+        return ChainLinearization(
+            x, velocity, weights, scales, gate=gate, residual=self.residual, coupling=coupling,
+            t=t, function=lambda t, x: self.velocity(t, x, context, prepared),
+            along=lambda t, x, v: self._along(t, x, v, layers),
+        )  # fmt: skip
+
+    def _along(self, t: Tensor, x: Tensor, v: Tensor, layers: Sequence[Layer]) -> Tensor:
+        """`∂f/∂t + (∂f/∂x) v`."""
+        h = x
+        for i, layer in enumerate(layers[:-1]):
+            a, rate = layer.along(t, h, v)
+            step, slope = self.activation.with_slope(a)
+            h, v = (h + step, v + slope * rate) if self.residual and i else (step, slope * rate)
+        return layers[-1].along(t, h, v)[1]
 
     def _layers(self, context: Tensor | None) -> list[Layer]:
         if self.context_dim and context is None:
@@ -284,7 +307,11 @@ class PotentialField(VectorField):
             slopes.append(a.tanh())
         weights = [layer.weight for layer in _linears(self.layers)]
         affine = (s @ self.quadratic.mT) @ self.quadratic + self.linear.weight
-        return PotentialLinearization(x, weights, slopes, self.weight, affine, self.quadratic, step=self.step)
+        return PotentialLinearization(
+            x, weights, slopes, self.weight, affine, self.quadratic, step=self.step,
+            t=t, function=lambda t, x: self.velocity(t, x, context),
+            along=lambda t, x, v: self.linearize(t, x, context).as_time_passes(v),
+        )  # fmt: skip
 
     def inputs(self, t: Tensor, x: Tensor, context: Tensor | None) -> Tensor:
         """`s = [x, t, context]`, `(N, dim + 1 + context_dim)`."""
@@ -333,7 +360,9 @@ class PlanarField(VectorField):
             return super().linearize(t, x, context)
         inner, bias, outer = self._units(t, context)
         h = (x @ inner.mT + bias).tanh()
-        return ChainLinearization(x, h @ outer.mT, [inner, outer], [1 - h * h])
+        return ChainLinearization(
+            x, h @ outer.mT, [inner, outer], [1 - h * h], t=t, function=lambda t, x: self.velocity(t, x, context)
+        )
 
     def _units(self, t: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
         """Inner weights `(…, M, D)`, biases `(…, M)` and outer weights `(…, D, M)`; `…` is `(N,)` if t is."""

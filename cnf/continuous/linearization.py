@@ -1,8 +1,8 @@
 """A vector field at one time and place: its velocity, and its Jacobian as a linear map.
 
-A divergence needs the trace of `J = ∂f/∂x`, a regularizer its norm, and both may need the product with the same
-probe. `Linearization` is the object of one evaluation that they share, so that nothing is computed twice.
-Products are in forward mode, which an ordinary single backward pass differentiates again.
+A divergence needs the trace of `J = ∂f/∂x`, a regularizer its norm or a derivative along the trajectory, and both may
+need the product with the same probe. `Linearization` is the object of one evaluation that they share, so that nothing
+is computed twice. Products are in forward mode, which an ordinary single backward pass differentiates again.
 """
 
 from __future__ import annotations
@@ -16,13 +16,25 @@ from torch.func import jvp, vjp, vmap
 
 CHUNK = 32  # basis vectors pushed through a network at once when no closed form exists; bounds the memory
 
+Function = Callable[[Tensor, Tensor], Tensor]  # (t, x) to f(t, x)
+Along = Callable[[Tensor, Tensor, Tensor], Tensor]  # (t, x, v) to ∂f/∂t + (∂f/∂x) v
+
 
 class Linearization(ABC):
-    """A field `f` at `(t, x)`; lives for one evaluation."""
+    """A field `f` at `(t, x)`; lives for one evaluation.
 
-    def __init__(self, x: Tensor) -> None:
-        self.x = x
-        self._last_jvp: tuple[Tensor, Tensor] | None = None
+    Args:
+        x: `(N, *event)`.
+        t: A scalar tensor, or `(N,)`, a time for each row.
+        function: `(t, x) -> f(t, x)`, acting on each row for itself; only `derivative` needs it and the time.
+        along: `(t, x, v) -> ∂f/∂t + (∂f/∂x) v`, for fields with a closed form of it; else forward mode finds it.
+    """
+
+    def __init__(
+        self, x: Tensor, t: Tensor | None = None, function: Function | None = None, along: Along | None = None
+    ) -> None:
+        self.x, self.t, self.function, self.along = x, t, function, along
+        self._products: list[tuple[Tensor, Tensor]] = []
 
     @property
     @abstractmethod
@@ -39,9 +51,31 @@ class Linearization(ABC):
 
     def jvp(self, v: Tensor) -> Tensor:
         """The products `J v`, `(k, N, *event)` to `(k, N, *event)`; asked twice for one `v`, computed once."""
-        if self._last_jvp is None or self._last_jvp[0] is not v:
-            self._last_jvp = (v, self._jvp(v))
-        return self._last_jvp[1]
+        for known, product in self._products:
+            if known is v:
+                return product
+        self._products.append((v, self._jvp(v)))
+        return self._products[-1][1]
+
+    def derivative(self, order: int) -> Tensor:
+        """`d^K x/dt^K` along the trajectory through `(t, x)`, K = `order`, `(N, *event)`.
+
+        By nested forward mode, `g_1 = f`, `g_{k+1} = ∂g_k/∂t + (∂g_k/∂x) f`; each order doubles the cost.
+
+        Raises:
+            TypeError: The field was linearized without its time and function.
+        """
+        if order == 1:
+            return self.velocity
+        if self.t is None or self.function is None:
+            raise TypeError(f"a derivative in time needs the field: give {type(self).__name__} t and function")
+        along = self.along or _along(self.function)
+        for _ in range(order - 2):
+            along = _along(_on_the_trajectory(along, self.function))
+        wanted = torch.is_grad_enabled()
+        with torch.enable_grad():  # without it torch has no second forward derivative of silu
+            derivative = along(self.t, self.x, self.velocity)
+        return derivative if wanted else derivative.detach()
 
     def trace(self) -> Tensor:
         """`tr J` exactly, `(N,)`: by one product a dimension unless the field has a closed form."""
@@ -65,28 +99,43 @@ class Linearization(ABC):
         return rows.reshape(-1, 1, *self.x.shape[1:]).expand(-1, *self.x.shape)
 
 
+def _along(g: Function) -> Along:
+    """`(t, x, v) -> ∂g/∂t + (∂g/∂x) v`, in forward mode."""
+
+    def along(t: Tensor, x: Tensor, v: Tensor) -> Tensor:
+        derivative: Tensor = jvp(g, (t, x), (torch.ones_like(t), v))[1]
+        return derivative
+
+    return along
+
+
+def _on_the_trajectory(along: Along, f: Function) -> Function:
+    return lambda t, x: along(t, x, f(t, x))
+
+
 class FunctionalLinearization(Linearization):
-    """Any function of `x`, through `torch.func`.
+    """Any function of time and place, through `torch.func`.
 
     Args:
-        function: `x -> f(t, x)`, acting on each row for itself.
         x: `(N, *event)`.
+        t: A scalar tensor, or `(N,)`, a time for each row.
+        function: `(t, x) -> f(t, x)`, acting on each row for itself.
     """
 
-    def __init__(self, function: Callable[[Tensor], Tensor], x: Tensor) -> None:
-        super().__init__(x)
-        self.function = function
+    def __init__(self, x: Tensor, t: Tensor, function: Function) -> None:
+        super().__init__(x, t, function)
+        self._here: Callable[[Tensor], Tensor] = lambda y: function(t, y)
         self._velocity: Tensor | None = None
 
     @property
     def velocity(self) -> Tensor:
         if self._velocity is None:
-            self._velocity = self.function(self.x)
+            self._velocity = self._here(self.x)
         return self._velocity
 
     def _jvp(self, v: Tensor) -> Tensor:
         def push(tangent: Tensor) -> tuple[Tensor, Tensor]:
-            value, product = jvp(self.function, (self.x,), (tangent,))  # type: ignore[misc]
+            value, product = jvp(self._here, (self.x,), (tangent,))  # type: ignore[misc]
             return value, product
 
         if len(v) == 1:  # spares the modules that vmap cannot take
@@ -96,7 +145,7 @@ class FunctionalLinearization(Linearization):
         return products
 
     def vjp(self, v: Tensor) -> Tensor:
-        self._velocity, pull = vjp(self.function, self.x)  # type: ignore[misc]
+        self._velocity, pull = vjp(self._here, self.x)  # type: ignore[misc]
         return vmap(lambda cotangent: pull(cotangent)[0])(v)
 
 
@@ -116,6 +165,7 @@ class ChainLinearization(Linearization):
         gate: `g`, `(D,)` shared by the batch or `(N, D)`; None for 1.
         residual: Whether inner layers add to their input.
         coupling: What `chain_coupling` returned for the same weights, where the caller has it.
+        t, function, along: As in `Linearization`, for `derivative`.
     """
 
     def __init__(
@@ -128,8 +178,11 @@ class ChainLinearization(Linearization):
         gate: Tensor | None = None,
         residual: bool = False,
         coupling: ChainCoupling | None = None,
+        t: Tensor | None = None,
+        function: Function | None = None,
+        along: Along | None = None,
     ) -> None:
-        super().__init__(x)
+        super().__init__(x, t, function, along)
         self._velocity = velocity
         self.weights, self.scales = weights, scales
         self.gate, self.residual, self.coupling = gate, residual, coupling
@@ -139,15 +192,38 @@ class ChainLinearization(Linearization):
         return self._velocity
 
     def _jvp(self, v: Tensor) -> Tensor:
+        return self._outward(self._inward(v, 1), 1)
+
+    def _inward(self, v: Tensor, depth: int) -> Tensor:
+        """`∂h/∂x v`, h the hidden layer number `depth`, counted from 1."""
         u = self.scales[0] * (v @ self.weights[0].mT)
-        u = self._inner(u, self.scales[1:]) @ self.weights[-1].mT
+        return self._between(u, self.weights[1:depth], self.scales[1:depth])
+
+    def _outward(self, u: Tensor, depth: int) -> Tensor:
+        """`∂f/∂h u`."""
+        u = self._between(u, self.weights[depth:-1], self.scales[depth:]) @ self.weights[-1].mT
         return u if self.gate is None else self.gate * u
 
-    def _inner(self, u: Tensor, scales: Sequence[Tensor]) -> Tensor:
-        for weight, scale in zip(self.weights[1:-1], scales, strict=True):
+    def _between(self, u: Tensor, weights: Sequence[Tensor], scales: Sequence[Tensor]) -> Tensor:
+        for weight, scale in zip(weights, scales, strict=True):
             step = scale * (u @ weight.mT)
             u = u + step if self.residual else step
         return u
+
+    def through(self, v: Tensor) -> Tensor:
+        """The products `(∂h/∂x)(∂f/∂h) v`, `(k, N, H)` to `(k, N, H)`, h the first hidden layer as wide as v.
+
+        Every path from x to f passes h, so the trace of this matrix is that of `J = (∂f/∂h)(∂h/∂x)`.
+
+        Raises:
+            ValueError: No hidden layer has this width.
+        """
+        widths = [len(weight) for weight in self.weights[:-1]]
+        if v.shape[-1] not in widths:
+            known = ", ".join(map(str, widths))
+            raise ValueError(f"no hidden layer of this field is {v.shape[-1]} wide: its layers are {known} wide")
+        depth = widths.index(v.shape[-1]) + 1
+        return self._inward(self._outward(v, depth), depth)
 
     def vjp(self, v: Tensor) -> Tensor:
         u = (v if self.gate is None else self.gate * v) @ self.weights[-1]
@@ -168,7 +244,7 @@ class ChainLinearization(Linearization):
         """The columns of `J`, without the products with the first and last weights that a basis makes trivial."""
         last = self.weights[-1] if self.gate is None else self.gate.unsqueeze(1) * self.weights[-1]
         u = self.scales[0].unsqueeze(1) * self.weights[0].mT  # (N, D, H)
-        u = self._inner(u, [scale.unsqueeze(1) for scale in self.scales[1:]])
+        u = self._between(u, self.weights[1:-1], [scale.unsqueeze(1) for scale in self.scales[1:]])
         return u.flatten(1) @ last.flatten()
 
 
@@ -218,6 +294,7 @@ class PotentialLinearization(Linearization):
         affine: `AᵀA s + b`, `(N, len(s))`.
         quadratic: `A`.
         step: `h`.
+        t, function, along: As in `Linearization`, for `derivative`.
 
     References:
         Onken et al. 2021, OT-Flow, arXiv 2006.00104.
@@ -233,11 +310,15 @@ class PotentialLinearization(Linearization):
         quadratic: Tensor,
         *,
         step: float,
+        t: Tensor | None = None,
+        function: Function | None = None,
+        along: Along | None = None,
     ) -> None:
-        super().__init__(x)
+        super().__init__(x, t, function, along)
         dim = x.shape[1]
         self.inner, self.slopes, self.step = weights[1:], slopes, step
         self.first, self.quadratic = weights[0][:, :dim], quadratic[:, :dim]
+        self.of_time = weights[0][:, dim], quadratic[:, dim]
         self.adjoints = [outer]
         for weight, slope in zip(self.inner[::-1], slopes[:0:-1], strict=True):
             z = self.adjoints[0]
@@ -255,7 +336,16 @@ class PotentialLinearization(Linearization):
         return self.gradient[:, self.x.shape[1]]
 
     def _jvp(self, v: Tensor) -> Tensor:
-        moved = [v @ self.first.mT]
+        return self._bent(v @ self.first.mT, v @ self.quadratic.mT)
+
+    def as_time_passes(self, v: Tensor) -> Tensor:
+        """`∂f/∂t + (∂f/∂x) v`, `(N, D)`."""
+        first, quadratic = self.of_time
+        return self._bent(v @ self.first.mT + first, v @ self.quadratic.mT + quadratic)
+
+    def _bent(self, first: Tensor, quadratic: Tensor) -> Tensor:
+        """The x-part of `−∇²Φ d` for a direction d of s, from `K_0 d` and `A d`."""
+        moved = [first]
         u = self.slopes[0] * moved[0]
         for weight, slope in zip(self.inner, self.slopes[1:], strict=True):
             moved.append(u @ weight.mT)
@@ -264,7 +354,7 @@ class PotentialLinearization(Linearization):
         for i in range(len(self.inner), 0, -1):
             z = z + self.step * ((self.bends[i] * moved[i] + self.slopes[i] * z) @ self.inner[i - 1])
         outer = (self.bends[0] * moved[0] + self.slopes[0] * z) @ self.first
-        return -(outer + (v @ self.quadratic.mT) @ self.quadratic)
+        return -(outer + quadratic @ self.quadratic)
 
     def vjp(self, v: Tensor) -> Tensor:
         return self.jvp(v)  # a Hessian is symmetric

@@ -11,7 +11,7 @@ from torch.distributions import constraints
 
 from cnf.distributions import as_event_shape
 from cnf.networks import softplus
-from cnf.transforms import Mapped, Transform
+from cnf.transforms import ContinuousPart, Mapped, Transform
 
 
 class Affine(Transform):
@@ -154,6 +154,9 @@ class StandardizeContext(Transform):
         self.context_dim = context_dim
         self.domain = transform.domain
 
+    def data_shape(self, base_shape: torch.Size) -> torch.Size:
+        return self.transform.data_shape(base_shape)
+
     def encode(self, x: Tensor, context: Tensor | None = None) -> Mapped:
         return self.transform.encode(x, self._standard(context))
 
@@ -165,6 +168,9 @@ class StandardizeContext(Transform):
 
     def path(self, z: Tensor, times: Tensor, context: Tensor | None = None) -> Tensor:
         return self.transform.path(z, times, self._standard(context))
+
+    def continuous_part(self, z: Tensor, x: Tensor, context: Tensor | None = None) -> ContinuousPart:
+        return self.transform.continuous_part(z, x, self._standard(context))
 
     def initialize(self, x: Tensor, context: Tensor | None = None) -> None:
         assert context is not None

@@ -15,6 +15,7 @@ from cnf.transforms import Mapped, Transform
 
 BANDWIDTHS = (0.25, 0.5, 1.0, 2.0)  # to choose from, in units of the rule for normal data
 ANCHORS = 1024  # groups that stand for all rows in the kernel sums
+FEWEST = 20  # rows that a spline can be fitted to
 TAIL = 10  # rows beyond the outermost knot on either side, at most a twentieth of all
 MIN_SLOPE = 1e-3  # times that of the normal: a gap between two modes stays invertible in float32
 COLUMNS = 32  # elements fitted together: bounds the (columns, knots, anchors) tables to 8 MB
@@ -87,7 +88,10 @@ class MarginalGaussianization(Transform):
 
     @torch.no_grad()
     def initialize(self, x: Tensor, context: Tensor | None = None) -> None:
-        """Fit the splines to the rows of `x`; see `fit_splines`."""
+        """Fit the splines to the rows of `x`, see `fit_splines`; fewer than `FEWEST` are standardised."""
+        if len(x) < FEWEST:
+            self.knots.copy_(torch.stack(_standardizing(x.double(), self.knots.shape[2])))
+            return
         generator = torch.Generator().manual_seed(self.seed)
         splines, _ = fit_splines(x.double(), knots=self.knots.shape[2], generator=generator)
         self.knots.copy_(torch.stack(splines))
@@ -127,16 +131,28 @@ def fit_splines(x: Tensor, *, knots: int, generator: torch.Generator) -> tuple[S
         ValueError: Fewer than 20 rows, or a constant column.
     """
     n = len(x)
-    if n < 20:
-        raise ValueError(f"marginals need 20 or more rows to be fitted to, got {n}")
-    std, mean = torch.std_mean(x, 0)
-    constant = (std <= 1e-12 * mean.abs()).nonzero().flatten().tolist()
-    if constant:
-        raise ValueError(f"elements {constant[:8]} of the data are constant, so they have no density: drop them")
+    if n < FEWEST:
+        raise ValueError(f"marginals need {FEWEST} or more rows to be fitted to, got {n}")
+    _check_varying(x)
     folds = torch.randperm(n, generator=generator).to(x.device).tensor_split(2)
     parts = [_fit_columns(columns, knots, folds) for columns in x.mT.contiguous().split(COLUMNS)]
     splines = Splines(*(torch.cat([part[0][i] for part in parts]) for i in range(3)))
     return splines, torch.stack([part[1] for part in parts]).sum(0)
+
+
+def _check_varying(x: Tensor) -> None:
+    std, mean = torch.std_mean(x, 0)
+    constant = (std <= 1e-12 * mean.abs()).nonzero().flatten().tolist()
+    if constant:
+        raise ValueError(f"elements {constant[:8]} of the data are constant, so they have no density: drop them")
+
+
+def _standardizing(x: Tensor, knots: int) -> Splines:
+    """`z = (x − mean) / std` for each column of `x`."""
+    _check_varying(x)
+    std, mean = torch.std_mean(x, 0)
+    z = identity_splines(x.shape[1], knots).z.to(x)
+    return Splines(mean[:, None] + std[:, None] * z, z, (1 / std[:, None]).expand_as(z))
 
 
 Estimate = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]  # sorted data (D, n), knots (D, K) -> z and slopes (D, K)

@@ -7,7 +7,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -26,7 +26,13 @@ NOISE: dict[str, Callable[[Tensor], Tensor]] = {
 
 @dataclass(frozen=True)
 class LogDet(ABC):
-    """How `log det(I + J)` is computed for a Jacobian J of norm below 1."""
+    """How `log det(I + J)` is computed for a Jacobian J of norm below 1.
+
+    Attributes:
+        exact: Whether it is the log-determinant itself, not an estimate or the beginning of a series.
+    """
+
+    exact: ClassVar[bool] = False
 
     @abstractmethod
     def __call__(self, jacobian: ChainJacobian) -> Tensor:
@@ -36,6 +42,8 @@ class LogDet(ABC):
 @dataclass(frozen=True)
 class ExactLogDet(LogDet):
     """From the matrix `(N, D, D)` itself: no noise and no bias, `O(D³)` a row."""
+
+    exact: ClassVar[bool] = True
 
     def __call__(self, jacobian: ChainJacobian) -> Tensor:
         dense = jacobian.dense()
@@ -183,6 +191,10 @@ class Residual(Transform):
         self.dim, self.context_dim = dim, context_dim
         self.network = LipschitzMLP(dim, hidden, lipschitz=lipschitz, context_dim=context_dim)
         self.log_det, self.inverse = log_det, inverse
+
+    @property
+    def exact(self) -> bool:
+        return self.log_det.exact
 
     def encode(self, x: Tensor, context: Tensor | None = None) -> Mapped:
         _check_dim(x, self.dim)

@@ -5,17 +5,17 @@ from __future__ import annotations
 import inspect
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from cnf.continuous.divergences import Divergence, Exact, Hutchinson
-from cnf.continuous.solvers import RungeKutta, Solver
+from cnf.continuous.solvers import RungeKutta
 from cnf.distributions import as_event_shape
 from cnf.flows import Flow
-from cnf.models.continuous import cnf, ffjord, ot_flow, planar_cnf, rnode
+from cnf.models.continuous import augmented_cnf, cnf, ffjord, ot_flow, planar_cnf, rnode
 from cnf.models.couplings import iaf, maf, nice, nsf_autoregressive, nsf_coupling, realnvp
 from cnf.models.layers import gaussianization, glow, planar, radial, rbig, residual
-from cnf.objectives.likelihood import MaximumLikelihood, Objective
+from cnf.objectives.likelihood import MaximumLikelihood
+from cnf.objectives.phases import Phase
 
 
 def build(name: str, event_shape: int | Sequence[int], context_dim: int = 0, **options: Any) -> Flow:
@@ -51,27 +51,10 @@ def build(name: str, event_shape: int | Sequence[int], context_dim: int = 0, **o
     return flow
 
 
-@dataclass(frozen=True)
-class Recipe:
-    """How a model is trained unless told otherwise. The flow itself keeps the settings that it is evaluated with.
-
-    Attributes:
-        objective: What is minimised.
-        solver: The solver of training; None for the flow's own.
-        divergence: The divergence of training; None for the flow's own.
-        learning_rate: Peak of the learning rate.
-    """
-
-    objective: Objective = MaximumLikelihood()
-    solver: Solver | None = None
-    divergence: Divergence | None = None
-    learning_rate: float = 2e-3
-
-
-def recipe_of(flow: Flow) -> Recipe:
-    """The recipe of a built model; plain maximum likelihood with its own settings for any other flow."""
+def recipe_of(flow: Flow) -> tuple[Phase, ...]:
+    """How a built model is trained unless told otherwise; any other flow by plain likelihood and its own settings."""
     name = flow.spec["name"] if flow.spec else ""
-    return RECIPES[name](flow) if name in RECIPES else Recipe()
+    return RECIPES[name](flow) if name in RECIPES else (Phase(),)
 
 
 MODELS: dict[str, Callable[..., Flow]] = {
@@ -80,6 +63,7 @@ MODELS: dict[str, Callable[..., Flow]] = {
     "rnode": rnode,
     "ot_flow": ot_flow,
     "planar_cnf": planar_cnf,
+    "augmented_cnf": augmented_cnf,
     "nice": nice,
     "realnvp": realnvp,
     "glow": glow,
@@ -94,19 +78,32 @@ MODELS: dict[str, Callable[..., Flow]] = {
     "rbig": rbig,
 }
 
-RECIPES: dict[str, Callable[[Flow], Recipe]] = {
-    "cnf": lambda flow: Recipe(solver=RungeKutta("dopri5", rtol=1e-2, atol=1e-2), learning_rate=1e-2),
-    "ffjord": lambda flow: Recipe(
-        divergence=Exact() if flow.event_shape.numel() <= 2 else Hutchinson(noise="gaussian"), learning_rate=1e-3
+
+def _published_divergence(flow: Flow) -> Divergence:
+    """FFJORD's: exact on the plane, one Gaussian probe beyond."""
+    return Exact() if flow.event_shape.numel() <= 2 else Hutchinson(noise="gaussian")
+
+
+RECIPES: dict[str, Callable[[Flow], tuple[Phase, ...]]] = {
+    "cnf": lambda flow: (
+        Phase(solver=RungeKutta("dopri5", rtol=1e-2, atol=1e-2), learning_rate=2e-2, optimizer="muon"),
     ),
-    "rnode": lambda flow: Recipe(
-        MaximumLikelihood({"kinetic": 0.01 * math.log(2) / 2, "frobenius": 0.01 * math.log(2)}),
-        RungeKutta("rk4", steps=4),
-        Hutchinson(noise="gaussian"),
-        learning_rate=1e-3,
+    "ffjord": lambda flow: (Phase(divergence=_published_divergence(flow), learning_rate=1e-3),),
+    "rnode": lambda flow: (
+        Phase(
+            MaximumLikelihood({"kinetic": 0.01 * math.log(2) / 2, "frobenius": 0.01 * math.log(2)}),
+            solver=RungeKutta("rk4", steps=4),
+            divergence=Hutchinson(noise="gaussian"),
+            learning_rate=1e-3,
+        ),
     ),
-    "ot_flow": lambda flow: Recipe(
-        MaximumLikelihood({"kinetic": 0.5 / 500, "hjb": 5 / 500}), RungeKutta("rk4", steps=8), learning_rate=1e-2
+    "ot_flow": lambda flow: (
+        Phase(
+            MaximumLikelihood({"kinetic": 0.5 / 500, "hjb": 5 / 500}),
+            solver=RungeKutta("rk4", steps=8),
+            learning_rate=1e-2,
+        ),
     ),
-    "planar_cnf": lambda flow: Recipe(learning_rate=1e-3),
+    "planar_cnf": lambda flow: (Phase(learning_rate=1e-3),),
+    "augmented_cnf": lambda flow: (Phase(solver=RungeKutta("dopri5", rtol=1e-2, atol=1e-2), learning_rate=1e-2),),
 }

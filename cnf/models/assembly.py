@@ -5,29 +5,46 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from cnf.discrete.elementwise import Logit, Standardize, StandardizeContext
+from cnf.discrete.marginals import MarginalGaussianization
 from cnf.distributions import StandardNormal, as_event_shape
 from cnf.flows import Flow
 from cnf.transforms import Compose, Flatten, Transform
 
 PREPROCESSING: dict[str, Callable[[Sequence[int]], list[Transform]]] = {
     "standardize": lambda shape: [Standardize(shape)],
+    "gaussianize": lambda shape: [Standardize(shape), _flattened(MarginalGaussianization(size(shape)), shape)],
     "logit": lambda shape: [Logit(1e-6)],
     "none": lambda shape: [],
 }
 
 
 def assemble(
-    event_shape: Sequence[int], context_dim: int, members: Sequence[Transform], preprocess: str, *, flat: bool
+    event_shape: Sequence[int],
+    context_dim: int,
+    members: Sequence[Transform],
+    preprocess: str,
+    *,
+    flat: bool,
+    extra: int = 0,
 ) -> Flow:
-    """Preprocessing, then the members in the order of `encode`, on a standard normal base."""
+    """Preprocessing, then the members in the order of `encode`, on a standard normal base; `flat` ones get vectors.
+
+    With `extra` dimensions that the members append, the base is one of vectors.
+    """
     if preprocess not in PREPROCESSING:
         raise ValueError(f"unknown preprocessing {preprocess!r}: known ones are {', '.join(PREPROCESSING)}")
     body: Transform = members[0] if len(members) == 1 else Compose(members)
-    if flat and len(event_shape) > 1:
-        body = Flatten(body, event_shape)
+    if flat:
+        body = _flattened(body, event_shape)
     if context_dim:
         body = StandardizeContext(body, context_dim)
-    return Flow(Compose([*PREPROCESSING[preprocess](event_shape), body]), StandardNormal(event_shape))
+    base = StandardNormal(size(event_shape) + extra if extra else event_shape)
+    return Flow(Compose([*PREPROCESSING[preprocess](event_shape), body]), base)
+
+
+def _flattened(transform: Transform, event_shape: Sequence[int]) -> Transform:
+    """A transform of vectors as one of events."""
+    return Flatten(transform, event_shape) if len(event_shape) > 1 else transform
 
 
 def size(event_shape: Sequence[int]) -> int:

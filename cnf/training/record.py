@@ -29,6 +29,9 @@ class Progress:
     best: float = math.inf
     best_step: int = 0
     stale: int = 0
+    phase: int = 0
+    phase_step: int = 0
+    phase_begun: float = 0.0
     history: list[dict[str, float]] = field(default_factory=list)
 
 

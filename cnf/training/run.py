@@ -1,7 +1,7 @@
 """Training a flow, on one processor or many: the only file that knows the training engine (Lightning Fabric).
 
-One step is: a batch, the objective, its gradient, clipped, AdamW, and a running average of the weights. From time to
-time the averaged weights are judged by the validation likelihood, and everything needed to go on is written down.
+One step is: a batch, the objective, its gradient, clipped, the optimizer, and a running average of the weights. From
+time to time the averaged weights are judged by the validation likelihood, and everything needed to go on is written.
 """
 
 from __future__ import annotations
@@ -9,13 +9,15 @@ from __future__ import annotations
 import math
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
 import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
+from torch.optim import Optimizer
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader
 
@@ -27,9 +29,11 @@ from cnf.data.rows import Batch, Batches, Rows, as_rows
 from cnf.flows import Flow
 from cnf.models import recipe_of
 from cnf.objectives.likelihood import Loss, Objective
+from cnf.objectives.phases import Phase
 from cnf.training import record
 from cnf.training.bar import Bar
 from cnf.training.interruption import Interruption, interruption_noted
+from cnf.training.optimizers import load_state, optimizers, state_of
 from cnf.training.record import Parts, Progress
 from cnf.training.settings import FitConfig, FitResult, TrainingError
 
@@ -40,7 +44,7 @@ VALIDATION_ROWS = 4_096  # rows judged at once
 def fit(
     flow: Flow,
     data: Any,
-    objective: Objective | None = None,
+    objective: Objective | Sequence[Phase] | None = None,
     validation: Any = None,
     config: FitConfig = FitConfig(),
     *,
@@ -58,7 +62,8 @@ def fit(
         flow: What to train.
         data: Rows `(N, *event)` as a tensor, an array, a memory-mapped `.npy` or a map-style `Dataset`; a pair
             `(x, context)` for conditional flows.
-        objective: What to minimise; that of the model's recipe by default (mostly maximum likelihood).
+        objective: What to minimise, or phases that follow one another; the model's recipe by default (mostly maximum
+            likelihood).
         validation: Rows to judge the averaged weights by; without them there is no early stopping and the last
             averaged weights are kept.
         config: Budget and settings.
@@ -87,7 +92,7 @@ def fit(
     judged = None if validation is None else as_rows(validation, flow.base.dtype)
     devices = [fabric.device] if fabric.device.type == "cuda" else []
     with torch.random.fork_rng(devices), interruption_noted() as interrupted:
-        run = _Run(fabric, flow, objective, rows, judged, config, path)
+        run = _Run(fabric, flow, _phases(flow, objective, config), rows, judged, config, path)
         if resume:
             run.read()
         return run.go(interrupted)
@@ -121,14 +126,19 @@ class _Example:
 
 
 class _Minimand(nn.Module):
-    """The objective as a module, so that its forward pass is what the engine wraps and synchronises."""
+    """The objectives of all phases as a module, so that its forward pass is what the engine wraps and synchronises.
 
-    def __init__(self, flow: Flow, objective: Objective) -> None:
+    Each phase has a flow of its own settings; all of them share their weights.
+    """
+
+    def __init__(self, flow: Flow, phases: Sequence[Phase]) -> None:
         super().__init__()
-        self.flow, self.objective = flow, objective
+        self.flows = nn.ModuleList(_with_settings(flow, phase.solver, phase.divergence) for phase in phases)
+        self.objectives = [phase.objective for phase in phases]
+        self.trained = nn.ModuleList(part for part in self.objectives if isinstance(part, nn.Module))
 
-    def forward(self, example: _Example) -> Loss:
-        return self.objective(self.flow, example.x, example.context)
+    def forward(self, example: _Example, phase: int) -> Loss:
+        return self.objectives[phase](cast(Flow, self.flows[phase]), example.x, example.context)
 
 
 class _Run:
@@ -138,14 +148,14 @@ class _Run:
         self,
         fabric: Fabric,
         flow: Flow,
-        objective: Objective | None,
+        phases: Sequence[Phase],
         rows: Rows,
         validation: Rows | None,
         config: FitConfig,
         path: Path | None,
     ) -> None:
-        recipe = recipe_of(flow)
         self.fabric, self.flow, self.config, self.path = fabric, flow, config, path
+        self.phases = phases
         self.rows, self.validation = rows, validation
         self.batches = Batches(
             len(rows), config.batch_size, seed=config.seed, rank=fabric.global_rank, world=fabric.world_size
@@ -156,43 +166,59 @@ class _Run:
             if part is not None:  # none of its rows: what does not fit the flow is an error now, not at the first check
                 x, context, _ = fabric.to_device(part.read([0]))
                 flow.log_prob(x[:0], None if context is None else context[:0])
-        solver, divergence = config.solver or recipe.solver, config.divergence or recipe.divergence
-        self.peak = config.learning_rate or recipe.learning_rate
-        minimand = _Minimand(_with_settings(flow, solver, divergence), objective or recipe.objective)
-        self.adam = torch.optim.AdamW(minimand.parameters(), lr=self.peak, weight_decay=config.weight_decay)
+        self.minimised = _Minimand(flow, phases)
         self.average = AveragedModel(flow, multi_avg_fn=_moving_average(config.ema), use_buffers=True)
-        self.judge = _with_settings(cast(Flow, self.average.module), None, divergence)
-        self.minimand, self.optimizer = fabric.setup(minimand, self.adam)
+        self.judges = [_with_settings(cast(Flow, self.average.module), None, phase.divergence) for phase in phases]
+        self.minimand = fabric.setup_module(self.minimised)
         self.best: dict[str, Tensor] = {}
         self.at = Progress()
+        self._make_optimizers()
         self.sums: dict[str, float] = {}
 
     def go(self, interrupted: Interruption) -> FitResult:
         """Step until the budget is used up, patience is lost, or somebody interrupts."""
-        at, halt = self.at, self._impatient()
-        stopped = "patience" if halt else "budget"
+        at, halt, stopped = self.at, False, "budget"
         begun = time.perf_counter() - at.seconds
         batches = iter(self._loader())
         shown = self.config.progress and self.fabric.is_global_zero
         with Bar(self.config, self.batches.per_epoch, shown=shown) as bar:
             while self._fraction() < 1 and not halt:
+                if self._phase_is_over():
+                    if at.phase + 1 == len(self.phases):
+                        stopped = "patience"
+                        break
+                    self._next_phase()
                 self._step(next(batches))
                 at.step += 1
                 at.seconds, halt = self._agree(time.perf_counter() - begun, interrupted.seen)
-                stopped = "interrupted" if halt else stopped
                 if self._fraction() * self.config.checks >= at.checks + 1:
                     self._check()
-                    if not halt and self._impatient():
-                        stopped, halt = "patience", True
                 bar.show(at, self.sums)
-        if stopped == "interrupted":
+        if halt:
+            stopped = "interrupted"
             self._write()
         self.flow.load_state_dict(self.best or self.average.module.state_dict())
         best = at.best if self.validation is not None and at.history else None
         return FitResult(self.flow, at.history, at.step, at.seconds, best, at.best_step, stopped, self.path)
 
-    def _impatient(self) -> bool:
-        return self.config.patience is not None and self.at.stale >= self.config.patience
+    def _phase_is_over(self) -> bool:
+        """Whether patience is lost, or the share of the phase is used up."""
+        impatient = self.config.patience is not None and self.at.stale >= self.config.patience
+        return impatient or self._fraction() >= self._end_of_phase()
+
+    def _end_of_phase(self) -> float:
+        """The part of the budget at which the phase ends at the latest."""
+        shares = [phase.share for phase in self.phases]
+        return sum(shares[: self.at.phase + 1]) / sum(shares)
+
+    def _next_phase(self) -> None:
+        """Go on from the best weights, with a fresh optimizer and average."""
+        at = self.at
+        at.phase, at.phase_step, at.phase_begun, at.stale = at.phase + 1, at.step, self._fraction(), 0
+        if self.best:
+            self.flow.load_state_dict(self.best)
+        self._make_optimizers()
+        self.average.n_averaged.zero_()
 
     def _fraction(self) -> float:
         """How much of the budget is used up."""
@@ -204,10 +230,18 @@ class _Run:
         ]
         return max(used / allowed for used, allowed in spent if allowed is not None)
 
+    def _make_optimizers(self) -> None:
+        """Fresh ones, for the phase."""
+        phase = self.phases[self.at.phase]
+        self.raw = optimizers(self.minimised, phase.optimizer, self.config.weight_decay)
+        self.optimizers = [cast(Optimizer, self.fabric.setup_optimizers(raw)) for raw in self.raw]
+
     def _learning_rate(self) -> float:
-        """Linear warm-up, then a cosine to zero over the budget."""
-        rise = min(1.0, (self.at.step + 1) / max(self.config.warmup, 1))
-        return self.peak * rise * 0.5 * (1 + math.cos(math.pi * self._fraction()))
+        """Linear warm-up, then a cosine to zero over the phase."""
+        at, peak = self.at, self.phases[self.at.phase].learning_rate
+        rise = min(1.0, (at.step - at.phase_step + 1) / max(self.config.warmup, 1))
+        passed = (self._fraction() - at.phase_begun) / (self._end_of_phase() - at.phase_begun)
+        return peak * rise * 0.5 * (1 + math.cos(math.pi * min(1.0, passed)))
 
     def _loader(self) -> DataLoader[Any]:
         self.batches.start = self.at.step
@@ -219,12 +253,11 @@ class _Run:
     def _step(self, batch: Batch) -> None:
         x, context, rows = self.fabric.to_device(batch)
         torch.manual_seed((self.config.seed * 1_000_003 + self.at.step) * self.batches.world + self.batches.rank)
-        for group in self.adam.param_groups:
-            group["lr"] = self._learning_rate()
-        self.optimizer.zero_grad()
+        for optimizer in self.optimizers:
+            optimizer.zero_grad()
         try:
             with count_evaluations() as count:
-                loss = self.minimand(_Example(x, context))
+                loss = self.minimand(_Example(x, context), self.at.phase)
         except SolverError as error:
             raise self._failure(str(error), rows[error.samples]) from error
         if not loss.value.isfinite():
@@ -236,11 +269,15 @@ class _Run:
             raise self._failure(f"the gradient's solve failed: {error}", rows[:0]) from error
         if self.config.clip:
             norm = self.fabric.clip_gradients(
-                self.minimand, self.optimizer, max_norm=self.config.clip, error_if_nonfinite=False
+                self.minimand, self.optimizers[0], max_norm=self.config.clip, error_if_nonfinite=False
             )
             if norm is not None and not norm.isfinite():
                 raise self._failure("the gradient is not finite", rows[:0])
-        self.optimizer.step()
+        rate = self._learning_rate()
+        for raw, optimizer in zip(self.raw, self.optimizers, strict=True):
+            for group in raw.param_groups:
+                group["lr"] = rate
+            optimizer.step()
         self.average.update_parameters(self.flow)
         self._tally(loss, count.evaluations / max(count.solves, 1))
 
@@ -273,12 +310,13 @@ class _Run:
         """The mean negative log-likelihood of the averaged weights in nats, infinite where a solve fails; the same
         noise at every check."""
         torch.manual_seed(self.config.seed)
+        judge = self.judges[self.at.phase]
         total = torch.zeros((), dtype=torch.float64)
         share = range(self.batches.rank, len(rows), self.batches.world)
         for first in range(0, len(share), VALIDATION_ROWS):
             x, context, _ = self.fabric.to_device(rows.read(share[first : first + VALIDATION_ROWS]))
             try:
-                total -= self.judge.log_prob(x, context).double().sum().cpu()
+                total -= judge.log_prob(x, context).double().sum().cpu()
             except SolverError:
                 total += math.inf
         nll = self._mean_over_processes(total).item() * self.batches.world / len(rows)
@@ -304,18 +342,19 @@ class _Run:
         where = f", and {self.path} can be resumed" if self.path is not None and self.path.exists() else ""
         return TrainingError(
             f"step {self.at.step}: {reason}.{culprits} The flow holds {kept}{where}. Try: a smaller learning_rate "
-            f"(now {self.peak:g}) or clip (now {self.config.clip:g}), a longer warmup, "
+            f"(now {self.phases[self.at.phase].learning_rate:g}) or clip (now {self.config.clip:g}), a longer warmup, "
             "looking at these rows for outliers, or float64."
         )
 
     def _parts(self) -> Parts:
-        adam = {
-            f"{index}.{key}": value
-            for index, entry in self.adam.state_dict()["state"].items()
-            for key, value in entry.items()
+        flow, trained, average = self.flow.state_dict(), self.minimised.trained.state_dict(), self.average.state_dict()
+        return {
+            "flow": flow,
+            "objectives": trained,
+            "average": average,
+            "best": self.best,
+            "optimizers": state_of(self.raw),
         }
-        minimand, average = self.minimand.module.state_dict(), self.average.state_dict()
-        return {"minimand": minimand, "average": average, "best": self.best, "adam": adam}
 
     def _write(self) -> None:
         if self.path is not None and self.fabric.is_global_zero:
@@ -325,17 +364,31 @@ class _Run:
         """Go back to where the checkpoint was written."""
         assert self.path is not None
         parts, self.at = record.read(self.path, self.config)
-        adam: dict[int, dict[str, Tensor]] = {}
-        for name, tensor in parts.get("adam", {}).items():
-            index, _, key = name.partition(".")
-            adam.setdefault(int(index), {})[key] = tensor
+        self._make_optimizers()
         try:
-            self.minimand.module.load_state_dict(parts["minimand"])
+            self.flow.load_state_dict(parts["flow"])
+            self.minimised.trained.load_state_dict(parts.get("objectives", {}))
             self.average.load_state_dict(parts["average"])
-            self.adam.load_state_dict({"state": adam, "param_groups": self.adam.state_dict()["param_groups"]})
+            load_state(self.raw, parts.get("optimizers", {}))
         except (KeyError, ValueError, RuntimeError) as error:
             raise CheckpointError(f"{self.path} is of another flow: {error}") from error
         self.best = parts.get("best", {})
+
+
+def _phases(flow: Flow, objective: Objective | Sequence[Phase] | None, config: FitConfig) -> tuple[Phase, ...]:
+    """What is asked for, with the config's settings in the place of the recipe's."""
+    recipe = recipe_of(flow)
+    if objective is None:
+        phases = recipe
+    elif isinstance(objective, Sequence):
+        phases = tuple(objective)
+    else:
+        phases = (replace(recipe[-1], objective=objective),)
+    if not phases or not all(isinstance(phase, Phase) for phase in phases):
+        raise TypeError(f"objective must be a callable or a sequence of cnf.Phase, got {objective!r}")
+    given = {"solver": config.solver, "divergence": config.divergence, "learning_rate": config.learning_rate}
+    changes: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+    return tuple(replace(phase, **changes) for phase in phases)
 
 
 def _moving_average(decay: float) -> Callable[[Any, Any, Any], None]:

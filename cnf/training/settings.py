@@ -24,14 +24,15 @@ class FitConfig:
         epochs: Budget in passes over the data.
         seconds: Budget in seconds of training.
         batch_size: Rows a step, over all processes together.
-        learning_rate: Peak of the schedule, a linear warm-up, then a cosine to zero over the budget; None for that of
+        learning_rate: Peak of the schedule, a linear warm-up, then a cosine to zero over the phase; None for that of
             the model's recipe.
         warmup: Steps of warm-up.
         weight_decay: AdamW's.
         clip: Largest norm of the gradient; 0 for no clipping.
         ema: Decay of the running average of the weights, which is what is judged and returned.
         checks: Validations, log rows and checkpoints over the whole budget.
-        patience: Checks without improvement after which to stop; None for never.
+        patience: Checks without improvement after which to end the phase, and with the last phase the run; None for
+            never.
         seed: Of the order of the data and of all noise.
         solver: Solver of training; None for that of the model's recipe.
         divergence: Divergence of training; None for that of the model's recipe.

@@ -1,4 +1,4 @@
-"""Velocity, products, Jacobian and trace of every field against automatic differentiation."""
+"""Velocity, products, Jacobian, trace and derivatives in time of every field against automatic differentiation."""
 
 from __future__ import annotations
 
@@ -8,8 +8,10 @@ from instances import FIELDS, Instance, cases
 from torch import Tensor, nn
 from torch.func import jacrev, vmap
 
+from cnf import RungeKutta
 from cnf.continuous.fields import ModuleField, VectorField
 from cnf.continuous.linearization import CHUNK, ChainLinearization, Linearization
+from cnf.continuous.solvers import State
 
 N = 4
 every = pytest.mark.parametrize(("instance", "context_dim"), cases(FIELDS))
@@ -94,6 +96,103 @@ def test_the_gradient_of_the_trace_is_that_of_the_autodiff_trace(field, x, conte
         assert close(a, b, 1e-11)
 
 
+def along(g, field: VectorField, context: Tensor | None):
+    """`∂g/∂t + (∂g/∂x) f` by reverse mode."""
+
+    def derivative(t: Tensor, x: Tensor) -> Tensor:
+        in_t, in_x = jacrev(g, argnums=(0, 1))(t, x)
+        velocity = field(t, x, context)
+        return in_t + (in_x.flatten(x.dim()) @ velocity.flatten())
+
+    return derivative
+
+
+DEEP = {name: field for name, field in FIELDS.items() if not name.startswith("mlp") or name.endswith("-2")}
+
+
+@pytest.mark.parametrize(("instance", "context_dim"), cases(DEEP))
+@pytest.mark.parametrize("grad", [True, False])
+def test_derivatives_in_time_are_those_of_reverse_mode(field, x, context, grad):
+    t, x = torch.tensor(0.3, dtype=torch.float64), x[:2]
+    context = None if context is None else context[:2]
+    expected = lambda t, x: field(t, x, context)  # noqa: E731
+    for order in (1, 2, 3):
+        with torch.set_grad_enabled(grad):
+            ours = field.linearize(t, x, context, field.prepare(context)).derivative(order)
+        theirs = expected(t, x)
+        assert close(ours, theirs, 1e-10)
+        assert theirs.abs().max() > 1e-4
+        expected = along(expected, field, context)
+
+
+SMOOTH = {name: FIELDS[name] for name in (
+    "mlp-tanh-concat-2", "mlp-silu-concatsquash-3", "mlp-softplus-concat-residual-2", "mlp-bottleneck", "potential-2",
+    "planar", "conv", "module",
+)}  # fmt: skip
+
+
+@pytest.mark.parametrize(("instance", "context_dim"), cases(SMOOTH))
+@each_time
+def test_derivatives_in_time_are_those_of_the_trajectory(field, t, x, context):
+    """Differences of the velocity along a tight solve, at a time of its own for each row."""
+
+    def velocity(seconds: float) -> Tensor:
+        def rhs(s, x):
+            return State(field(t + s, x, context))
+
+        moved = RungeKutta(rtol=1e-13, atol=1e-13)(rhs, State(x), 0.0, seconds).state.x
+        return field(t + seconds, moved, context)
+
+    h = 0.004
+    with torch.no_grad():
+        back, backward, here, forward, ahead = (velocity(i * h) for i in (-2, -1, 0, 1, 2))
+    differences = {
+        1: here,
+        2: (8 * (forward - backward) - (ahead - back)) / (12 * h),
+        3: (16 * (forward + backward) - 30 * here - (ahead + back)) / (12 * h * h),
+    }
+    for order, difference in differences.items():
+        derivative = field.linearize(t, x, context).derivative(order)
+        assert (derivative - difference).abs().max() < 1e-5 * difference.abs().max()
+
+
+def test_the_derivatives_of_a_linear_field_are_powers_of_its_matrix():
+    matrix, offset = torch.randn(3, 3, dtype=torch.float64), torch.randn(3, dtype=torch.float64)
+
+    class Linear(nn.Module):
+        def forward(self, t, x, context=None):
+            return x @ matrix.mT + offset
+
+    x = torch.randn(N, 3, dtype=torch.float64)
+    at = ModuleField(Linear()).linearize(torch.tensor(0.2).double(), x)
+    for order in range(1, 6):
+        power = torch.linalg.matrix_power(matrix, order - 1)
+        assert close(at.derivative(order), (x @ matrix.mT + offset) @ power.mT)
+
+
+@each_time
+def test_the_derivatives_of_a_field_that_changes_with_time_are_known(t):
+    """`dx/dt = a x`, `a = cos 5t`: the second is `(ȧ + a²) x`, the third `(ä + 3 a ȧ + a³) x`."""
+
+    class Wave(nn.Module):
+        def forward(self, t, x, context=None):
+            return torch.cos(5 * t).reshape(-1, 1) * x
+
+    x = torch.randn(N, 2, dtype=torch.float64)
+    a, slope, bend = torch.cos(5 * t), -5 * torch.sin(5 * t), -25 * torch.cos(5 * t)
+    at = ModuleField(Wave()).linearize(t, x)
+    assert close(at.derivative(2), (slope + a**2).reshape(-1, 1) * x)
+    assert close(at.derivative(3), (bend + 3 * a * slope + a**3).reshape(-1, 1) * x)
+
+
+def test_a_derivative_in_time_needs_the_field():
+    x = torch.randn(5, 3)
+    at = ChainLinearization(x, x, [torch.randn(4, 3), torch.randn(3, 4)], [torch.randn(5, 4)])
+    assert at.derivative(1) is x
+    with pytest.raises(TypeError, match="give ChainLinearization t and function"):
+        at.derivative(2)
+
+
 @pytest.mark.parametrize("t", [torch.tensor(0.4), torch.rand(N)], ids=["scalar", "rows"])
 def test_a_scalar_time_is_the_same_time_for_every_row(t):
     for name in ("mlp-tanh-concatsquash-2", "potential-2", "planar", "conv"):
@@ -135,6 +234,8 @@ def test_a_product_asked_for_twice_is_made_once():
     assert at.jvp(v) is at.jvp(v)
     assert at.products == 2
     at.jvp(v.clone())
+    assert at.products == 4
+    at.jvp(v)
     assert at.products == 4
 
 

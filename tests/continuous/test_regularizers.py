@@ -9,18 +9,24 @@ from torch import Tensor, nn
 
 from cnf import (
     CNF,
+    Bottleneck,
     Compose,
+    DirectionalJacobian,
     Exact,
     HamiltonJacobi,
+    HigherDerivative,
     Hutchinson,
     HutchPP,
     JacobianFrobenius,
     KineticEnergy,
     PotentialField,
+    Regularizer,
     RungeKutta,
+    Torchdiffeq,
     count_evaluations,
+    reconfigure,
 )
-from cnf.continuous.linearization import ChainLinearization
+from cnf.continuous.linearization import ChainLinearization, Linearization
 from cnf.continuous.regularizers import REGULARIZERS
 
 N = 5
@@ -79,6 +85,36 @@ def test_exact_divergence_with_frobenius_probes_is_unbiased_and_random():
     assert z_score(cost, matrix.square().sum()) < 4
 
 
+def test_the_frobenius_norm_has_probes_of_its_own_where_the_divergence_has_hidden_ones():
+    field, x = FIELDS["mlp-bottleneck"].make(0).double(), draw(3)
+    costs = {"frobenius": JacobianFrobenius()}
+    solver = RungeKutta("rk4", steps=2)
+    exact = CNF(field, Exact(), costs, solver).encode(x[None]).costs["frobenius"]
+    with torch.no_grad():
+        one, four = (
+            CNF(field, Bottleneck(2, probes), costs, solver).encode(x.expand(5000, 3)).costs["frobenius"]
+            for probes in (1, 4)
+        )
+    assert z_score(one, exact) < 4
+    assert z_score(four, exact) < 4
+    assert 0.2 < four.var() / one.var() < 0.3
+
+
+def test_a_regularizer_never_sees_a_probe_that_does_not_fit():
+    seen = []
+
+    class Seeing(Regularizer):
+        def __call__(self, linearization: Linearization, probe: Tensor | None) -> Tensor:
+            seen.append(probe)
+            return linearization.velocity.sum(1)
+
+    field = FIELDS["mlp-bottleneck"].make(0)
+    for divergence in (Bottleneck(2), Hutchinson(4)):
+        CNF(field, divergence, {"seeing": Seeing()}, RungeKutta("euler", steps=1)).encode(torch.randn(N, 3))
+    assert seen[0] is None
+    assert seen[1].shape == (4, N, 3)
+
+
 class Counting(ChainLinearization):
     products = 0
 
@@ -94,6 +130,104 @@ def test_trace_and_frobenius_norm_share_the_product(frobenius, products, monkeyp
     field, costs = FIELDS["mlp-tanh-concat-3"].make(0), {"frobenius": frobenius}
     CNF(field, Hutchinson(2), costs, RungeKutta("euler", steps=7)).encode(torch.randn(N, 3))
     assert Counting.products == 7 * products
+
+
+def test_another_product_between_them_does_not_part_trace_and_frobenius_norm(monkeypatch):
+    monkeypatch.setattr("cnf.continuous.fields.ChainLinearization", Counting)
+    monkeypatch.setattr(Counting, "products", 0)
+    field, costs = FIELDS["mlp-tanh-concat-3"].make(0), {"d": DirectionalJacobian(), "f": JacobianFrobenius()}
+    CNF(field, Hutchinson(2), costs, RungeKutta("euler", steps=7)).encode(torch.randn(N, 3))
+    assert Counting.products == 7 * 3
+
+
+@pytest.mark.parametrize("order", [1, 2, 3, 4])
+def test_the_higher_derivatives_of_a_rotation_keep_their_length(order):
+    matrix = draw(3, 3)
+    matrix = (matrix - matrix.mT) / matrix.norm()
+    cnf, x = CNF(Linear(matrix), Exact(), {"d": HigherDerivative(order)}, RungeKutta(steps=4)), draw(N, 3)
+    expected = (x @ torch.linalg.matrix_power(matrix, order).mT).square().sum(1)
+    assert torch.allclose(cnf.encode(x).costs["d"], expected, rtol=1e-5)
+    assert torch.allclose(cnf.decode(x).costs["d"], expected, rtol=1e-5)
+
+
+class Falling(nn.Module):
+    """`dx/dt = g t`: all of its acceleration is of time."""
+
+    def forward(self, t: Tensor, x: Tensor, context: Tensor | None = None) -> Tensor:
+        return 3 * t.reshape(-1, 1) + 0 * x
+
+
+def test_acceleration_of_time_is_in_the_derivative_and_not_in_the_directional_jacobian():
+    costs = {"total": HigherDerivative(), "directional": DirectionalJacobian(), "jerk": HigherDerivative(3)}
+    total, directional, jerk = CNF(Falling(), regularizers=costs).encode(draw(N, 2)).costs.values()
+    assert torch.allclose(total, torch.tensor(18.0).double().expand(N))
+    assert directional.abs().max() == jerk.abs().max() == 0
+
+
+@pytest.mark.parametrize("name", ["mlp-tanh-concat-2", "potential-2", "planar", "conv", "module"])
+def test_the_directional_jacobian_is_the_jacobian_times_the_velocity(name):
+    field = FIELDS[name].make(0).double()
+    at = field.linearize(torch.tensor(0.3).double(), draw(N, *FIELDS[name].event_shape))
+    expected = torch.einsum("nij,nj->ni", at.jacobian, at.velocity.flatten(1)).square().sum(1)
+    assert torch.allclose(DirectionalJacobian()(at, None), expected)
+
+
+def test_the_first_derivative_is_the_kinetic_energy():
+    at = FIELDS["mlp-tanh-concat-2"].make(0).linearize(torch.tensor(0.3), torch.randn(N, 3))
+    assert torch.equal(HigherDerivative(1)(at, None), KineticEnergy()(at, None))
+
+
+def test_an_order_below_one_is_refused():
+    with pytest.raises(ValueError, match="order must be at least 1, got 0"):
+        HigherDerivative(0)
+
+
+SMOOTHING = [HigherDerivative(2), HigherDerivative(3), DirectionalJacobian()]
+
+
+@pytest.mark.parametrize("regularizer", SMOOTHING, ids=repr)
+@pytest.mark.parametrize(
+    "name",
+    ["mlp-tanh-concat-2", "mlp-silu-concatsquash-3", "mlp-softplus-concat-residual-2", "potential-2", "planar",
+     "conv", "module"],
+)  # fmt: skip
+def test_gradients_of_smoothing_costs_are_those_of_finite_differences(regularizer, name):
+    instance = FIELDS[name]
+    field = instance.make(2).double()
+    x, context = draw(N, *instance.event_shape).requires_grad_(), draw(N, 2).requires_grad_()
+    wanted = [x, context, *field.parameters()]
+    cnf = CNF(field, Exact(), {"cost": regularizer}, RungeKutta("rk4", steps=1))
+
+    def cost() -> Tensor:
+        return cnf.encode(x, context).costs["cost"].sum()
+
+    gradients = torch.autograd.grad(cost(), wanted, materialize_grads=True, allow_unused=True)
+    directions = [torch.randn_like(tensor) for tensor in wanted]
+    values, h = [], 1e-4
+    with torch.no_grad():
+        for step in (-2, 1, 2, 1):  # now at −2, −1, 1, 2 times h
+            for tensor, direction in zip(wanted, directions, strict=True):
+                tensor += step * h * direction
+            values.append(cost().item())
+    difference = (8 * (values[2] - values[1]) - (values[3] - values[0])) / (12 * h)
+    slope = sum((g * d).sum() for g, d in zip(gradients, directions, strict=True)).item()
+    assert slope == pytest.approx(difference, rel=1e-6)
+    assert abs(slope) > 1e-3
+
+
+@pytest.mark.parametrize(
+    ("solver", "tolerance"),
+    [(Torchdiffeq("rk4", steps=12), 1e-3), (RungeKutta("rk4", steps=12, gradient="checkpoint"), 1e-12)],
+)
+def test_smoothing_costs_go_with_every_gradient(solver, tolerance):
+    field, x = FIELDS["mlp-silu-concatsquash-2"].make(0).double(), draw(N, 3)
+    reference = CNF(field, Exact(), {str(r): r for r in SMOOTHING}, RungeKutta("rk4", steps=12))
+    gradients = []
+    for cnf in (reference, reconfigure(reference, solver=solver)):
+        loss = sum(cost.sum() for cost in cnf.encode(x).costs.values())
+        gradients.append(torch.autograd.grad(loss, list(field.parameters())))
+    for theirs, ours in zip(*gradients, strict=True):
+        assert (ours - theirs).abs().max() <= tolerance * theirs.abs().max()
 
 
 def hamilton_jacobi(field: PotentialField) -> CNF:

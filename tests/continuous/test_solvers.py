@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 import torch
 from instances import FIELDS, UserField, randomized
+from scipy.linalg import expm
 from torch import Tensor, nn
 from torchdiffeq._impl.odeint import SOLVERS
 
@@ -18,10 +19,13 @@ from cnf import (
     HutchPP,
     KineticEnergy,
     MLPField,
+    RandomEnd,
     RungeKutta,
     SolverError,
     Torchdiffeq,
+    build,
     count_evaluations,
+    reconfigure,
 )
 from cnf.continuous.solvers import State, Statistics
 from cnf.continuous.solvers.runge_kutta import GRADIENTS
@@ -200,6 +204,162 @@ def test_integrals_are_held_to_the_tolerance(solver):
     )  # fmt: skip
     assert torch.allclose(solution.state.integrals[0], zero + math.sin(40) / 40, atol=1e-4)
     assert solution.statistics.accepted > 5
+
+
+# A right-hand side for every step
+
+
+@pytest.mark.parametrize("method", TABLEAUS)
+def test_a_stepwise_solve_is_a_solve_and_counts_as_one(method):
+    solver, x, made = RungeKutta(method, steps=5), points(), []
+
+    def new_rhs():
+        made.append(Problem())
+        return made[-1]
+
+    zero = x.new_zeros(len(x))
+    state = State(x, (zero,), (zero,))
+    plain = solver(Problem(), state, 0.2, 0.9)
+    with count_evaluations() as count:
+        stepwise = solver.stepwise(new_rhs, state, 0.2, 0.9)
+    assert torch.equal(plain.state.x, stepwise.state.x)
+    assert torch.equal(plain.state.integrals[0], stepwise.state.integrals[0])
+    assert torch.equal(plain.state.costs[0], stepwise.state.costs[0])
+    assert plain.statistics == stepwise.statistics == (count.evaluations, count.accepted, count.rejected)
+    assert (count.solves, len(made)) == (1, 5)
+    assert len({len(problem.calls) for problem in made}) == 1
+    assert sum(len(problem.calls) for problem in made) == count.evaluations
+
+
+@pytest.mark.parametrize("gradient", GRADIENTS)
+def test_probes_of_every_step_are_those_of_the_backward_pass(gradient):
+    setting, solver = Setting(FIELDS["mlp-tanh-concat-2"].make(2).double()), RungeKutta("rk4", steps=3, redraw=True)
+    gradients = []
+    for each in (solver, replace(solver, gradient=gradient), replace(solver, redraw=False)):
+        torch.manual_seed(4)
+        gradients.append(setting.gradients(each, Hutchinson()))
+    assert distance(gradients[1], gradients[0]) < 1e-12
+    assert distance(gradients[2], gradients[0]) > 1e-3
+
+
+def test_a_solve_with_a_probe_for_every_step_counts_as_one():
+    cnf = CNF(FIELDS["mlp-tanh-concat-2"].make(0), Hutchinson(), {"kinetic": KineticEnergy()})
+    x, counts = torch.randn(4, 3), []
+    for redraw in (False, True):
+        cnf.solver = RungeKutta("rk4", steps=6, redraw=redraw)
+        with count_evaluations() as count:
+            cnf.encode(x)
+        counts.append(vars(count))
+    assert counts[0] == counts[1] == {"evaluations": 24, "solves": 1, "accepted": 6, "rejected": 0}
+
+
+@pytest.mark.parametrize("solver", [RungeKutta(), Torchdiffeq(), Torchdiffeq("rk4", steps=3)], ids=repr)
+def test_only_a_grid_of_our_own_can_be_gone_stepwise(solver):
+    assert not solver.redraw
+    with pytest.raises(ValueError, match=r"take RungeKutta\(steps=n\)"):
+        solver.stepwise(Problem, State(points()), 0.0, 1.0)
+
+
+# Random ends
+
+
+def clock(t: float | Tensor, x: Tensor) -> State:
+    return State(torch.ones_like(x))
+
+
+@pytest.mark.parametrize(("start", "end", "width"), [(0.0, 1.0, 0.5), (1.0, 0.0, 0.75), (0.5, 2.5, 0.1)])
+def test_end_times_are_uniform_in_their_interval(start, end, width):
+    solver, x = RandomEnd(RungeKutta("euler", steps=1), width), torch.full((2, 1), start, dtype=torch.float64)
+    ends = torch.cat([solver(clock, State(x), start, end).state.x for _ in range(3000)], 1)
+    assert torch.equal(ends[0], ends[1])
+    reach = width * abs(end - start)
+    ranks = (ends[0].sort().values - (end - reach)) / (2 * reach)
+    assert 0 <= ranks[0] < 0.01
+    assert 0.99 < ranks[-1] <= 1
+    assert (ranks - torch.linspace(0, 1, 3000)).abs().max() < 1.95 / 3000**0.5  # Kolmogorov-Smirnov at 0.1 %
+
+
+@pytest.mark.parametrize(
+    "solver", [RungeKutta(rtol=1e-9, atol=1e-9), RungeKutta(steps=20), Torchdiffeq(rtol=1e-9, atol=1e-9)], ids=repr
+)
+@pytest.mark.parametrize(("method", "sign"), [("decode", 1), ("encode", -1)])
+def test_a_solve_of_random_end_is_the_exponential_to_that_end(solver, method, sign):
+    field = nn.Linear(3, 3, bias=False).double()
+    matrix = field.weight.detach()
+
+    class Linear(nn.Module):
+        def forward(self, t: Tensor, x: Tensor, context: Tensor | None = None) -> Tensor:
+            return field(x)
+
+    cnf, x = CNF(Linear(), regularizers={"kinetic": KineticEnergy()}), torch.randn(4, 3, dtype=torch.float64)
+    cnf.solver = RandomEnd(solver, 0.6)
+    torch.manual_seed(3)
+    mapped, plain = getattr(cnf, method)(x), cnf.push(x)
+    torch.manual_seed(3)
+    first, second = (1 + 0.6 * (2 * torch.rand(2) - 1)).tolist()
+    assert first != second
+    flow = torch.as_tensor(expm(sign * first * matrix.numpy()))
+    assert torch.allclose(mapped.value, x @ flow.mT, atol=1e-7)
+    assert torch.allclose(mapped.log_det, sign * first * matrix.trace().expand(4), atol=1e-7)
+    assert (mapped.costs["kinetic"] > 0).all()
+    assert torch.allclose(plain, x @ torch.as_tensor(expm(second * matrix.numpy())).mT, atol=1e-7)
+
+
+def test_a_seed_repeats_the_end_and_a_batch_draws_one():
+    cnf = CNF(FIELDS["mlp-tanh-concat-2"].make(0), solver=RandomEnd(RungeKutta("rk4", steps=2)))
+    x, values = torch.randn(50, 3), []
+    for rows in (x, x, x[:7]):
+        torch.manual_seed(5)
+        values.append(cnf.encode(rows))
+        state = torch.get_rng_state()
+        torch.manual_seed(5)
+        torch.rand(())
+        assert torch.equal(torch.get_rng_state(), state)
+    assert torch.equal(values[0].value, values[1].value)
+    assert torch.allclose(values[0].log_det[:7], values[2].log_det, atol=1e-6)
+    assert not torch.allclose(cnf.encode(x).log_det, values[0].log_det, atol=1e-3)
+
+
+@pytest.mark.parametrize("solver", [RungeKutta("rk4", steps=3), RungeKutta(gradient="checkpoint"), Torchdiffeq()])
+def test_gradients_and_counts_of_a_random_end_are_those_of_a_solve_to_it(solver):
+    setting = Setting(FIELDS["mlp-tanh-concat-2"].make(2).double())
+    torch.manual_seed(0)
+    with count_evaluations() as count:
+        ours = setting.gradients(RandomEnd(solver))
+    torch.manual_seed(0)
+    end = -0.5 * (2 * torch.rand(()).item() - 1)
+
+    class Known(RungeKutta):
+        def __call__(self, rhs, state, start, _, parameters=()):
+            return solver(rhs, state, start, end, parameters)
+
+    with count_evaluations() as expected:
+        theirs = setting.gradients(Known())
+    assert distance(ours, theirs) == 0
+    assert vars(count) == vars(expected)
+
+
+def test_random_ends_and_a_probe_for_every_step_go_together():
+    grid = RungeKutta("midpoint", steps=4, redraw=True)
+    cnf = CNF(FIELDS["mlp-tanh-concat-2"].make(0), Hutchinson(), solver=RandomEnd(grid))
+    x = torch.randn(5, 3)
+    with count_evaluations() as count:
+        torch.manual_seed(1)
+        cnf.encode(x)
+    state = torch.get_rng_state()
+    torch.manual_seed(1)
+    torch.rand(())
+    for _ in range(4):
+        Hutchinson().probe(x)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert (count.solves, count.evaluations, count.accepted) == (1, 8, 4)
+
+
+def test_training_with_random_ends_leaves_the_flow_its_own():
+    flow, x = randomized(build("cnf", 2, hidden=8)), torch.randn(6, 2)
+    before, trained = flow.log_prob(x), reconfigure(flow, solver=RandomEnd())
+    assert not torch.equal(trained.log_prob(x), trained.log_prob(x))
+    assert torch.equal(flow.log_prob(x), before)
 
 
 # Gradients
@@ -446,6 +606,10 @@ def test_torchdiffeq_holds_every_sample_to_the_tolerance():
         (lambda: RungeKutta(atol=-1.0), "atol must be positive"),
         (lambda: RungeKutta(rtol=math.nan), "rtol must be positive, got nan"),
         (lambda: RungeKutta(max_steps=0), "max_steps must be positive"),
+        (lambda: RungeKutta(redraw=True), "redraw=True needs a fixed grid, steps=n: an adaptive solver would judge"),
+        (lambda: RandomEnd(width=0.0), "width must be between 0 and 1, got 0.0"),
+        (lambda: RandomEnd(width=1.0), "width must be between 0 and 1, got 1.0"),
+        (lambda: RandomEnd(width=math.nan), "width must be between 0 and 1, got nan"),
         (lambda: Torchdiffeq("dopri6"), "unknown method 'dopri6': torchdiffeq has .*dopri5"),
         (lambda: Torchdiffeq("dopri5", steps=3), "dopri5 chooses its own steps"),
         (lambda: Torchdiffeq(seminorm=True, adjoint=False), "give adjoint=True"),
@@ -455,6 +619,11 @@ def test_torchdiffeq_holds_every_sample_to_the_tolerance():
 def test_impossible_solvers_are_refused(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+def test_random_ends_need_a_solver():
+    with pytest.raises(TypeError, match=r"solver must be a Solver such as .*, got 0\.5"):
+        RandomEnd(0.5)
 
 
 class Nan(nn.Module):

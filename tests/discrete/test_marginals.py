@@ -173,9 +173,16 @@ def test_the_same_data_give_the_same_fit_and_leave_the_global_noise_alone():
     assert torch.equal(first.knots, fitted(x).knots)
 
 
+def test_few_rows_are_standardised():
+    x = 3 + 2 * torch.randn(19, 2)
+    mapped = fitted(x).encode(x)
+    torch.testing.assert_close(mapped.value, (x - x.mean(0)) / x.std(0))
+    torch.testing.assert_close(mapped.log_det, -x.std(0).log().sum().expand(19))
+
+
 def test_errors():
     with pytest.raises(ValueError, match="20 or more rows.*got 19"):
-        fitted(torch.randn(19, 2))
+        fit_splines(torch.randn(19, 2), knots=8, generator=torch.Generator())
     with pytest.raises(ValueError, match=r"elements \[1\].*constant"):
         fitted(torch.tensor([[1.0, 2.0]]) * torch.tensor([[1.0, 1.0], [2.0, 1.0]]).repeat(20, 1))
     with pytest.raises(ValueError, match="dim=0"):

@@ -1,6 +1,7 @@
 """Solvers of ordinary differential equations, written for what a continuous flow carries."""
 
 from cnf.continuous.solvers.interface import (
+    RightHandSide,
     Solution,
     Solver,
     SolverError,
@@ -8,10 +9,13 @@ from cnf.continuous.solvers.interface import (
     Statistics,
     count_evaluations,
 )
+from cnf.continuous.solvers.random_end import RandomEnd
 from cnf.continuous.solvers.runge_kutta import RungeKutta
 from cnf.continuous.solvers.torchdiffeq import Torchdiffeq
 
 __all__ = [
+    "RandomEnd",
+    "RightHandSide",
     "RungeKutta",
     "Solution",
     "Solver",

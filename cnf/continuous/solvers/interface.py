@@ -113,6 +113,11 @@ def record(*, evaluations: int = 0, solves: int = 0, accepted: int = 0, rejected
 class Solver(ABC):
     """Integrates `d state/dt = rhs(t, x)` from one time to another."""
 
+    @property
+    def redraw(self) -> bool:
+        """Whether noise in the right-hand side is to be drawn anew for every step; `stepwise` is then what to call."""
+        return False
+
     @abstractmethod
     def __call__(
         self,
@@ -135,6 +140,53 @@ class Solver(ABC):
         Raises:
             SolverError: The end cannot be reached within the tolerance.
         """
+
+    def stepwise(
+        self,
+        new_rhs: Callable[[], RightHandSide],
+        state: State,
+        start: float,
+        end: float,
+        parameters: Sequence[Tensor] = (),
+    ) -> Solution:
+        """Solve with a right-hand side of its own for every step of a fixed grid.
+
+        Args:
+            new_rhs: Makes the right-hand side of the next step.
+            state: Where it begins.
+            start: Time at which it begins.
+            end: Time at which it ends.
+            parameters: As in a plain solve.
+
+        Raises:
+            ValueError: The solver has no fixed grid of its own.
+        """
+        raise ValueError(f"{self!r} has no grid to change the right-hand side on: take RungeKutta(steps=n)")
+
+    def grid(self, new_rhs: Callable[[], RightHandSide], state: State, start: float, end: float) -> Sequence[float]:
+        """The times between its steps, from `start` to `end`, both included.
+
+        Args:
+            new_rhs: Makes the right-hand side; only called by solvers that have to solve to know.
+            state: Where it begins.
+            start: Time at which it begins.
+            end: Time at which it ends.
+
+        Raises:
+            TypeError: The solver does not tell.
+        """
+        raise TypeError(f"{type(self).__name__} does not tell its steps")
+
+    def tighter(self) -> Solver:
+        """A solver whose error is small beside that of this one, to measure this one's by.
+
+        Raises:
+            TypeError: There is none.
+        """
+        raise TypeError(
+            f"{type(self).__name__} has no tighter() that its error could be measured by: define one, or give the flow "
+            "another solver with cnf.reconfigure(flow, solver=...)"
+        )
 
 
 ADVICE = (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Any
 
@@ -22,6 +22,7 @@ from cnf.continuous.solvers.interface import (
     gave_up,
     record,
 )
+from cnf.continuous.solvers.refined import Refined
 from cnf.continuous.solvers.tableaus import TABLEAUS, Tableau
 
 GRADIENTS = ("backprop", "checkpoint")
@@ -44,9 +45,11 @@ class RungeKutta(Solver):
         gradient: "backprop" keeps all stages; "checkpoint" keeps the state at each step and recomputes its inside, for
             memory that grows with steps only.
         max_steps: Accepted and rejected steps after which an adaptive solve gives up.
+        redraw: Whether a divergence draws its noise anew for every step of a fixed grid: still unbiased, since x does
+            not depend on it, and with less variance the longer the path.
 
     Raises:
-        ValueError: An unknown method or gradient, tolerances or steps that are not positive.
+        ValueError: An unknown method or gradient, tolerances or steps that are not positive, `redraw` without `steps`.
     """
 
     method: str = "dopri5"
@@ -55,6 +58,7 @@ class RungeKutta(Solver):
     steps: int | None = None
     gradient: str = "backprop"
     max_steps: int = 10_000
+    redraw: bool = field(default=False, kw_only=True)
 
     def __post_init__(self) -> None:
         if self.method not in TABLEAUS:
@@ -71,6 +75,11 @@ class RungeKutta(Solver):
             value = getattr(self, name)
             if value is not None and not value > 0:
                 raise ValueError(f"{name} must be positive, got {value}")
+        if self.redraw and self.steps is None:
+            raise ValueError(
+                "redraw=True needs a fixed grid, steps=n: an adaptive solver would judge each step by its noise and "
+                "draw again where it rejects, so that the noise it accepts is no longer fair"
+            )
 
     @property
     def tableau(self) -> Tableau:
@@ -85,22 +94,42 @@ class RungeKutta(Solver):
         end: float,
         parameters: Sequence[Tensor] = (),
     ) -> Solution:
+        if self.steps is not None:
+            return self.stepwise(lambda: rhs, state, start, end)
         if start == end or not len(state.x):
             return Solution(state, Statistics(0, 0, 0))
-        solution = (self._adaptive if self.steps is None else self._fixed)(rhs, state, start, end)
-        record(solves=1, **solution.statistics._asdict())
-        return solution
+        return _recorded(self._adaptive(rhs, state, start, end, []))
 
-    def _fixed(self, rhs: RightHandSide, state: State, start: float, end: float) -> Solution:
-        assert self.steps is not None
+    def stepwise(
+        self,
+        new_rhs: Callable[[], RightHandSide],
+        state: State,
+        start: float,
+        end: float,
+        parameters: Sequence[Tensor] = (),
+    ) -> Solution:
+        if self.steps is None:
+            return super().stepwise(new_rhs, state, start, end)
+        if start == end or not len(state.x):
+            return Solution(state, Statistics(0, 0, 0))
         used = max(i for i, weight in enumerate(self.tableau.b) if weight) + 1
-        grid = [start + (end - start) * i / self.steps for i in range(self.steps + 1)]
-        for t, after in pairwise(grid):
-            state = self._run(self._plain_step, rhs, t, after - t, state, used)
+        for t, after in pairwise(self.grid(new_rhs, state, start, end)):
+            state = self._run(self._plain_step, new_rhs(), t, after - t, state, used)
         check_finite(state, end)
-        return Solution(state, Statistics(self.steps * used, self.steps, 0))
+        return _recorded(Solution(state, Statistics(self.steps * used, self.steps, 0)))
 
-    def _adaptive(self, rhs: RightHandSide, state: State, start: float, end: float) -> Solution:
+    def grid(self, new_rhs: Callable[[], RightHandSide], state: State, start: float, end: float) -> list[float]:
+        if self.steps is not None:
+            return [start + (end - start) * i / self.steps for i in range(self.steps + 1)]
+        times = [start]
+        _recorded(self._adaptive(new_rhs(), state, start, end, times))
+        return times
+
+    def tighter(self) -> Refined:
+        return Refined(self, replace(self, steps=1, redraw=False))
+
+    def _adaptive(self, rhs: RightHandSide, state: State, start: float, end: float, times: list[float]) -> Solution:
+        """Appends the end of each accepted step to `times`."""
         stages = len(self.tableau.b) - 1
         smallest = 16 * torch.finfo(state.x.dtype).eps * max(abs(start), abs(end))
         t, h = start, self._first_step(end - start)
@@ -114,6 +143,7 @@ class RungeKutta(Solver):
             if ratio <= 1:
                 t = end if h == end - t else t + h
                 state, slope, accepted = proposal, last, accepted + 1
+                times.append(t)
             else:
                 rejected += 1
                 check_finite(slope, t)
@@ -172,6 +202,11 @@ class RungeKutta(Solver):
         for channel in zip(before.integrals, after.integrals, error.integrals, strict=True):
             worst = torch.maximum(worst, scaled(*channel).abs())
         return worst
+
+
+def _recorded(solution: Solution) -> Solution:
+    record(solves=1, **solution.statistics._asdict())
+    return solution
 
 
 def _fit(h: float, rest: float) -> float:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -23,6 +23,7 @@ from cnf.continuous.solvers.interface import (
     gave_up,
     record,
 )
+from cnf.continuous.solvers.refined import Refined
 
 
 @dataclass(frozen=True)
@@ -84,6 +85,20 @@ class Torchdiffeq(Solver):
     ) -> Solution:
         if start == end or not len(state.x):
             return Solution(state, Statistics(0, 0, 0))
+        solution, function = self._solved(rhs, state, start, end, parameters)
+        return Solution(solution, function.statistics())
+
+    def grid(self, new_rhs: Callable[[], RightHandSide], state: State, start: float, end: float) -> list[float]:
+        return [*self._solved(new_rhs(), state, start, end, ())[1].times, end]
+
+    def tighter(self) -> Solver:
+        if _methods()[self.method] == "other":
+            return replace(self, rtol=0.01 * self.rtol, atol=0.01 * self.atol)
+        return Refined(self, self if self.steps is None else replace(self, steps=1))
+
+    def _solved(
+        self, rhs: RightHandSide, state: State, start: float, end: float, parameters: Sequence[Tensor]
+    ) -> tuple[State, _Function]:
         from torchdiffeq import odeint, odeint_adjoint  # it loads scipy
 
         layout = _Layout(len(state.integrals))
@@ -105,7 +120,7 @@ class Torchdiffeq(Solver):
             raise _diagnose(error, function) from error
         solution = layout.unflatten(tuple(part[-1] for part in parts))
         check_finite(solution, end)
-        return Solution(solution, function.statistics())
+        return solution, function
 
     def _options(self, layout: _Layout | None, times: Tensor) -> dict[str, Any]:
         options = dict(self.options)
@@ -166,6 +181,7 @@ class _Function(torch.nn.Module):
         super().__init__()
         self.rhs, self.layout, self.max_steps = rhs, layout, max_steps
         self.evaluations = self.accepted = self.rejected = 0
+        self.times: list[float] = []  # at which accepted steps begin
         self.first: tuple[Tensor, State] | None = None  # time and derivative of the first evaluation
         self.time: Tensor | None = None  # of the latest one
 
@@ -185,6 +201,7 @@ class _Function(torch.nn.Module):
 class _AdaptiveFunction(_Function):
     def callback_accept_step(self, t0: Tensor, y0: Tensor, dt: Tensor) -> None:
         self.accepted += 1
+        self.times.append(t0.item())
         record(accepted=1)
 
     def callback_reject_step(self, t0: Tensor, y0: Tensor, dt: Tensor) -> None:
@@ -195,6 +212,7 @@ class _AdaptiveFunction(_Function):
 class _FixedFunction(_Function):
     def callback_step(self, t0: Tensor, y0: Tensor, dt: Tensor) -> None:
         self.accepted += 1
+        self.times.append(t0.item())
         record(accepted=1)
 
 

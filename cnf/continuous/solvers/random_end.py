@@ -1,0 +1,70 @@
+"""Random end times, a regularizer of training that costs nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from cnf.continuous.solvers.interface import RightHandSide, Solution, Solver, State
+from cnf.continuous.solvers.runge_kutta import RungeKutta
+
+
+@dataclass(frozen=True)
+class RandomEnd(Solver):
+    """STEER: integrates to `end + (2u − 1) · width · (end − start)`, `u` uniform on [0, 1), drawn once a solve.
+
+    For training only, as `FitConfig.solver` or in a `reconfigure`d copy: every solve ends somewhere else, so densities
+    and samples are those of another map each time, and encode and decode are no inverses. One end for the whole batch,
+    from the global torch generator of the CPU; a flow of several CNFs draws one for each.
+
+    Args:
+        solver: What integrates.
+        width: STEER's b by the length of the interval, `b / |t_1 − t_0|`. The released code for CNFs draws the end
+            from `t_1 ± (|t_1 − t_0| − 0.25)`, a width of 0.75 on our [0, 1], whatever b is said to be.
+
+    Raises:
+        ValueError: A width outside (0, 1): at 1 a solve might have no length.
+        TypeError: What should integrate is no solver.
+
+    References:
+        Ghosh et al. 2020, STEER, arXiv 2006.10711.
+    """
+
+    solver: Solver = RungeKutta()
+    width: float = 0.5
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.solver, Solver):
+            raise TypeError(f'solver must be a Solver such as RungeKutta("dopri5"), got {self.solver!r}')
+        if not 0 < self.width < 1:
+            raise ValueError(f"width must be between 0 and 1, got {self.width}")
+
+    @property
+    def redraw(self) -> bool:
+        return self.solver.redraw
+
+    def __call__(
+        self,
+        rhs: RightHandSide,
+        state: State,
+        start: float,
+        end: float,
+        parameters: Sequence[Tensor] = (),
+    ) -> Solution:
+        return self.solver(rhs, state, start, self._drawn(start, end), parameters)
+
+    def stepwise(
+        self,
+        new_rhs: Callable[[], RightHandSide],
+        state: State,
+        start: float,
+        end: float,
+        parameters: Sequence[Tensor] = (),
+    ) -> Solution:
+        return self.solver.stepwise(new_rhs, state, start, self._drawn(start, end), parameters)
+
+    def _drawn(self, start: float, end: float) -> float:
+        return end + (2 * torch.rand(()).item() - 1) * self.width * (end - start)

@@ -1,0 +1,61 @@
+"""Augmentation: dimensions of noise beside the data, in which a flow has room to move."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from cnf.distributions import LOG_2PI, as_event_shape
+from cnf.transforms import Mapped, Transform
+
+
+class Augment(Transform):
+    """Appends standard normal noise e to the data: `z = (x, e)`, `log_det = −log q(e)`; decode drops it again.
+
+    With the joint density `p(x, e)` of the rest of a flow, its `log_prob` is one draw of `log p(x, e) − log q(e)`,
+    whose mean is at most `log p(x)`, with equality where `p(e | x) = q(e)`. `cnf.metrics.importance_log_prob` comes as
+    close as one likes. `decode` gives `log_det = log q(e)` of the e that it drops: over samples of the flow the mean of
+    `log p(x, e) − log q(e)` is at least, not at most, that of `log p(x)`.
+
+    Args:
+        extra: How many dimensions of noise.
+        event_shape: Shape of the data, which is put in a row; None for vectors of any length.
+
+    Raises:
+        ValueError: `extra` is not positive.
+
+    References:
+        Huang et al. 2020, Augmented normalizing flows, arXiv 2002.07101; Chen et al. 2020, VFlow, arXiv 2002.09741.
+    """
+
+    def __init__(self, extra: int, event_shape: int | Sequence[int] | None = None) -> None:
+        super().__init__()
+        if extra < 1:
+            raise ValueError(f"extra must be at least 1, got {extra}")
+        self.extra = extra
+        self.event_shape = None if event_shape is None else as_event_shape(event_shape)
+
+    @property
+    def exact(self) -> bool:
+        return False
+
+    def data_shape(self, base_shape: torch.Size) -> torch.Size:
+        event = self.event_shape or torch.Size([base_shape.numel() - self.extra])
+        if len(base_shape) != 1 or event.numel() < 1 or event.numel() + self.extra != base_shape[0]:
+            data = "data" if self.event_shape is None else f"data {tuple(self.event_shape)}"
+            raise ValueError(f"{data} with {self.extra} more dimensions do not make a vector {tuple(base_shape)}")
+        return event
+
+    def encode(self, x: Tensor, context: Tensor | None = None) -> Mapped:
+        noise = torch.randn(len(x), self.extra, dtype=x.dtype, device=x.device)
+        return Mapped(torch.cat([x.flatten(1), noise], 1), -_log_normal(noise))
+
+    def decode(self, z: Tensor, context: Tensor | None = None) -> Mapped:
+        x, noise = z[:, : -self.extra], z[:, -self.extra :]
+        return Mapped(x if self.event_shape is None else x.unflatten(1, self.event_shape), _log_normal(noise))
+
+
+def _log_normal(noise: Tensor) -> Tensor:
+    return -0.5 * (noise.square() + LOG_2PI).sum(1)

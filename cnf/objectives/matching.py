@@ -1,0 +1,237 @@
+"""Flow matching: train a CNF's field by regression on velocities, without solving its equation.
+
+A path leads from a point of the base to a point of the data, a coupling says which base point goes with which row of
+data. The field that minimises the squared distance to the velocities of all these paths carries the base to the data.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from cnf.flows import Flow
+from cnf.objectives.couplings import Coupling, IndependentCoupling
+from cnf.objectives.likelihood import Loss
+
+
+class Path(ABC):
+    """A random curve from a base point at t = 0 to a data point at t = 1."""
+
+    @abstractmethod
+    def __call__(self, t: Tensor, base: Tensor, data: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
+        """The point at time t and the velocity that the field should have there.
+
+        Args:
+            t: `(N, 1, …)`, as many dimensions as the points.
+            base: `(N, *event)`.
+            data: `(N, *event)`.
+            noise: `(N, *event)`, standard normal.
+
+        Returns:
+            Two tensors `(N, *event)`.
+        """
+
+
+def _check_sigma(sigma: float, *, positive: bool = False) -> None:
+    if sigma < 0 or (positive and sigma == 0):
+        raise ValueError(f"sigma must {'be positive' if positive else 'not be negative'}, got {sigma}")
+
+
+@dataclass(frozen=True)
+class StraightPath(Path):
+    """`x_t = (1 − t) x₀ + t x₁ + σ ε`, `u = x₁ − x₀`: I-CFM, and with an optimal coupling OT-CFM.
+
+    Args:
+        sigma: σ; above 0 it smooths the data by as much.
+
+    References:
+        Tong et al. 2024, arXiv 2302.00482; Liu et al. 2023, arXiv 2209.03003.
+    """
+
+    sigma: float = 0.0
+
+    def __post_init__(self) -> None:
+        _check_sigma(self.sigma)
+
+    def __call__(self, t: Tensor, base: Tensor, data: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
+        velocity = data - base
+        return base + t * velocity + self.sigma * noise, velocity
+
+
+@dataclass(frozen=True)
+class LipmanPath(Path):
+    """`x_t = t x₁ + (1 − (1 − σ) t) x₀`, `u = x₁ − (1 − σ) x₀`, for a standard normal base.
+
+    Args:
+        sigma: Standard deviation that is left around each data point at t = 1.
+
+    References:
+        Lipman et al. 2023, arXiv 2210.02747.
+    """
+
+    sigma: float = 1e-4
+
+    def __post_init__(self) -> None:
+        _check_sigma(self.sigma)
+
+    def __call__(self, t: Tensor, base: Tensor, data: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
+        velocity = data - (1 - self.sigma) * base
+        return base + t * velocity, velocity
+
+
+@dataclass(frozen=True)
+class VariancePreservingPath(Path):
+    """`x_t = cos(πt/2) x₀ + sin(πt/2) x₁ + σ ε`, `u = π/2 (cos(πt/2) x₁ − sin(πt/2) x₀)`.
+
+    Args:
+        sigma: σ; above 0 it smooths the data by as much.
+
+    References:
+        Albergo and Vanden-Eijnden 2023, arXiv 2209.15571.
+    """
+
+    sigma: float = 0.0
+
+    def __post_init__(self) -> None:
+        _check_sigma(self.sigma)
+
+    def __call__(self, t: Tensor, base: Tensor, data: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
+        cosine, sine = (math.pi / 2 * t).cos(), (math.pi / 2 * t).sin()
+        point = cosine * base + sine * data + self.sigma * noise
+        return point, math.pi / 2 * (cosine * data - sine * base)
+
+
+@dataclass(frozen=True)
+class BridgePath(Path):
+    """A Brownian bridge, `x_t = (1 − t) x₀ + t x₁ + σ √(t(1 − t)) ε`; with an `EntropicCoupling` of the same σ the
+    Schrödinger bridge.
+
+    `u = (1 − 2t) / (2 t(1 − t)) (x_t − μ_t) + x₁ − x₀`, where `μ_t` is the mean.
+
+    Args:
+        sigma: σ.
+
+    References:
+        Tong et al. 2024, arXiv 2307.03672.
+    """
+
+    sigma: float = 0.1
+
+    def __post_init__(self) -> None:
+        _check_sigma(self.sigma, positive=True)
+
+    def __call__(self, t: Tensor, base: Tensor, data: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
+        spread = (t * (1 - t)).clamp(min=1e-6).sqrt()  # the velocity has no bound at the ends
+        drift = data - base
+        bend = self.sigma * noise
+        return base + t * drift + spread * bend, drift + (1 - 2 * t) / (2 * spread) * bend
+
+
+PATHS = {
+    "straight": StraightPath,
+    "lipman": LipmanPath,
+    "variance_preserving": VariancePreservingPath,
+    "bridge": BridgePath,
+}
+
+
+@dataclass(frozen=True)
+class FlowMatching:
+    """`E ‖f(t, x_t) − u_t‖²` over times, base points and rows of data: the regression whose minimum is a field that
+    carries the base to the data.
+
+    No equation is solved, so a step costs three evaluations of the field whatever its stiffness. The log-density of the
+    trained flow is exact as that of any other. Transforms around the CNF (standardisation, a logit) are part of the
+    data and the base; they are not trained.
+
+    The metric `matching` is the loss. It does not go to zero: what is left is the variance of the velocities that meet
+    in a point, which an optimal coupling makes small.
+
+    Args:
+        path: From base to data; `PATHS`.
+        coupling: Which base point goes with which row; `COUPLINGS`.
+        source: `n` to `n` points in the place of base samples, for transport from one data set to another (densities
+            of the flow keep to its base, and mean nothing then).
+
+    Raises:
+        TypeError: The flow has no CNF.
+        ValueError: It has more than one, or a source of another shape.
+
+    References:
+        Lipman et al. 2023, arXiv 2210.02747; Tong et al. 2024, arXiv 2302.00482.
+
+    Example:
+        >>> import torch, cnf
+        >>> flow = cnf.build("cnf", 2)
+        >>> loss = cnf.FlowMatching()(flow, torch.randn(64, 2))
+    """
+
+    path: Path = StraightPath()
+    coupling: Coupling = IndependentCoupling()
+    source: Callable[[int], Tensor] | None = None
+
+    def __call__(self, flow: Flow, x: Tensor, context: Tensor | None = None) -> Loss:
+        x, context = flow.rows(x, context)
+        base = flow.base.sample(len(x)) if self.source is None else self.source(len(x)).to(x)
+        return _regress(flow, base, x, context, self.path, self.coupling)
+
+
+@dataclass(frozen=True)
+class Reflow:
+    """Flow matching on pairs that a trained flow makes: base points and where it carries them.
+
+    The paths of a flow do not cross, so a second flow trained on straight lines between their ends has straighter ones
+    and can be sampled in fewer steps. The rows of data say only how many pairs to make, and give the contexts.
+
+    Args:
+        teacher: The trained flow; a loose tolerance makes it cheaper (`cnf.reconfigure`).
+        path: From base to data.
+
+    References:
+        Liu et al. 2023, Rectified flow, arXiv 2209.03003.
+
+    Example:
+        >>> import copy, torch, cnf
+        >>> flow = cnf.build("cnf", 2)
+        >>> loss = cnf.Reflow(teacher=copy.deepcopy(flow))(flow, torch.randn(64, 2))
+    """
+
+    teacher: Flow
+    path: Path = StraightPath()
+
+    @torch.no_grad()
+    def pairs(self, n: int, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """`n` base points and their images, each `(n, *event)`."""
+        base = self.teacher.base.sample(n)
+        return base, self.teacher.transform.push(base, context)
+
+    def __call__(self, flow: Flow, x: Tensor, context: Tensor | None = None) -> Loss:
+        base, data = self.pairs(len(x), context)
+        return _regress(flow, base, data, context, self.path, IndependentCoupling())
+
+
+def _regress(flow: Flow, base: Tensor, data: Tensor, context: Tensor | None, path: Path, coupling: Coupling) -> Loss:
+    """The squared distance of the field to the velocities of paths, `(N,)` and its mean."""
+    with torch.no_grad():
+        part = flow.transform.continuous_part(base, data, context)
+        if part.base.shape != part.data.shape:
+            raise ValueError(
+                f"base and data must be of one shape, got {tuple(part.base.shape)} and {tuple(part.data.shape)}: "
+                "check the source's points and the data"
+            )
+        start = part.base[coupling(part.base, part.data, part.context)]
+        t = _times(len(data)).to(part.data)
+        noise = torch.randn_like(part.data)
+        point, target = path(t.reshape(-1, *[1] * (noise.dim() - 1)), start, part.data, noise)
+    rows = (part.velocity(t, point, part.context) - target).square().flatten(1).sum(1)
+    return Loss(rows.mean(), {"matching": rows.detach().mean()}, rows.detach())
+
+
+def _times(n: int) -> Tensor:
+    """Uniform times in [0, 1], spread evenly over the batch, in random order."""
+    return (torch.randperm(n) + torch.rand(())) / n

@@ -1,0 +1,50 @@
+"""Phases of training: the same weights by one objective after another, such as matching first and likelihood last."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from cnf.continuous.divergences import Divergence
+from cnf.continuous.solvers import Solver
+from cnf.objectives.likelihood import MaximumLikelihood, Objective
+
+OPTIMIZERS = ("adamw", "muon")
+
+
+@dataclass(frozen=True)
+class Phase:
+    """One phase of training. Settings concern training only: the flow keeps those that it is evaluated with.
+
+    Each phase begins with the best weights of the one before, and has its own optimizer state, warm-up and cosine.
+
+    Args:
+        objective: What is minimised.
+        share: Its part of the budget, relative to that of the other phases; what early stopping leaves goes to the
+            next phase.
+        solver: Solver of training; None for the flow's own.
+        divergence: Divergence of training; None for the flow's own.
+        learning_rate: Peak of the learning rate.
+        optimizer: "adamw", or "muon" for Muon on the matrices between hidden layers and AdamW on the rest: about twice
+            as fast to a likelihood for CNFs.
+
+    Raises:
+        ValueError: A share or a learning rate that is not positive, or an unknown optimizer.
+
+    Example:
+        >>> import cnf
+        >>> phases = [Phase(cnf.FlowMatching(), share=3), Phase(cnf.MaximumLikelihood(), learning_rate=1e-3)]
+    """
+
+    objective: Objective = MaximumLikelihood()
+    share: float = 1.0
+    solver: Solver | None = None
+    divergence: Divergence | None = None
+    learning_rate: float = 2e-3
+    optimizer: str = "adamw"
+
+    def __post_init__(self) -> None:
+        for name in ("share", "learning_rate"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
+        if self.optimizer not in OPTIMIZERS:
+            raise ValueError(f"unknown optimizer {self.optimizer!r}: known ones are {', '.join(OPTIMIZERS)}")

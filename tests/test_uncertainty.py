@@ -1,0 +1,263 @@
+"""The error of a log-density: exactness, the standard error of estimates, the error of the solver."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from instances import affine, randomized
+from scipy.stats import t as student
+from torch import Tensor
+
+from cnf import (
+    CNF,
+    Augment,
+    Compose,
+    Exact,
+    Flow,
+    Hutchinson,
+    HutchPP,
+    Inverse,
+    JacobianFrobenius,
+    KineticEnergy,
+    MLPField,
+    RandomEnd,
+    RungeKutta,
+    Solver,
+    StandardNormal,
+    Torchdiffeq,
+    build,
+    count_evaluations,
+    reconfigure,
+)
+from cnf.continuous.cnf import refined
+from cnf.discrete.elementwise import StandardizeContext
+from cnf.discrete.multiscale import Split
+from cnf.discrete.residual import ExactLogDet, PowerSeries, Residual, RussianRoulette, with_log_det
+from cnf.transforms import Flatten
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit.script:DeprecationWarning")
+
+GAUSSIAN = Hutchinson(noise="gaussian")
+
+
+def flow_of(dim: int = 6, scale: float = 1.0, **settings) -> Flow:
+    return Flow(CNF(randomized(MLPField(dim, (16, 16)), scale), **settings), StandardNormal(dim))
+
+
+# Exactness
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        lambda part: Compose([affine((3,)), part, affine((3,))]),
+        Inverse,
+        lambda part: Flatten(part, (1, 3)),
+        lambda part: StandardizeContext(part, 2),
+        lambda part: Compose([Inverse(Compose([part])), affine((3,))]),
+        lambda part: Split(Compose([part]), kept=2),
+    ],
+)
+def test_exactness_travels(wrap):
+    assert affine((3,)).exact
+    for part, exact in (
+        (CNF(MLPField(3)), True),
+        (CNF(MLPField(3), Hutchinson()), False),
+        (CNF(MLPField(3), HutchPP()), False),
+        (Residual(3), True),
+        (Residual(3, log_det=PowerSeries()), False),
+        (Residual(3, log_det=RussianRoulette()), False),
+    ):
+        assert part.exact is wrap(part).exact is exact
+
+
+def test_exactness_follows_the_settings_of_now():
+    flow = build("ffjord", 3, divergence=Hutchinson(), blocks=2)
+    assert not flow.exact
+    assert reconfigure(flow, divergence=Exact()).exact
+    assert not flow.exact
+    residual = build("residual", 2)
+    assert residual.exact
+    assert not with_log_det(residual, PowerSeries()).exact
+    assert with_log_det(with_log_det(residual, PowerSeries()), ExactLogDet()).exact
+
+
+# The standard error
+
+
+@pytest.mark.parametrize("probes", [3, 8, 20])
+@pytest.mark.parametrize("divergence", [GAUSSIAN, Hutchinson(2)], ids=repr)
+def test_the_standard_error_covers_the_exact_value_at_the_nominal_rate(probes, divergence):
+    flow = flow_of(divergence=divergence).double()
+    x = torch.randn(6, dtype=torch.float64)
+    exact = reconfigure(flow, divergence=Exact()).log_prob(x)
+    value, error, _ = flow.log_prob_with_error(x.expand(600, 6), probes=probes)
+    for rate in (0.68, 0.95):
+        covered = ((value - exact).abs() < student.ppf(0.5 + rate / 2, probes - 1) * error).double().mean()
+        assert abs(covered - rate) < 4 * (rate * (1 - rate) / 600) ** 0.5
+
+
+def test_the_value_is_unbiased_and_its_error_is_that_of_repetitions():
+    flow = flow_of(divergence=GAUSSIAN).double()
+    x = torch.randn(6, dtype=torch.float64)
+    value, error, _ = flow.log_prob_with_error(x.expand(2000, 6), probes=4)
+    exact = reconfigure(flow, divergence=Exact()).log_prob(x)
+    assert abs(value.mean() - exact) < 4 * value.std() / 2000**0.5
+    assert abs(error.square().mean() / value.var() - 1) < 0.15
+
+
+def test_exact_flows_are_evaluated_once_and_have_no_standard_error():
+    flow, x = flow_of(), torch.randn(4, 5, 6)
+    with count_evaluations() as once:
+        expected = flow.log_prob(x)
+    flow.transform.solver = Once(flow.transform.solver)
+    value, error, _ = flow.log_prob_with_error(x, probes=1)
+    assert torch.equal(value, expected)
+    assert (error == 0).all()
+    assert flow.transform.solver.rows == [20]
+    assert once.solves == 1
+
+
+class Once(Solver):
+    """Notes how many rows are solved."""
+
+    def __init__(self, solver: Solver) -> None:
+        self.solver, self.rows = solver, []
+
+    def __call__(self, rhs, state, start, end, parameters=()):
+        self.rows.append(len(state.x))
+        return self.solver(rhs, state, start, end, parameters)
+
+    def tighter(self) -> Solver:
+        return self.solver.tighter()
+
+
+@pytest.mark.parametrize("batch", [(), (3,), (2, 3), (0,)])
+@pytest.mark.parametrize("divergence", [Exact(), GAUSSIAN], ids=repr)
+def test_all_three_have_the_batch_shape_and_no_gradient(batch, divergence):
+    flow = flow_of(divergence=divergence)
+    for part in flow.log_prob_with_error(torch.randn(*batch, 6), probes=3):
+        assert (part.shape, part.dtype, part.requires_grad) == (batch, torch.float32, False)
+
+
+def test_discrete_flows_have_no_error_of_a_solver():
+    exact, estimated = (build("residual", 3, log_det=log_det, blocks=2) for log_det in (None, RussianRoulette()))
+    estimated.load_state_dict(randomized(exact, 2.0).state_dict())
+    x = torch.randn(300, 3)
+    value, error, solver = exact.log_prob_with_error(x)
+    assert torch.equal(value, exact.log_prob(x))
+    assert (error == 0).all()
+    assert (solver == 0).all()
+    value, error, solver = estimated.log_prob_with_error(x, probes=100)
+    assert (solver == 0).all()
+    assert ((value - exact.log_prob(x)).abs() < 4 * error + 1e-5).double().mean() > 0.97
+
+
+def test_one_probe_has_no_standard_error():
+    with pytest.raises(ValueError, match="at least 2 probes, got 1"):
+        flow_of(divergence=GAUSSIAN).log_prob_with_error(torch.randn(6), probes=1)
+    with pytest.raises(ValueError, match=r"must have shape \(\*batch, 6\)"):
+        flow_of().log_prob_with_error(torch.randn(5))
+    with pytest.raises(TypeError, match="RandomEnd has no tighter"):
+        flow_of(solver=RandomEnd()).log_prob_with_error(torch.randn(6))
+
+
+def test_a_context_is_read_by_every_probe():
+    flow = Flow(CNF(randomized(MLPField(3, 8, 2)), GAUSSIAN), StandardNormal(3))
+    x, context = torch.randn(4, 5, 3), torch.randn(5, 2)
+    value, error, solver = flow.log_prob_with_error(x, context, probes=200)
+    exact = reconfigure(flow, divergence=Exact()).log_prob(x, context)
+    assert ((value - exact).abs() < 4.5 * error).all()
+    assert solver.max() < 1e-4
+
+
+# The error of the solver
+
+
+SOLVERS = [
+    RungeKutta(rtol=1e-3, atol=1e-3),
+    RungeKutta(rtol=1e-5, atol=1e-5),
+    RungeKutta("bosh3", rtol=1e-3, atol=1e-3),
+    RungeKutta("rk4", steps=2),
+    RungeKutta("rk4", steps=8),
+    RungeKutta("euler", steps=8),
+    Torchdiffeq(rtol=1e-3, atol=1e-3),
+    Torchdiffeq("rk4", steps=4),
+]  # fmt: skip
+
+
+def reference(flow: Flow, x: Tensor) -> Tensor:
+    """Tight, in float64."""
+    return reconfigure(refined(flow), solver=RungeKutta(rtol=1e-11, atol=1e-11)).log_prob(x.double())
+
+
+def within_a_factor(estimate: Tensor, truth: Tensor, factor: float = 5.0) -> float:
+    """The share of rows where the estimate is within the factor of the truth."""
+    ratio = estimate.double() / truth
+    return ((ratio > 1 / factor) & (ratio < factor)).double().mean().item()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("scale", [0.3, 0.6, 1.2])
+@pytest.mark.parametrize("solver", SOLVERS, ids=repr)
+@torch.no_grad()
+def test_the_error_of_the_solver_is_the_true_one_row_by_row(solver, scale, dtype):
+    flow, x = flow_of(3, scale, solver=solver).to(dtype), 1.5 * torch.randn(300, 3, dtype=dtype)
+    value, _, error = flow.log_prob_with_error(x)
+    truth = (value - reference(flow, x)).abs()
+    assert within_a_factor(error, truth) > 0.98
+    assert 0.5 < error.double().mean() / truth.mean() < 2
+
+
+@pytest.mark.parametrize("noise", ["gaussian", "rademacher"])
+@pytest.mark.parametrize("redraw", [False, True])
+@torch.no_grad()
+def test_the_error_of_the_solver_is_told_from_the_noise(noise, redraw):
+    generator = torch.Generator()
+    settings = {"steps": 3, "redraw": redraw} if redraw else {"rtol": 1e-3, "atol": 1e-3}
+    solver = RungeKutta("rk4" if redraw else "dopri5", **settings)
+    flow = flow_of(4, 1.2, divergence=Hutchinson(noise=noise, generator=generator), solver=solver).double()
+    x = torch.randn(100, 4, dtype=torch.float64)
+    generator.manual_seed(1)
+    value, noise_error, error = flow.log_prob_with_error(x, probes=4)
+    finer = reconfigure(flow, solver=solver.tighter().tighter() if redraw else RungeKutta(rtol=1e-11, atol=1e-11))
+    generator.manual_seed(1)
+    truth = (value - finer.log_prob(x.expand(4, 100, 4)).mean(0)).abs()
+    assert within_a_factor(error, truth) > 0.97
+    assert noise_error.median() > 100 * error.median()
+
+
+@torch.no_grad()
+def test_regularizers_and_noise_of_other_layers_are_no_error_of_the_solver():
+    costs = {"kinetic": KineticEnergy(), "frobenius": JacobianFrobenius(probes=2)}
+    parts = [Residual(4, log_det=RussianRoulette()), Augment(2), CNF(MLPField(6, 8), GAUSSIAN, costs)]
+    flow, x = Flow(randomized(Compose(parts)), StandardNormal(6)), torch.randn(50, 4)
+    _, noise, error = flow.log_prob_with_error(x)
+    assert noise.median() > 0.05
+    assert error.max() < 1e-4
+
+
+def test_a_kinked_field_has_an_error_where_it_can_be_solved():
+    class Kinked(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layers = torch.nn.Sequential(torch.nn.Linear(2, 16), torch.nn.ReLU(), torch.nn.Linear(16, 2))
+
+        def forward(self, t, x, context=None):
+            return self.layers(x)
+
+    flow, x = Flow(CNF(Kinked(), solver=RungeKutta("rk4", steps=8)), StandardNormal(2)), torch.randn(60, 2)
+    value, _, error = flow.log_prob_with_error(x)
+    truth = (value - reconfigure(refined(flow), solver=RungeKutta("rk4", steps=200)).log_prob(x.double())).abs()
+    assert 0.2 < error.double().mean() / truth.mean() < 5
+
+
+def test_measuring_changes_nothing():
+    flow = flow_of(divergence=Hutchinson(generator=torch.Generator()))
+    before, solver = copy.deepcopy(flow.state_dict()), flow.transform.solver
+    flow.log_prob_with_error(torch.randn(5, 6))
+    assert all(torch.equal(a, b) for a, b in zip(before.values(), flow.state_dict().values(), strict=True))
+    assert flow.transform.solver is solver
+    assert all(parameter.dtype == torch.float32 for parameter in flow.parameters())
