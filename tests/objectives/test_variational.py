@@ -129,7 +129,7 @@ def test_fit_finds_the_target_and_checkpoints_hold_the_count(tmp_path):
     config = FitConfig(steps=400, batch_size=64, learning_rate=0.05, weight_decay=0, accelerator="cpu")
     fit(flow, torch.zeros(64, 2), objective, config=config, folder=tmp_path)
     assert int(objective.step) == 400
-    assert load_file(tmp_path / "checkpoint.safetensors")["minimand/objective.step"] == 400
+    assert load_file(tmp_path / "checkpoint.safetensors")["objectives/0.step"] == 400
     again = Annealed(ReverseKL(target), LinearAnnealing(steps=100))
     fit(flow, torch.zeros(64, 2), again, config=config, folder=tmp_path, resume=True)
     assert int(again.step) == 400
