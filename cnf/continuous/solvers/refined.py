@@ -18,7 +18,7 @@ class Refined(Solver):
     """Takes each step of a solver in four, wherever its steps lie.
 
     A smaller tolerance is no substitute: where a field is smooth, steps are as long as they may grow, whatever the
-    tolerance, and where it has kinks, a smaller one cannot be met.
+    tolerance, and where it has kinks, a smaller one is dear.
 
     Args:
         solver: Whose steps are taken; it has a `grid`.
