@@ -96,9 +96,9 @@ def mlp(activation: str, time: str, residual: bool, depth: int) -> Instance:
     )
 
 
-def potential(depth: int) -> Instance:
+def potential(depth: int, hidden: int = 6) -> Instance:
     return Instance(
-        lambda c: randomized(PotentialField(3, 6, depth=depth, context_dim=c), 0.8),
+        lambda c: randomized(PotentialField(3, hidden, depth=depth, context_dim=c), 0.8),
         contexts=(0, CONTEXT),
         unreached=("linear.bias",),  # the constant of a potential
     )
@@ -189,6 +189,7 @@ FIELDS: dict[str, Instance] = {
         lambda c: randomized(MLPField(3, (6, 2, 5), c, time="concatsquash"), 1.6), contexts=(0, CONTEXT)
     ),
     **{f"potential-{depth}": potential(depth) for depth in (1, 2, 3)},
+    "potential-narrow": potential(2, hidden=2),
     "planar": Instance(lambda c: randomized(PlanarField(3, 5, hyper=8, context_dim=c), 2.0), contexts=(0, CONTEXT)),
     "conv": Instance(
         lambda c: randomized(ConvField((2, 3, 2), (4,), context_dim=c), 1.3), (2, 3, 2), contexts=(0, CONTEXT)

@@ -360,8 +360,11 @@ class PotentialLinearization(Linearization):
         return self.jvp(v)  # a Hessian is symmetric
 
     def trace(self) -> Tensor:
-        total = self.bends[0] @ self.first.square().sum(1) + self.quadratic.square().sum()
-        u = self.slopes[0].unsqueeze(1) * self.first.mT  # (N, D, m)
+        first = self.first
+        if first.shape[1] > first.shape[0]:  # norms of rows do not change under a rotation to m columns
+            first = torch.linalg.qr(first.mT).R.mT
+        total = self.bends[0] @ first.square().sum(1) + self.quadratic.square().sum()
+        u = self.slopes[0].unsqueeze(1) * first.mT  # (N, min(D, m), m)
         for weight, slope, bend in zip(self.inner, self.slopes[1:], self.bends[1:], strict=True):
             moved = u @ weight.mT
             total = total + self.step * (moved.square().sum(1) * bend).sum(1)

@@ -1,71 +1,17 @@
-"""Base densities: the simple end of a flow, as modules so that they move, save and train with it."""
+"""Base densities on vectors and images: normal ones, mixtures of them, and the uniform one on a box."""
 
 from __future__ import annotations
 
 import math
-from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
-from numbers import Integral
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 from torch.distributions import constraints
 
+from cnf.distributions.interface import BaseDensity
+
 LOG_2PI = math.log(2 * math.pi)
-
-
-class BaseDensity(nn.Module, ABC):
-    """A density with exact `log_prob` and reparametrised samples.
-
-    Args:
-        event_shape: Shape of one sample; an int is a vector of that length.
-    """
-
-    _like: Tensor
-
-    def __init__(self, event_shape: int | Sequence[int]) -> None:
-        super().__init__()
-        self.event_shape = as_event_shape(event_shape)
-        self.register_buffer("_like", torch.zeros(()), persistent=False)  # carries dtype and device
-
-    @property
-    def support(self) -> constraints.Constraint:
-        """Where the density is positive, as a torch constraint."""
-        return constraints.independent(constraints.real, len(self.event_shape))
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """Floating type of its samples."""
-        return self._like.dtype
-
-    @property
-    def device(self) -> torch.device:
-        """Where its samples are drawn."""
-        return self._like.device
-
-    @abstractmethod
-    def log_prob(self, z: Tensor) -> Tensor:
-        """The log-density in nats: `(N, *event)` to `(N,)`."""
-
-    @abstractmethod
-    def sample(self, n: int, generator: torch.Generator | None = None) -> Tensor:
-        """Draw `(n, *event)`, differentiable in the parameters where the density has any."""
-
-    def _noise(self, n: int, generator: torch.Generator | None) -> Tensor:
-        shape = (n, *self.event_shape)
-        return torch.randn(shape, generator=generator, dtype=self.dtype, device=self.device)
-
-
-def as_event_shape(event_shape: int | Sequence[int]) -> torch.Size:
-    """An int as a vector's shape, a sequence as itself.
-
-    Raises:
-        ValueError: A dimension is not a positive integer.
-    """
-    sizes = tuple(event_shape) if isinstance(event_shape, Iterable) else (event_shape,)
-    if not sizes or not all(isinstance(size, Integral) and not isinstance(size, bool) and size > 0 for size in sizes):
-        raise ValueError(f"event_shape must be a positive int or a tuple of them, got {event_shape!r}")
-    return torch.Size([int(size) for size in sizes])
 
 
 class StandardNormal(BaseDensity):

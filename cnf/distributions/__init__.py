@@ -1,0 +1,21 @@
+"""Base densities: the simple end of a flow, as modules so that they move, save and train with it."""
+
+from cnf.distributions.euclidean import LOG_2PI, DiagonalNormal, GaussianMixture, StandardNormal, Uniform
+from cnf.distributions.interface import BaseDensity, as_event_shape
+from cnf.distributions.simplex import Dirichlet, LogisticNormal
+from cnf.distributions.sphere import AngularCentralGaussian, SphereUniform, VonMisesFisher
+
+__all__ = [
+    "LOG_2PI",
+    "AngularCentralGaussian",
+    "BaseDensity",
+    "DiagonalNormal",
+    "Dirichlet",
+    "GaussianMixture",
+    "LogisticNormal",
+    "SphereUniform",
+    "StandardNormal",
+    "Uniform",
+    "VonMisesFisher",
+    "as_event_shape",
+]

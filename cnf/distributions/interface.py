@@ -1,0 +1,99 @@
+"""What every base density promises."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Sequence
+from numbers import Integral
+
+import torch
+from torch import Tensor, nn
+from torch.distributions import constraints
+
+OFF = 1e-5  # how far from a manifold rounding may leave a point, of float32 too
+
+
+class BaseDensity(nn.Module, ABC):
+    """A density with exact `log_prob` and reparametrised samples.
+
+    Args:
+        event_shape: Shape of one sample; an int is a vector of that length.
+    """
+
+    _like: Tensor
+
+    def __init__(self, event_shape: int | Sequence[int]) -> None:
+        super().__init__()
+        self.event_shape = as_event_shape(event_shape)
+        self.register_buffer("_like", torch.zeros(()), persistent=False)  # carries dtype and device
+
+    @property
+    def support(self) -> constraints.Constraint:
+        """Where the density is positive, as a torch constraint."""
+        return constraints.independent(constraints.real, len(self.event_shape))
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Floating type of its samples."""
+        return self._like.dtype
+
+    @property
+    def device(self) -> torch.device:
+        """Where its samples are drawn."""
+        return self._like.device
+
+    @abstractmethod
+    def log_prob(self, z: Tensor) -> Tensor:
+        """The log-density in nats: `(N, *event)` to `(N,)`."""
+
+    @abstractmethod
+    def sample(self, n: int, generator: torch.Generator | None = None) -> Tensor:
+        """Draw `(n, *event)`, differentiable in the parameters where the density has any."""
+
+    def _noise(self, n: int, generator: torch.Generator | None) -> Tensor:
+        shape = (n, *self.event_shape)
+        return torch.randn(shape, generator=generator, dtype=self.dtype, device=self.device)
+
+
+def as_event_shape(event_shape: int | Sequence[int]) -> torch.Size:
+    """An int as a vector's shape, a sequence as itself.
+
+    Raises:
+        ValueError: A dimension is not a positive integer.
+    """
+    sizes = tuple(event_shape) if isinstance(event_shape, Iterable) else (event_shape,)
+    if not sizes or not all(isinstance(size, Integral) and not isinstance(size, bool) and size > 0 for size in sizes):
+        raise ValueError(f"event_shape must be a positive int or a tuple of them, got {event_shape!r}")
+    return torch.Size([int(size) for size in sizes])
+
+
+def require_near(far: Tensor, place: str, remedy: str) -> None:
+    """Refuse points that are off a manifold.
+
+    Args:
+        far: How far each point is off, of any shape.
+        place: The manifold, in words.
+        remedy: What to do about it.
+
+    Raises:
+        ValueError: A point is further off than rounding explains, or not a number.
+    """
+    near = far.detach() <= OFF
+    if near.all():
+        return
+    rows = (~near).flatten().nonzero().flatten().tolist()
+    raise ValueError(
+        f"{len(rows)} of {near.numel()} points are not on {place}: the farthest is {far.max().item():.3g} off, "
+        f"first in rows {rows[:5]}: {remedy}"
+    )
+
+
+def require_ambient(n: int, place: str) -> int:
+    """The length of the vectors that a manifold consists of.
+
+    Raises:
+        ValueError: It is not an int of at least 2; with 1 the manifold has no dimension left.
+    """
+    if not isinstance(n, Integral) or isinstance(n, bool) or n < 2:
+        raise ValueError(f"{place} needs vectors of length n >= 2 (n = 1 leaves no dimension), got n={n!r}")
+    return int(n)

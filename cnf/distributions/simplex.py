@@ -1,0 +1,141 @@
+"""Base densities on the simplex, with respect to its Riemannian volume: `√n` times `dx₁ … dxₙ₋₁`.
+
+So a density here is the usual one, of the first n − 1 coordinates, divided by `√n`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.distributions import constraints
+
+from cnf.distributions.euclidean import LOG_2PI
+from cnf.distributions.interface import BaseDensity, require_ambient, require_near
+
+
+def require_simplex(x: Tensor, n: int) -> None:
+    """Refuse what is not `(…, n)` of non-negative numbers with sum 1, saying how far off it is."""
+    if x.shape[-1:] != (n,):
+        raise ValueError(f"points on the simplex must have shape (…, {n}), got {tuple(x.shape)}")
+    far = torch.maximum((x.sum(-1) - 1).abs(), -x.amin(-1))
+    require_near(far, "the simplex", "their elements must not be negative and have sum 1, as after x / x.sum(-1)")
+
+
+def log_interior(x: Tensor, n: int) -> Tensor:
+    """`log x` of points inside the simplex.
+
+    Raises:
+        ValueError: A point is off the simplex, or on its boundary, where logarithms are infinite.
+    """
+    require_simplex(x, n)
+    zeros = (x.detach() <= 0).reshape(-1, n).any(1).nonzero().flatten().tolist()
+    if zeros:
+        raise ValueError(
+            f"{len(zeros)} points have zeros, where the logarithm is infinite, first in rows {zeros[:5]}: "
+            "smooth them, p = (1 − ε) p + ε/n, with cnf.manifolds.smooth(p, 1e-6)"
+        )
+    return x.log()
+
+
+def as_point(log_x: Tensor) -> Tensor:
+    """`exp log x`, where what would underflow is the smallest normal number, so that a logarithm can follow."""
+    return log_x.exp().clamp_min(torch.finfo(log_x.dtype).tiny)
+
+
+def log_ratio_basis(n: int) -> Tensor:
+    """An orthonormal basis of the vectors with sum 0, `(n, n − 1)`; column j compares element j + 1 with all before."""
+    j = torch.arange(1, n, dtype=torch.float64)
+    scale = (j * (j + 1)).rsqrt()
+    basis = torch.ones(n, n - 1, dtype=torch.float64).triu() * scale
+    basis[1:] -= torch.diag(j * scale)
+    return basis
+
+
+class Dirichlet(BaseDensity):
+    """`log p(x) = log Γ(Σα) − Σ log Γ(αᵢ) + Σ (αᵢ − 1) log xᵢ − ½ log n`, in the Riemannian volume. Trainable.
+
+    Samples are differentiable in α.
+
+    Args:
+        concentration: α, `(n,)`, positive; all ones are the uniform density.
+
+    Raises:
+        ValueError: A concentration that is not positive.
+    """
+
+    def __init__(self, concentration: Tensor | Sequence[float]) -> None:
+        concentration = torch.as_tensor(concentration)
+        if concentration.dim() != 1 or not (concentration > 0).all() or not concentration.isfinite().all():
+            raise ValueError(f"concentration must be a vector (n,) of positive numbers, got {concentration.tolist()}")
+        super().__init__(require_ambient(len(concentration), "a simplex"))
+        if not concentration.is_floating_point():
+            concentration = concentration.to(torch.get_default_dtype())
+        self.log_concentration = nn.Parameter(concentration.detach().log())
+        self._like = self.log_concentration.detach().new_zeros(())
+
+    @property
+    def concentration(self) -> Tensor:
+        """α, `(n,)`."""
+        return self.log_concentration.exp()
+
+    @property
+    def support(self) -> constraints.Constraint:
+        return constraints.simplex
+
+    def log_prob(self, z: Tensor) -> Tensor:
+        n, alpha = self.event_shape.numel(), self.concentration
+        require_simplex(z, n)
+        constant = torch.lgamma(alpha.sum()) - torch.lgamma(alpha).sum() - 0.5 * math.log(n)
+        return torch.xlogy(alpha - 1, z.clamp_min(0)).sum(1) + constant
+
+    def sample(self, n: int, generator: torch.Generator | None = None) -> Tensor:
+        alpha = self.concentration.expand(n, -1)
+        gamma = torch._standard_gamma(alpha + 1, generator=generator)
+        unit = torch.rand(alpha.shape, generator=generator, dtype=self.dtype, device=self.device)
+        # Gamma(α) = Gamma(α + 1) U^{1/α}, in logarithms because small α underflow
+        logs = gamma.log() + unit.clamp_min(torch.finfo(self.dtype).tiny).log() / alpha
+        return as_point(logs.log_softmax(1))
+
+
+class LogisticNormal(BaseDensity):
+    """`x = softmax(T y)` with `y ~ N(loc, diag(scale²))` in `ℝⁿ⁻¹`, T an orthonormal basis of the vectors with sum 0.
+
+    `log p(x) = log N(Tᵀ log x) − log n − Σ log xᵢ` with respect to the Riemannian volume. Trainable, and samples are
+    differentiable. It stays in the family under calibrations: a `GeneralizedCalibration` gives it any covariance.
+
+    Args:
+        n: Length of the vectors.
+        loc: Mean of y, broadcast to `(n − 1,)`; 0 with an equal scale treats all elements alike.
+        scale: Standard deviation of y, positive, broadcast to `(n − 1,)`.
+
+    References:
+        Aitchison and Shen 1980, Biometrika 67(2); the coordinates y: Egozcue et al. 2003.
+    """
+
+    def __init__(self, n: int, *, loc: Tensor | float = 0.0, scale: Tensor | float = 1.0) -> None:
+        super().__init__(require_ambient(n, "a simplex"))
+        zeros = torch.zeros(n - 1)
+        self.loc = nn.Parameter(zeros + loc)
+        self.log_scale = nn.Parameter((zeros + scale).log())
+        self._like = self.loc.detach().new_zeros(())
+        if not self.log_scale.isfinite().all():
+            raise ValueError(f"scale must be positive, got {scale}")
+
+    @property
+    def support(self) -> constraints.Constraint:
+        return constraints.simplex
+
+    def log_prob(self, z: Tensor) -> Tensor:
+        n = self.event_shape.numel()
+        logs = log_interior(z, n)
+        standard = (logs @ log_ratio_basis(n).to(logs) - self.loc) * (-self.log_scale).exp()
+        normal = -(0.5 * (standard.square() + LOG_2PI) + self.log_scale).sum(1)
+        return normal - math.log(n) - logs.sum(1)
+
+    def sample(self, n: int, generator: torch.Generator | None = None) -> Tensor:
+        noise = torch.randn((n, len(self.loc)), generator=generator, dtype=self.dtype, device=self.device)
+        y = self.loc + self.log_scale.exp() * noise
+        return as_point((y @ log_ratio_basis(self.event_shape.numel()).to(y).mT).log_softmax(1))
