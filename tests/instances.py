@@ -32,7 +32,7 @@ from cnf.discrete.normalization import ActNorm, BatchNorm
 from cnf.discrete.planar import Planar, Radial
 from cnf.discrete.residual import Residual
 from cnf.discrete.rotations import Rotation
-from cnf.discrete.splines import RationalQuadratic
+from cnf.discrete.splines import CircularSpline, RationalQuadratic
 from cnf.networks import ACTIVATIONS, MADE, Conditioner, ConvResNet, ResidualMLP
 from cnf.transforms import Flatten
 
@@ -137,6 +137,10 @@ def positive(noise: Tensor) -> Tensor:
     return noise.exp()
 
 
+def angle(noise: Tensor) -> Tensor:
+    return 2 * torch.pi * noise.sigmoid()
+
+
 def coupling(elementwise: ElementwiseMap, mask: Tensor, event_shape: tuple[int, ...], tolerance: float) -> Instance:
     seen = event_shape[0] if mask.dim() == 2 else int(mask.sum())
     moved = event_shape[0] if mask.dim() == 2 else int((~mask).sum())
@@ -230,9 +234,11 @@ TRANSFORMS: dict[str, Instance] = {
     "coupling-spline": coupling(RationalQuadratic(4), half(3), (3,), 1e-8),
     "coupling-mixture": coupling(LogisticMixture(2), alternating(3, flip=True), (3,), 1e-6),
     "coupling-channels": coupling(AffineMap(), half(3), (3, 2, 2), 1e-10),
+    "coupling-circular": replace(coupling(CircularSpline(4), half(3), (3,), 1e-8), data=angle, base=angle),
     "coupling-checkerboard": coupling(RationalQuadratic(4), checkerboard(2, 3), (2, 2, 3), 1e-8),
     "autoregressive-affine": autoregressive(AffineMap()),
     "autoregressive-spline": autoregressive(RationalQuadratic(4), 1e-8, order=(2, 0, 1)),
+    "autoregressive-circular": replace(autoregressive(CircularSpline(4), 1e-8, angles=True), data=angle, base=angle),
     "autoregressive-mixture": autoregressive(LogisticMixture(2), 1e-6),
     "inverse-autoregressive": Instance(lambda c: Inverse(autoregressive(AffineMap()).make(c)), contexts=(0, CONTEXT)),
     "permutation": Instance(lambda c: Compose([affine((3,)), Permutation.random(3), affine((3,))])),

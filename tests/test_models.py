@@ -113,7 +113,7 @@ def test_rbig_is_fitted_by_its_initialization():
 @pytest.mark.parametrize("name", TRAINED)
 def test_recipes_weigh_costs_that_their_models_have(name):
     flow = randomized(build(name, 2), 0.5)
-    loss = recipe_of(flow)[-1].objective(flow, torch.randn(4, 2), None)
+    loss = recipe_of(flow)[-1].objective(flow, torch.rand(4, 2), None)
     weights = recipe_of(flow)[-1].objective.weights
     expected = loss.metrics["nll"] + sum(weight * loss.metrics[cost] for cost, weight in weights.items())
     assert set(weights) <= set(loss.metrics)

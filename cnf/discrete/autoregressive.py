@@ -41,7 +41,7 @@ class Autoregressive(Transform):
                 f"{net.outputs_per_dim}: give it outputs_per_dim={elementwise.size}"
             )
         self.elementwise, self.net = elementwise, net
-        self.context_dim = net.context_dim
+        self.context_dim, self.domain = net.context_dim, elementwise.domain
 
     def encode(self, x: Tensor, context: Tensor | None = None) -> Mapped:
         raw = self.net(x, context).unflatten(1, (self.net.dim, -1))

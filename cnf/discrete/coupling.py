@@ -68,7 +68,7 @@ class Coupling(Transform):
         if mask.dtype != torch.bool or mask.dim() not in (1, 2) or mask.all() or not mask.any():
             raise ValueError(f"mask must be boolean, (D,) or (H, W), with true and false in it, got {mask}")
         self.elementwise, self.net = elementwise, net
-        self.context_dim = net.context_dim
+        self.context_dim, self.domain = net.context_dim, elementwise.domain
         kept, moved = mask.nonzero().flatten(), (~mask).nonzero().flatten()
         self.register_buffer("mask", mask, persistent=False)
         self.register_buffer("_kept", kept, persistent=False)

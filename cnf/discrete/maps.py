@@ -8,17 +8,21 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.distributions import constraints
 
 from cnf.discrete.roots import attach_gradient, solve_monotone
 
 
 @dataclass(frozen=True)
 class ElementwiseMap(ABC):
-    """An increasing function of the line, one for each element."""
+    """An increasing function of the line, or of the circle, one for each element."""
+
+    domain: ClassVar[constraints.Constraint] = constraints.real  # where an element of the data may lie
 
     @property
     @abstractmethod

@@ -1,16 +1,18 @@
-"""Monotone rational-quadratic splines, an elementwise map with an inverse in closed form."""
+"""Monotone rational-quadratic splines of the line and the circle, with an inverse in closed form."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.distributions import constraints
 
 from cnf.discrete.maps import ElementwiseMap
+from cnf.distributions.torus import ANGLES, require_angles
 
 
 class Bins(NamedTuple):
@@ -64,6 +66,45 @@ def _limited(t: Tensor) -> Tensor:
     return torch.where((t >= 0) & (t <= 1), t, t.clamp(0, 1).detach())
 
 
+class Axes(NamedTuple):
+    """What a spline does not learn: where its square begins and how long a side is, and the smallest sizes."""
+
+    start: float
+    length: float
+    min_size: float
+    min_slope: float
+
+    def bins(self, logits: Tensor, slopes: Tensor, at: Tensor, *, axis: int) -> Bins:
+        """The bins that hold each element on the axis of x (0) or y (1).
+
+        Args:
+            logits: Of widths and heights, `(2, K, …)`. Parameters come first, as operations along a short last
+                dimension are slow.
+            slopes: Raw slopes at all knots, `(K + 1, …)`; 0 is slope 1.
+            at: The elements, `(…)`.
+            axis: The one they are on.
+        """
+        k, parts = logits.shape[1], logits.contiguous().softmax(1)
+        smallest, spread = self.length * self.min_size, self.length * (1 - self.min_size * k)
+        with torch.no_grad():
+            count = torch.arange(1, k, dtype=at.dtype, device=at.device).reshape(-1, *[1] * at.dim())
+            passed = (parts[axis, :-1].cumsum(0) * spread + (smallest * count + self.start) <= at).to(at.dtype)
+            number = passed.sum(0, keepdim=True)
+            index, passed = number.long(), F.pad(passed, (*[0, 0] * at.dim(), 0, 1))
+        begins = smallest * number + self.start + spread * (parts * passed).sum(1)
+        sizes = smallest + spread * parts.gather(1, index.expand(2, 1, *at.shape)).squeeze(1)
+        one = math.log(math.expm1(1 - self.min_slope))  # softplus(one) + min_slope = 1
+        ends = self.min_slope + F.softplus(slopes.gather(0, torch.cat((index, index + 1))) + one)
+        return Bins(*begins.unbind(0), *sizes.unbind(0), *ends.unbind(0))
+
+
+def _check_spline(bins: int, min_size: float, min_slope: float) -> None:
+    if bins < 2:
+        raise ValueError(f"a spline needs 2 or more bins, got {bins}")
+    if not (0 < min_size * bins < 1 and 0 < min_slope < 1):
+        raise ValueError(f"min_size must be in (0, 1 / bins) and min_slope in (0, 1), got {min_size} and {min_slope}")
+
+
 @dataclass(frozen=True)
 class RationalQuadratic(ElementwiseMap):
     """A rational-quadratic spline on `[−B, B]`, the identity with slope 1 outside.
@@ -90,12 +131,9 @@ class RationalQuadratic(ElementwiseMap):
     min_slope: float = 1e-3
 
     def __post_init__(self) -> None:
-        if self.bins < 2 or not self.bound > 0:
-            raise ValueError(f"a spline needs 2 or more bins and a positive bound, got {self.bins} and {self.bound}")
-        if not (0 < self.min_size * self.bins < 1 and 0 < self.min_slope < 1):
-            raise ValueError(
-                f"min_size must be in (0, 1 / bins) and min_slope in (0, 1), got {self.min_size} and {self.min_slope}"
-            )
+        _check_spline(self.bins, self.min_size, self.min_slope)
+        if not self.bound > 0:
+            raise ValueError(f"a spline needs a positive bound, got {self.bound}")
 
     @property
     def size(self) -> int:
@@ -114,19 +152,61 @@ class RationalQuadratic(ElementwiseMap):
         return torch.where(inside, x, z), log_slope.masked_fill(~inside, 0)
 
     def _bins(self, raw: Tensor, at: Tensor, *, axis: int) -> Bins:
-        """The bins that hold each element on the axis of x (0) or y (1)."""
-        k, ends = self.bins, [0, 0] * at.dim()
-        smallest, spread = 2 * self.bound * self.min_size, 2 * self.bound * (1 - self.min_size * k)
-        # Parameters first: operations along a short last dimension are slow.
-        logits, slopes = raw.movedim(-1, 0).split((2 * k, k - 1))
-        parts = logits.unflatten(0, (2, k)).contiguous().softmax(1)
-        with torch.no_grad():
-            count = torch.arange(1, k, dtype=at.dtype, device=at.device).reshape(-1, *[1] * at.dim())
-            passed = (parts[axis, :-1].cumsum(0) * spread + (smallest * count - self.bound) <= at).to(at.dtype)
-            number = passed.sum(0, keepdim=True)
-            index, passed = number.long(), F.pad(passed, (*ends, 0, 1))
-        begins = smallest * number - self.bound + spread * (parts * passed).sum(1)
-        sizes = smallest + spread * parts.gather(1, index.expand(2, 1, *at.shape)).squeeze(1)
-        slopes = F.pad(slopes, (*ends, 1, 1)).gather(0, torch.cat((index, index + 1)))
-        start = math.log(math.expm1(1 - self.min_slope))  # softplus(start) + min_slope = 1
-        return Bins(*begins.unbind(0), *sizes.unbind(0), *(self.min_slope + F.softplus(slopes + start)).unbind(0))
+        """The bins that hold each element; at both ends the slope is 1."""
+        logits, slopes = raw.movedim(-1, 0).split((2 * self.bins, self.bins - 1))
+        slopes = F.pad(slopes, (*[0, 0] * at.dim(), 1, 1))
+        axes = Axes(-self.bound, 2 * self.bound, self.min_size, self.min_slope)
+        return axes.bins(logits.unflatten(0, (2, self.bins)), slopes, at, axis=axis)
+
+
+@dataclass(frozen=True)
+class CircularSpline(ElementwiseMap):
+    """A rational-quadratic spline of the circle, followed by a rotation: `z = (s(x) + φ) mod 2π`, angles in [0, 2π).
+
+    s increases from `s(0) = 0` to `s(2π) = 2π` with the same slope at both, so the map and its slope are continuous
+    on the circle; φ takes the point that s leaves in place anywhere. The raw numbers are K widths, K heights and
+    K slopes as for `RationalQuadratic`, then φ. A conditioner must be continuous on the circle too: `angles=True`.
+
+    Args:
+        bins: K.
+        min_size: Smallest width and height of a bin, as a part of 2π.
+        min_slope: Smallest slope at a knot.
+
+    Raises:
+        ValueError: Fewer than 2 bins, smallest sizes that do not fit; or, in use, angles outside [0, 2π).
+
+    References:
+        Rezende et al. 2020, Normalizing flows on tori and spheres, arXiv 2002.02428.
+    """
+
+    bins: int = 8
+    min_size: float = 1e-3
+    min_slope: float = 1e-3
+
+    domain: ClassVar[constraints.Constraint] = ANGLES
+
+    def __post_init__(self) -> None:
+        _check_spline(self.bins, self.min_size, self.min_slope)
+
+    @property
+    def size(self) -> int:
+        return 3 * self.bins + 1
+
+    def encode(self, x: Tensor, raw: Tensor) -> tuple[Tensor, Tensor]:
+        require_angles(x.flatten(1))
+        wrapped = x.remainder(2 * math.pi)
+        z, log_slope = self._bins(raw, wrapped, axis=0).encode(wrapped)
+        return (z + raw[..., -1]).remainder(2 * math.pi), log_slope
+
+    def decode(self, z: Tensor, raw: Tensor) -> tuple[Tensor, Tensor]:
+        require_angles(z.flatten(1))
+        turned = (z - raw[..., -1]).remainder(2 * math.pi)
+        x, log_slope = self._bins(raw, turned, axis=1).decode(turned)
+        return x.remainder(2 * math.pi), log_slope
+
+    def _bins(self, raw: Tensor, at: Tensor, *, axis: int) -> Bins:
+        """The bins that hold each element; the first knot is the last, and has its slope."""
+        logits, slopes = raw[..., :-1].movedim(-1, 0).split((2 * self.bins, self.bins))
+        axes = Axes(0.0, 2 * math.pi, self.min_size, self.min_slope)
+        slopes = torch.cat((slopes, slopes[:1]))
+        return axes.bins(logits.unflatten(0, (2, self.bins)), slopes, at, axis=axis)

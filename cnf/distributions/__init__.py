@@ -4,6 +4,7 @@ from cnf.distributions.euclidean import LOG_2PI, DiagonalNormal, GaussianMixture
 from cnf.distributions.interface import BaseDensity, as_event_shape
 from cnf.distributions.simplex import Dirichlet, LogisticNormal
 from cnf.distributions.sphere import AngularCentralGaussian, SphereUniform, VonMisesFisher
+from cnf.distributions.torus import TorusUniform
 
 __all__ = [
     "LOG_2PI",
@@ -15,6 +16,7 @@ __all__ = [
     "LogisticNormal",
     "SphereUniform",
     "StandardNormal",
+    "TorusUniform",
     "Uniform",
     "VonMisesFisher",
     "as_event_shape",

@@ -16,9 +16,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from cnf.distributions.interface import require_ambient, require_near
+from cnf.distributions.interface import require_ambient
 from cnf.distributions.simplex import log_ratio_basis, require_simplex
 from cnf.distributions.sphere import frame, log_area, require_unit
+from cnf.distributions.torus import require_angles
 
 
 class Manifold(ABC):
@@ -247,8 +248,7 @@ class Torus(Manifold):
     def check(self, x: Tensor) -> None:
         if x.shape[-1:] != (self.d,):
             raise ValueError(f"points on the torus must have shape (…, {self.d}), got {tuple(x.shape)}")
-        far = torch.maximum(-x, x - 2 * math.pi).amax(-1)
-        require_near(far, "the torus, whose angles are in [0, 2π)", "take them modulo 2π, x.remainder(2 * torch.pi)")
+        require_angles(x)
 
     def project(self, x: Tensor) -> Tensor:
         return x.remainder(2 * math.pi)

@@ -14,6 +14,7 @@ from cnf.flows import Flow
 from cnf.models.continuous import augmented_cnf, cnf, ffjord, ot_flow, planar_cnf, rnode
 from cnf.models.couplings import iaf, maf, nice, nsf_autoregressive, nsf_coupling, realnvp
 from cnf.models.layers import gaussianization, glow, planar, radial, rbig, residual
+from cnf.models.manifolds import torus_nsf
 from cnf.objectives.likelihood import MaximumLikelihood
 from cnf.objectives.phases import Phase
 
@@ -21,7 +22,8 @@ from cnf.objectives.phases import Phase
 def build(name: str, event_shape: int | Sequence[int], context_dim: int = 0, **options: Any) -> Flow:
     """Build a model by name; `cnf.save` writes down how.
 
-    Every model standardises its data and its context: `flow.initialize(x, context)`, or `cnf.fit`, sets the constants.
+    Every model standardises its context, and its data unless they are angles: `flow.initialize(x, context)`, or
+    `cnf.fit`, sets the constants.
 
     Args:
         name: A key of `MODELS`.
@@ -71,6 +73,7 @@ MODELS: dict[str, Callable[..., Flow]] = {
     "iaf": iaf,
     "nsf_coupling": nsf_coupling,
     "nsf_autoregressive": nsf_autoregressive,
+    "torus_nsf": torus_nsf,
     "residual": residual,
     "planar": planar,
     "radial": radial,

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 from cnf.discrete.elementwise import Logit, Standardize, StandardizeContext
 from cnf.discrete.marginals import MarginalGaussianization
-from cnf.distributions import StandardNormal, as_event_shape
+from cnf.distributions import BaseDensity, StandardNormal, as_event_shape
 from cnf.flows import Flow
 from cnf.transforms import Compose, Flatten, Transform
 
@@ -26,10 +26,11 @@ def assemble(
     *,
     flat: bool,
     extra: int = 0,
+    base: BaseDensity | None = None,
 ) -> Flow:
     """Preprocessing, then the members in the order of `encode`, on a standard normal base; `flat` ones get vectors.
 
-    With `extra` dimensions that the members append, the base is one of vectors.
+    With `extra` dimensions that the members append, the base is one of vectors; another one can be given.
     """
     if preprocess not in PREPROCESSING:
         raise ValueError(f"unknown preprocessing {preprocess!r}: known ones are {', '.join(PREPROCESSING)}")
@@ -38,8 +39,8 @@ def assemble(
         body = _flattened(body, event_shape)
     if context_dim:
         body = StandardizeContext(body, context_dim)
-    base = StandardNormal(size(event_shape) + extra if extra else event_shape)
-    return Flow(Compose([*PREPROCESSING[preprocess](event_shape), body]), base)
+    normal = StandardNormal(size(event_shape) + extra if extra else event_shape)
+    return Flow(Compose([*PREPROCESSING[preprocess](event_shape), body]), normal if base is None else base)
 
 
 def _flattened(transform: Transform, event_shape: Sequence[int]) -> Transform:

@@ -219,6 +219,7 @@ class Net(NamedTuple):
     hidden: Hidden
     blocks: int
     activation: str
+    angles: bool = False
 
     def coupling(self, elementwise: ElementwiseMap, dim: int, *, flip: bool) -> Transform:
         """A coupling of alternating halves; in one dimension there is only the context to see."""

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from cnf.networks.residual import ResidualNet, as_widths
+from cnf.networks.residual import ResidualNet, as_widths, circular
 
 
 class MaskedLinear(nn.Linear):
@@ -40,6 +40,7 @@ class MADE(ResidualNet):
         context_dim: Length of the context.
         activation: One of `cnf.networks.CONDITIONER_ACTIVATIONS`.
         order: The dimensions from the first, which sees only the context, to the last; 0 … D − 1 by default.
+        angles: Whether x are angles, seen by their cosines and sines.
 
     Raises:
         ValueError: `order` is not a permutation, or a width is not positive.
@@ -58,6 +59,7 @@ class MADE(ResidualNet):
         context_dim: int = 0,
         activation: str = "relu",
         order: Sequence[int] | None = None,
+        angles: bool = False,
     ) -> None:
         order = tuple(range(dim)) if order is None else tuple(order)
         if sorted(order) != list(range(dim)):
@@ -67,13 +69,14 @@ class MADE(ResidualNet):
         last = degrees[-1]
         super().__init__(
             [
-                MaskedLinear(degrees[0][:, None] > place),
+                MaskedLinear(degrees[0][:, None] > place.repeat_interleave(2 if angles else 1)),
                 *(MaskedLinear(b[:, None] >= a) for a, b in zip(degrees, degrees[1:], strict=False)),
             ],
             [[MaskedLinear(last[:, None] >= last) for _ in range(2)] for _ in range(blocks)],
             MaskedLinear(place.repeat_interleave(outputs_per_dim)[:, None] >= last),
             context_dim=context_dim,
             activation=activation,
+            angles=angles,
         )
         self.dim, self.outputs_per_dim, self.order = dim, outputs_per_dim, order
         self._rows = [_rows(degree, dim) for degree in degrees]
@@ -93,14 +96,15 @@ class Steps:
     def __init__(self, net: MADE, rows: Sequence[Sequence[slice]], shown: Tensor | None) -> None:
         outputs = [slice(i * net.outputs_per_dim, (i + 1) * net.outputs_per_dim) for i in net.order]
         first, *hidden = (_Growing(layer, r) for layer, r in zip(net.layers, rows, strict=True))
-        first.weight = first.weight[:, list(net.order)]
+        first.weight = first.weight.unflatten(1, (net.dim, -1))[:, list(net.order)].flatten(1)
         self._first, self._hidden, self._last = first, hidden, _Growing(net.last, outputs)
         self._pairs = [(_Growing(inner, rows[-1]), _Growing(outer, rows[-1])) for inner, outer in net.pairs]
         self._activation, self._shown, self._rows, self._step = net.activation, shown, rows[0], 0
+        self._angles = net.angles
 
     def __call__(self, x: Tensor) -> Tensor:
         step, act = self._step, self._activation
-        h = self._first(x, step)
+        h = self._first(circular(x) if self._angles else x, step)
         if self._shown is not None:
             h = h + self._shown[:, self._rows[step]]
         for layer in self._hidden:

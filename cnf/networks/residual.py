@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import cast
 
+import torch
 from torch import Tensor, nn
 
 from cnf.networks.activations import CONDITIONER_ACTIVATIONS
@@ -40,6 +41,8 @@ class ResidualNet(Conditioner, ABC):
         last: The last layer.
         context_dim: Length of the context c.
         activation: σ, one of `cnf.networks.CONDITIONER_ACTIVATIONS`.
+        angles: Whether x are angles, which the first layer reads as `circular` does: the network is then a continuous
+            function on the torus.
     """
 
     def __init__(
@@ -50,9 +53,10 @@ class ResidualNet(Conditioner, ABC):
         *,
         context_dim: int,
         activation: str,
+        angles: bool = False,
     ) -> None:
         super().__init__()
-        self.context_dim = context_dim
+        self.context_dim, self.angles = context_dim, angles
         self.activation = activation_by_name(activation, CONDITIONER_ACTIVATIONS).value
         self.layers = nn.ModuleList(layers)
         self.blocks = nn.ModuleList(nn.ModuleList(block) for block in blocks)
@@ -63,7 +67,7 @@ class ResidualNet(Conditioner, ABC):
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
         first, *hidden = self.layers
-        h: Tensor = first(x)
+        h: Tensor = first(circular(x) if self.angles else x)
         if self.context is not None:
             shown = self.shown(context)
             h = h + shown.reshape(*shown.shape, *[1] * (h.dim() - 2))
@@ -101,6 +105,7 @@ class ResidualMLP(ResidualNet):
         blocks: Residual blocks; 0 with several hidden layers is a plain MLP.
         context_dim: Length of the context.
         activation: One of `cnf.networks.CONDITIONER_ACTIVATIONS`.
+        angles: Whether x are angles, seen by their cosines and sines.
     """
 
     def __init__(
@@ -112,15 +117,17 @@ class ResidualMLP(ResidualNet):
         blocks: int = 2,
         context_dim: int = 0,
         activation: str = "relu",
+        angles: bool = False,
     ) -> None:
         widths = as_widths(hidden)
-        width = widths[-1]
+        width, seen = widths[-1], 2 * inputs if angles else inputs
         super().__init__(
-            [nn.Linear(a, b) for a, b in zip((inputs, *widths), widths, strict=False)],
+            [nn.Linear(a, b) for a, b in zip((seen, *widths), widths, strict=False)],
             [[nn.Linear(width, width) for _ in range(2)] for _ in range(blocks)],
             nn.Linear(width, outputs),
             context_dim=context_dim,
             activation=activation,
+            angles=angles,
         )
 
 
@@ -155,6 +162,11 @@ class ConvResNet(ResidualNet):
             context_dim=context_dim,
             activation=activation,
         )
+
+
+def circular(x: Tensor) -> Tensor:
+    """The cosine and the sine of each angle in turn, `(N, D)` to `(N, 2D)`."""
+    return torch.stack((x.cos(), x.sin()), 2).flatten(1)
 
 
 def _conv(inputs: int, outputs: int) -> nn.Conv2d:

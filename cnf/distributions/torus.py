@@ -1,0 +1,44 @@
+"""The uniform base density on the torus, whose points are given by their angles, in its Riemannian volume."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.distributions import constraints
+
+from cnf.distributions.interface import OFF, BaseDensity, require_near
+
+ANGLES = constraints.interval(-OFF, 2 * math.pi + OFF)  # [0, 2π) up to rounding, as `require_angles` takes them
+
+
+def require_angles(x: Tensor) -> None:
+    """Refuse rows `(…, D)` with angles outside [0, 2π), saying how far off they are; 2π itself is 0."""
+    far = torch.maximum(-x, x - 2 * math.pi)
+    place, remedy = "the torus, whose angles are in [0, 2π)", "take them modulo 2π, x.remainder(2 * torch.pi)"
+    require_near(far.amax(-1), place, remedy)
+
+
+class TorusUniform(BaseDensity):
+    """Uniform on the torus of D angles in [0, 2π): `log p = −D log 2π`.
+
+    Args:
+        event_shape: D, or the shape of an array of D angles.
+    """
+
+    def __init__(self, event_shape: int | Sequence[int]) -> None:
+        super().__init__(event_shape)
+
+    @property
+    def support(self) -> constraints.Constraint:
+        return constraints.independent(ANGLES, len(self.event_shape))
+
+    def log_prob(self, z: Tensor) -> Tensor:
+        require_angles(z.flatten(1))
+        return z.new_full((len(z),), -self.event_shape.numel() * math.log(2 * math.pi))
+
+    def sample(self, n: int, generator: torch.Generator | None = None) -> Tensor:
+        shape = (n, *self.event_shape)
+        return 2 * math.pi * torch.rand(shape, generator=generator, dtype=self.dtype, device=self.device)
