@@ -104,10 +104,10 @@ def test_the_density_of_a_flow_is_continuous_over_the_seam(dim, context_dim):
 
 @torch.no_grad()
 def test_the_density_of_a_flow_integrates_to_one():
-    flow, points = randomized(build("torus_nsf", 2), 0.5).double(), (torch.arange(200).double() + 0.5) * CIRCLE / 200
+    flow, points = moved(build("torus_nsf", 2, layers=2)), (torch.arange(200).double() + 0.5) * CIRCLE / 200
     density = flow.log_prob(torch.cartesian_prod(points, points)).exp()
     assert abs(density.mean() * CIRCLE**2 - 1) < 1e-4
-    assert density.max() > 2 * density.min()
+    assert density.max() > 100 * density.min()
 
 
 @torch.no_grad()
