@@ -88,6 +88,16 @@ def require_near(far: Tensor, place: str, remedy: str) -> None:
     )
 
 
+def require_rows(x: Tensor, n: int) -> None:
+    """Refuse what is not `(N, n)`, as transforms see points.
+
+    Raises:
+        ValueError: Another shape; the message says that a flow takes any batch shape.
+    """
+    if x.dim() != 2 or x.shape[1] != n:
+        raise ValueError(f"a transform sees points (N, {n}), got {tuple(x.shape)}: flatten the batch, or use a Flow")
+
+
 def require_ambient(n: int, place: str) -> int:
     """The length of the vectors that a manifold consists of.
 

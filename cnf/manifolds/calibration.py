@@ -34,11 +34,11 @@ class DirichletCalibration(nn.Module):
         self.shift = nn.Parameter(torch.zeros(n))
 
     def log_posteriors(self, p: Tensor) -> Tensor:
-        """`log q`, `(N, n)` to `(N, n)`."""
-        return (log_interior(p, self.n) @ self.matrix.mT + self.shift).log_softmax(1)
+        """`log q`, `(…, n)` to `(…, n)`."""
+        return (log_interior(p, self.n) @ self.matrix.mT + self.shift).log_softmax(-1)
 
     def calibrate(self, p: Tensor) -> Tensor:
-        """q: posteriors `(N, n)` to posteriors."""
+        """q: posteriors `(…, n)` to posteriors."""
         return as_point(self.log_posteriors(p))
 
     def forward(self, p: Tensor) -> Tensor:

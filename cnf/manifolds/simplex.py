@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.distributions import constraints
 
 from cnf.discrete.linear import Linear
-from cnf.distributions.interface import require_ambient
+from cnf.distributions.interface import require_ambient, require_rows
 from cnf.distributions.simplex import as_point, log_interior, log_ratio_basis, require_simplex
 from cnf.manifolds.matrices import PositiveDefinite, dense, invertible, require_square
 from cnf.transforms import Mapped, Transform
@@ -66,11 +66,13 @@ class LogAffine(Transform, ABC):
         """`A · logs` or `A⁻¹ · logs`, up to multiples of 1, and `log(|det A|/|λ|)` of what was multiplied by."""
 
     def encode(self, x: Tensor, context: Tensor | None = None) -> Mapped:
+        require_rows(x, self.n)
         before = log_interior(x, self.n)
         after, log_scale = self._log_image(before, context)
         return Mapped(as_point(after), log_scale + (after - before).sum(1))
 
     def decode(self, z: Tensor, context: Tensor | None = None) -> Mapped:
+        require_rows(z, self.n)
         before = log_interior(z, self.n)
         shift = self._shift(context)
         moved, log_scale = self._multiply(before if shift is None else before - shift, context, inverse=True)
@@ -78,18 +80,18 @@ class LogAffine(Transform, ABC):
         return Mapped(as_point(after), log_scale + (after - before).sum(1))
 
     def log_posteriors(self, p: Tensor, context: Tensor | None = None) -> Tensor:
-        """`log q` of `q = softmax(A log p + c)`, `(N, n)` to `(N, n)`."""
+        """`log q` of `q = softmax(A log p + c)`, `(…, n)` to `(…, n)`; rows `(N, n)` where there is a context."""
         return self._log_image(log_interior(p, self.n), context)[0]
 
     def calibrate(self, p: Tensor, context: Tensor | None = None) -> Tensor:
-        """`q = softmax(A log p + c)`, the value of `encode`: posteriors `(N, n)` to posteriors."""
+        """`q = softmax(A log p + c)`, the value of `encode`: posteriors `(…, n)` to posteriors."""
         return as_point(self.log_posteriors(p, context))
 
     def _log_image(self, before: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:
         """`log q` and `log(|det A|/|λ|)`."""
         moved, log_scale = self._multiply(before, context, inverse=False)
         shift = self._shift(context)
-        return (moved if shift is None else moved + shift).log_softmax(1), log_scale
+        return (moved if shift is None else moved + shift).log_softmax(-1), log_scale
 
     def _shift(self, context: Tensor | None) -> Tensor | None:
         if self.constant is None or self.slope is None or context is None:

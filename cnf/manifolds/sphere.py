@@ -11,12 +11,15 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cnf.discrete.linear import LULinear
-from cnf.distributions.interface import require_ambient
+from cnf.distributions.interface import require_ambient, require_rows
 from cnf.distributions.sphere import require_unit
 from cnf.manifolds.matrices import dense, invertible, require_square
 from cnf.transforms import Mapped, Transform
 
-REACH = 1 - 1e-5  # lengths of a translation end here, where float32 still tells 1 − ‖c‖ from rounding
+
+def margin(dtype: torch.dtype) -> float:
+    """How far the lengths of translations stay below 1, where a type still tells `1 − ‖c‖` from rounding."""
+    return 1e-9 if dtype == torch.float64 else 1e-5
 
 
 class NormalizedTranslation(Transform):
@@ -26,7 +29,7 @@ class NormalizedTranslation(Transform):
     The map draws points towards `c/‖c‖`; so densities of the data have their mode on the other side.
 
     The length is held below 1 by `c = r/√(1 + ‖r‖²)`, up to rounding's margin, with r trainable and, where there is a
-    context, affine in it.
+    context, affine in it. The margin is 1e-9 where the shift was given in float64, else 1e-5.
 
     Args:
         n: Length of the vectors.
@@ -37,16 +40,21 @@ class NormalizedTranslation(Transform):
         ValueError: n below 2, or `shift` of another shape or not shorter than 1.
     """
 
+    margin: Tensor
+
     def __init__(self, n: int, *, shift: Tensor | None = None, context_dim: int = 0) -> None:
         super().__init__()
         self.n, self.context_dim = require_ambient(n, "a sphere"), context_dim
         shift = 0.1 * torch.randn(n) / n**0.5 if shift is None else shift.detach()
-        if shift.shape != (n,) or not shift.norm() < REACH:
+        most = 1 - margin(shift.dtype)
+        if shift.shape != (n,) or not shift.norm() < most:
             raise ValueError(
-                f"shift must be a vector ({n},) shorter than 1 for the map to have an inverse, "
-                f"got shape {tuple(shift.shape)} and length {shift.norm().item():.6g}"
+                f"shift must be a vector ({n},) shorter than 1 for the map to have an inverse, up to {most:.9g} in "
+                f"{shift.dtype}, got shape {tuple(shift.shape)} and length {shift.norm().item():.9g}"
             )
-        self.raw = nn.Parameter(shift / (REACH**2 - shift.square().sum()).sqrt())
+        length = shift.double().norm()
+        self.register_buffer("margin", shift.new_tensor(margin(shift.dtype)))
+        self.raw = nn.Parameter(shift / ((most - length) * (most + length)).sqrt().to(shift))
         self.slope = nn.Parameter(shift.new_zeros(n, context_dim)) if context_dim else None
 
     @property
@@ -58,9 +66,11 @@ class NormalizedTranslation(Transform):
         """c, and `1 − ‖c‖²` without cancellation."""
         raw = self.raw if self.slope is None or context is None else self.raw + context @ self.slope.mT
         squared = raw.square().sum(-1, keepdim=True)
-        return REACH * raw / (1 + squared).sqrt(), (1 + (1 - REACH**2) * squared) / (1 + squared)
+        gap = (1 + self.margin * (2 - self.margin) * squared) / (1 + squared)
+        return (1 - self.margin) * raw / (1 + squared).sqrt(), gap
 
     def encode(self, x: Tensor, context: Tensor | None = None) -> Mapped:
+        require_rows(x, self.n)
         require_unit(x, self.n)
         c, gap = self._shift_and_gap(context)
         moved = x + c
@@ -68,6 +78,7 @@ class NormalizedTranslation(Transform):
         return Mapped(moved / length, self._log_ratio(length, gap))
 
     def decode(self, z: Tensor, context: Tensor | None = None) -> Mapped:
+        require_rows(z, self.n)
         require_unit(z, self.n)
         c, gap = self._shift_and_gap(context)
         along = (z * c).sum(1, keepdim=True)
@@ -108,10 +119,12 @@ class NormalizedLinear(Transform):
         return dense(self.linear)
 
     def encode(self, x: Tensor, context: Tensor | None = None) -> Mapped:
+        require_rows(x, self.n)
         require_unit(x, self.n)
         return self._normalized(self.linear.multiply(x), self.linear.log_abs_det())
 
     def decode(self, z: Tensor, context: Tensor | None = None) -> Mapped:
+        require_rows(z, self.n)
         require_unit(z, self.n)
         return self._normalized(self.linear.solve(z), -self.linear.log_abs_det())
 
@@ -151,9 +164,9 @@ class NormalizedAffine(Transform):
         if shift.shape != (self.linear.n,):
             raise ValueError(f"shift must be a vector ({self.linear.n},), got shape {tuple(shift.shape)}")
         pulled = self.linear.to(shift).linear.solve(shift.unsqueeze(0))[0]
-        if not pulled.norm() < REACH:
+        if not pulled.norm() < 1 - margin(pulled.dtype):
             raise ValueError(
-                f"the length of M⁻¹c must be below 1 for the map to have an inverse, it is {pulled.norm().item():.6g}: "
+                f"the length of M⁻¹c must be below 1 for the map to have an inverse, it is {pulled.norm().item():.9g}: "
                 "give a shorter shift"
             )
         return pulled

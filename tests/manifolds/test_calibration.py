@@ -84,6 +84,18 @@ def test_a_penalty_keeps_a_model_near_its_start():
     assert distances[2] < 1e-3
 
 
+@every
+@torch.no_grad()
+def test_posteriors_may_have_any_batch_shape(make):
+    (p, _), model = overconfident(60), make().double()
+    for parameter in model.parameters():
+        parameter += 0.1 * torch.randn_like(parameter)
+    whole = model.calibrate(p)
+    assert torch.allclose(model.calibrate(p.reshape(3, 4, 5, N)), whole.reshape(3, 4, 5, N))
+    assert torch.allclose(model.calibrate(p[0]), whole[0])
+    assert model.calibrate(p[:0]).shape == (0, N)
+
+
 def test_single_precision_posteriors_will_do():
     p, labels = overconfident(500)
     rough, exact = fit_calibration(p.float(), labels, Calibration(N)), fit_calibration(p, labels, Calibration(N))

@@ -54,6 +54,22 @@ def test_a_multiple_of_the_matrix_is_the_same_map():
     assert torch.allclose(one.log_det, three.log_det)
 
 
+@pytest.mark.parametrize("n", range(2, 9))
+@torch.no_grad()
+def test_double_precision_comes_as_close_to_length_one_as_a_millionth(n):
+    direction = Sphere(n).sample(1, dtype=torch.float64)[0]
+    shift = (1 - 1e-6) * direction
+    flow, x = NormalizedTranslation(n, shift=shift), Sphere(n).sample(100, dtype=torch.float64)
+    assert torch.allclose(flow.shift, shift, rtol=0, atol=1e-14)
+    y, log_det, _ = flow.encode(x)
+    moved = x + shift
+    assert torch.allclose(log_det, (1 + x @ shift).log() - n * moved.norm(dim=1).log(), rtol=0, atol=1e-9)
+    assert torch.allclose(flow.decode(y).value, x, rtol=0, atol=1e-10)
+    twin = NormalizedTranslation(n).double()
+    twin.load_state_dict(flow.state_dict())
+    assert torch.equal(twin.encode(x).value, y)
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("raw", [0.0, 1e-6, 1e3, 1e6])
 def test_translations_of_any_parameter_stay_on_the_sphere(raw, dtype):
@@ -130,6 +146,11 @@ def test_members_of_a_chain_start_different():
         (lambda: NormalizedLinear(1), "a sphere needs vectors of length n >= 2"),
         (lambda: NormalizedAffine(1), "a sphere needs vectors of length n >= 2"),
         (lambda: NormalizedTranslation(2, shift=torch.tensor([0.6, 0.8])), "shorter than 1.*length 1"),
+        (lambda: NormalizedTranslation(2, shift=torch.tensor([0.999999, 0.0])), "up to 0.99999 in torch.float32"),
+        (
+            lambda: NormalizedTranslation(3).encode(torch.eye(3).expand(2, 3, 3)),
+            r"sees points \(N, 3\), got \(2, 3, 3\)",
+        ),
         (lambda: NormalizedTranslation(2, shift=torch.zeros(3)), r"shift must be a vector \(2,\).*got shape \(3,\)"),
         (lambda: NormalizedLinear(2, matrix=torch.ones(2, 2)), "the matrix is singular, its singular values go from 2"),
         (lambda: NormalizedLinear(2, matrix=torch.ones(2, 3)), r"matrix must be \(2, 2\) and finite"),
