@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import NamedTuple
 
@@ -13,12 +14,12 @@ from torch import Tensor
 from cnf.discrete.splines import Bins
 from cnf.transforms import Mapped, Transform
 
-BANDWIDTHS = (0.25, 0.5, 1.0, 2.0)  # to choose from, in units of the rule for normal data
+WIDEST = 2.0  # bandwidth to choose from, in units of the rule for normal data
 ANCHORS = 1024  # groups that stand for all rows in the kernel sums
 FEWEST = 20  # rows that a spline can be fitted to
 TAIL = 10  # rows beyond the outermost knot on either side, at most a twentieth of all
 MIN_SLOPE = 1e-3  # times that of the normal: a gap between two modes stays invertible in float32
-COLUMNS = 32  # elements fitted together: bounds the (columns, knots, anchors) tables to 8 MB
+TABLE = 2**20  # entries of the (columns, knots, anchors) tables that are made at once: 8 MB
 
 
 class Splines(NamedTuple):
@@ -64,6 +65,7 @@ class MarginalGaussianization(Transform):
     Args:
         dim: D.
         knots: K, of each spline.
+        narrowest: Smallest bandwidth to choose from, see `fit_splines`; one far below ¼ wants more knots.
         seed: Of the cross-validation that chooses the bandwidths.
 
     References:
@@ -73,9 +75,9 @@ class MarginalGaussianization(Transform):
     data_dependent = True
     knots: Tensor
 
-    def __init__(self, dim: int, *, knots: int = 32, seed: int = 0) -> None:
+    def __init__(self, dim: int, *, knots: int = 32, narrowest: float = 0.25, seed: int = 0) -> None:
         super().__init__()
-        self.seed = seed
+        self.narrowest, self.seed = narrowest, seed
         self.register_buffer("knots", torch.stack(identity_splines(dim, knots)))
 
     def encode(self, x: Tensor, context: Tensor | None = None) -> Mapped:
@@ -93,7 +95,8 @@ class MarginalGaussianization(Transform):
             self.knots.copy_(torch.stack(_standardizing(x.double(), self.knots.shape[2])))
             return
         generator = torch.Generator().manual_seed(self.seed)
-        splines, _ = fit_splines(x.double(), knots=self.knots.shape[2], generator=generator)
+        number = self.knots.shape[2]
+        splines, _ = fit_splines(x.double(), knots=number, generator=generator, narrowest=self.narrowest)
         self.knots.copy_(torch.stack(splines))
 
 
@@ -109,10 +112,12 @@ def identity_splines(dim: int, knots: int) -> Splines:
     return Splines(x, x.clone(), torch.ones_like(x))
 
 
-def fit_splines(x: Tensor, *, knots: int, generator: torch.Generator) -> tuple[Splines, Tensor]:
+def fit_splines(
+    x: Tensor, *, knots: int, generator: torch.Generator, narrowest: float = 0.25
+) -> tuple[Splines, Tensor]:
     """Fit a spline to each column of `x`, so that it becomes standard normal.
 
-    A spline interpolates the values and slopes of `Φ⁻¹ ∘ F̂`. Estimates F̂ to choose from are Gaussian kernels of four
+    A spline interpolates the values and slopes of `Φ⁻¹ ∘ F̂`. Estimates F̂ to choose from are Gaussian kernels of some
     bandwidths, contracted so that the estimate has the variance of the data; the normal distribution, which is their
     limit of infinite bandwidth; and the standard normal, which leaves the column alone. Each column takes the one of
     highest likelihood in a two-fold cross-validation. Beyond the outermost knots, with `TAIL` rows on each side, the
@@ -122,20 +127,23 @@ def fit_splines(x: Tensor, *, knots: int, generator: torch.Generator) -> tuple[S
         x: Data `(N, D)`, in float64.
         knots: K.
         generator: Of the two folds.
+        narrowest: Smallest bandwidth, the largest is 2 and each twice the one before, in units of the rule for normal
+            data, `1.06 σ N^(−1/5)`. Narrow ones find the steps and clusters of columns that repeat their values.
 
     Returns:
         The splines, and what each row gains in log-likelihood over the standard normal when the other fold judges
         it, summed over columns, `(N,)`: its mean estimates `KL(p ‖ N(0, I)) − KL(p_z ‖ N(0, I))`.
 
     Raises:
-        ValueError: Fewer than 20 rows, or a constant column.
+        ValueError: Fewer than 20 rows, a constant column, or no bandwidth.
     """
-    n = len(x)
+    n, estimates = len(x), _estimates(narrowest)
     if n < FEWEST:
         raise ValueError(f"marginals need {FEWEST} or more rows to be fitted to, got {n}")
     _check_varying(x)
     folds = torch.randperm(n, generator=generator).to(x.device).tensor_split(2)
-    parts = [_fit_columns(columns, knots, folds) for columns in x.mT.contiguous().split(COLUMNS)]
+    together = max(1, TABLE // (knots * ANCHORS))
+    parts = [_fit_columns(columns, knots, folds, estimates) for columns in x.mT.contiguous().split(together)]
     splines = Splines(*(torch.cat([part[0][i] for part in parts]) for i in range(3)))
     return splines, torch.stack([part[1] for part in parts]).sum(0)
 
@@ -158,24 +166,35 @@ def _standardizing(x: Tensor, knots: int) -> Splines:
 Estimate = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]  # sorted data (D, n), knots (D, K) -> z and slopes (D, K)
 
 
-def _fit_columns(x: Tensor, knots: int, folds: tuple[Tensor, ...]) -> tuple[Splines, Tensor]:
+def _estimates(narrowest: float) -> list[Estimate]:
+    """Those to choose from: kernels from the narrowest to the widest, and what needs none."""
+    if not 0 < narrowest <= WIDEST:
+        raise ValueError(f"narrowest must be in (0, {WIDEST:g}], got {narrowest}")
+    halvings = math.floor(math.log2(WIDEST / narrowest))
+    kernels = [partial(_kernel, bandwidth=WIDEST / 2**k) for k in range(halvings, -1, -1)]
+    return [*kernels, _normal, _identity]
+
+
+def _fit_columns(
+    x: Tensor, knots: int, folds: tuple[Tensor, ...], estimates: Sequence[Estimate]
+) -> tuple[Splines, Tensor]:
     """The best spline for each row of `x`, `(D, N)`, and the gains `(N,)`."""
-    gains = x.new_empty(len(ESTIMATES), *x.shape)
+    gains = x.new_empty(len(estimates), *x.shape)
     for train, test in (folds, folds[::-1]):
-        for gain, splines in zip(gains, _candidates(x[:, train], knots), strict=True):
+        for gain, splines in zip(gains, _candidates(x[:, train], knots, estimates), strict=True):
             z, log_slope = splines.encode(x[:, test])
             gain[:, test] = log_slope + 0.5 * (x[:, test].square() - z.square())
     best = gains.mean(2).argmax(0)
     every = torch.arange(len(x), device=x.device)
-    candidates = _candidates(x, knots)
+    candidates = _candidates(x, knots, estimates)
     chosen = Splines(*(torch.stack([splines[i] for splines in candidates])[best, every] for i in range(3)))
     return chosen, gains[best, every].sum(0)
 
 
-def _candidates(x: Tensor, knots: int) -> list[Splines]:
+def _candidates(x: Tensor, knots: int, estimates: Sequence[Estimate]) -> list[Splines]:
     ordered = x.sort(1).values
     places = _knots(ordered, knots)
-    return [Splines(places, *estimate(ordered, places)) for estimate in ESTIMATES]
+    return [Splines(places, *estimate(ordered, places)) for estimate in estimates]
 
 
 def _knots(ordered: Tensor, number: int) -> Tensor:
@@ -248,6 +267,3 @@ def _normal(ordered: Tensor, knots: Tensor) -> tuple[Tensor, Tensor]:
 
 def _identity(ordered: Tensor, knots: Tensor) -> tuple[Tensor, Tensor]:
     return knots, torch.ones_like(knots)
-
-
-ESTIMATES: tuple[Estimate, ...] = (*(partial(_kernel, bandwidth=width) for width in BANDWIDTHS), _normal, _identity)

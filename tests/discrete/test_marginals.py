@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -28,7 +29,7 @@ def sample(name: str, n: int = 2000) -> Tensor:
     return SAMPLES[name](n).double()[:, None]
 
 
-def fitted(x: Tensor, **settings: int) -> MarginalGaussianization:
+def fitted(x: Tensor, **settings: Any) -> MarginalGaussianization:
     layer = MarginalGaussianization(x.shape[1], **settings).to(x)
     layer.initialize(x)
     return layer
@@ -160,6 +161,24 @@ def test_there_is_nothing_to_gain_from_standard_normal_rows():
     assert 0 <= gain.mean() < 20 * 2e-3
 
 
+def test_narrow_kernels_find_the_values_that_a_column_repeats_and_nothing_where_there_is_nothing():
+    clusters = torch.randn(60, dtype=torch.float64)
+
+    def rows() -> Tensor:
+        repeated = clusters[torch.randint(0, 60, (4000,))] + 1e-3 * torch.randn(4000, dtype=torch.float64)
+        return torch.stack((repeated, torch.randn(4000, dtype=torch.float64)), 1)
+
+    x, new = rows(), rows()
+    gains = []
+    for settings in ({}, {"knots": 256, "narrowest": 1 / 64}):
+        layer = fitted(x, **settings)
+        z, log_slope = Splines(*layer.knots).encode(new.mT)
+        gains.append((log_slope + 0.5 * (new.mT.square() - z.square())).mean(1))
+        torch.testing.assert_close(layer.decode(layer.encode(new).value).value, new, rtol=1e-8, atol=1e-8)
+    assert gains[1][0] > gains[0][0] + 0.5
+    torch.testing.assert_close(gains[1][1], gains[0][1], rtol=0, atol=5e-3)
+
+
 def test_elements_are_fitted_each_by_itself():
     x = torch.cat([sample(name) for name in ("normal", "bimodal", "skew")] * 14, 1)  # more than are fitted together
     whole, alone = fitted(x), fitted(x[:, 40:])
@@ -185,5 +204,8 @@ def test_errors():
         fit_splines(torch.randn(19, 2), knots=8, generator=torch.Generator())
     with pytest.raises(ValueError, match=r"elements \[1\].*constant"):
         fitted(torch.tensor([[1.0, 2.0]]) * torch.tensor([[1.0, 1.0], [2.0, 1.0]]).repeat(20, 1))
+    for narrowest in (0.0, 3.0):
+        with pytest.raises(ValueError, match="narrowest must be"):
+            fitted(torch.randn(30, 1), narrowest=narrowest)
     with pytest.raises(ValueError, match="dim=0"):
         MarginalGaussianization(0)
