@@ -99,7 +99,8 @@ class FitResult:
             before, evaluations a solve, validation NLL in nats.
         steps: Steps done.
         seconds: Seconds of training.
-        best_validation: Lowest mean validation NLL in nats; None without validation data.
+        best_validation: Lowest mean validation NLL in nats, adaptive solves at a tolerance of 0.001; None without
+            validation data.
         best_step: The step it was reached at.
         stopped: "budget", "patience" or "interrupted"; "initialized" for a flow without parameters.
         checkpoint: The file to resume from, if a folder was given.
