@@ -39,6 +39,7 @@ from cnf.flows import Density, Flow, FlowDistribution, Uncertain
 from cnf.models import MODELS, build
 from cnf.models.velocity import from_velocity
 from cnf.objectives.couplings import EntropicCoupling, IndependentCoupling, OptimalTransport
+from cnf.objectives.freeform import FreeForm
 from cnf.objectives.likelihood import Loss, MaximumLikelihood, Objective
 from cnf.objectives.matching import BridgePath, FlowMatching, LipmanPath, Reflow, StraightPath, VariancePreservingPath
 from cnf.objectives.phases import Phase
@@ -66,6 +67,7 @@ __all__ = [
     "LipmanPath",
     "IndependentCoupling",
     "FlowMatching",
+    "FreeForm",
     "EntropicCoupling",
     "BridgePath",
     "Bottleneck",

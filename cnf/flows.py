@@ -79,7 +79,8 @@ class Flow(nn.Module):
 
     @property
     def exact(self) -> bool:
-        """Whether densities are exact but for the error of solving, and not estimated with noise or cut-off series."""
+        """Whether densities are exact but for the error of solving: not estimated with noise or cut-off series, and of
+        a map whose inverse is not merely learned."""
         return self.transform.exact
 
     @property

@@ -39,7 +39,8 @@ class Transform(nn.Module, ABC):
 
     @property
     def exact(self) -> bool:
-        """Whether log-determinants are exact; False where one in it is estimated, with noise or by a cut-off series."""
+        """Whether log-determinants are exact; False where one in it is estimated, with noise or by a cut-off series,
+        or where decode is not the inverse of encode but has learned to be."""
         return all(part.exact for part in self.modules() if isinstance(part, Transform) and part is not self)
 
     def data_shape(self, base_shape: torch.Size) -> torch.Size:

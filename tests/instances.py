@@ -33,6 +33,7 @@ from cnf.discrete.planar import Planar, Radial
 from cnf.discrete.residual import Residual
 from cnf.discrete.rotations import Rotation
 from cnf.discrete.splines import CircularSpline, RationalQuadratic
+from cnf.manifolds import EncoderDecoder
 from cnf.networks import ACTIVATIONS, MADE, Conditioner, ConvResNet, ResidualMLP
 from cnf.transforms import Flatten
 
@@ -169,6 +170,21 @@ def image_net(context_dim: int) -> Callable[[int, int], Conditioner]:
     return lambda i, o: ConvResNet(i, o, hidden=4, blocks=1, context_dim=context_dim, activation="tanh")
 
 
+class Direction(Conditioner):
+    """One direction of a transform as a network, so that encoder and decoder are inverse to each other."""
+
+    def __init__(self, transform: Transform, method: str) -> None:
+        super().__init__()
+        self.transform, self.method, self.context_dim = transform, method, transform.context_dim
+
+    def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
+        return getattr(self.transform, self.method)(x, context).value
+
+
+def inverse_pair(transform: Transform, **settings: Any) -> EncoderDecoder:
+    return EncoderDecoder(Direction(transform, "encode"), Direction(transform, "decode"), **settings)
+
+
 def fitted(transform: Transform) -> Transform:
     """Initialized by rows that are neither normal nor independent."""
     rows = torch.randn(400, 3, dtype=torch.float64) @ torch.randn(3, 3, dtype=torch.float64)
@@ -241,6 +257,9 @@ TRANSFORMS: dict[str, Instance] = {
     "autoregressive-circular": replace(autoregressive(CircularSpline(4), 1e-8, angles=True), data=angle, base=angle),
     "autoregressive-mixture": autoregressive(LogisticMixture(2), 1e-6),
     "inverse-autoregressive": Instance(lambda c: Inverse(autoregressive(AffineMap()).make(c)), contexts=(0, CONTEXT)),
+    "encoder-decoder": Instance(
+        lambda c: inverse_pair(coupling(AffineMap(), alternating(3), (3,), 0).make(c)), contexts=(0, CONTEXT)
+    ),
     "permutation": Instance(lambda c: Compose([affine((3,)), Permutation.random(3), affine((3,))])),
     "lu": Instance(lambda c: randomized(LULinear(3))),
     "lu-image": Instance(lambda c: randomized(LULinear(3, rotation=True)), (3, 2, 2)),

@@ -66,6 +66,9 @@ def _orthogonal(x: Tensor, k: int, generator: torch.Generator | None) -> Tensor:
     dim = x.shape[1:].numel()
     if k > dim:
         raise ValueError(f"orthogonal noise in {dim} dimensions takes at most {dim} probes, got {k}")
+    if k == 1:
+        column = _gaussian(x, k, generator)
+        return column * (dim**0.5 / column.flatten(2).norm(dim=2).reshape(1, -1, *[1] * (x.dim() - 1)))
     q, r = torch.linalg.qr(_gaussian(x, k, generator).flatten(2).permute(1, 2, 0))
     columns = q * (r.diagonal(dim1=1, dim2=2).sign() * dim**0.5).unsqueeze(1)
     return columns.permute(2, 0, 1).reshape(k, *x.shape)

@@ -1,6 +1,7 @@
 """Flows on manifolds, the simplex, the sphere and the torus, with densities in the Riemannian volume."""
 
 from cnf.manifolds.calibration import DirichletCalibration, fit_calibration
+from cnf.manifolds.freeform import EncoderDecoder
 from cnf.manifolds.geometry import Manifold, Simplex, Sphere, Torus, volume_ratio
 from cnf.manifolds.simplex import Calibration, GeneralizedCalibration, compose, smooth
 from cnf.manifolds.sphere import NormalizedAffine, NormalizedLinear, NormalizedTranslation
@@ -8,6 +9,7 @@ from cnf.manifolds.sphere import NormalizedAffine, NormalizedLinear, NormalizedT
 __all__ = [
     "Calibration",
     "DirichletCalibration",
+    "EncoderDecoder",
     "GeneralizedCalibration",
     "Manifold",
     "NormalizedAffine",

@@ -303,8 +303,10 @@ def volume_ratio(f: Callable[[Tensor], Tensor], x: Tensor, manifold: Manifold) -
     if x.dim() != 2:
         raise ValueError(f"points must be (N, {manifold.ambient_dimension}), got {tuple(x.shape)}")
 
+    place = x.contiguous()  # forward mode takes no expanded tensors
+
     def push(tangent: Tensor) -> tuple[Tensor, ...]:
-        return torch.func.jvp(f, (x,), (tangent,))
+        return torch.func.jvp(f, (place,), (tangent,))
 
     directions = manifold.tangent(x).movedim(-1, 0)
     y, moved = torch.func.vmap(push, out_dims=(None, 0))(directions)  # type: ignore[arg-type]

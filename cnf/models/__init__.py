@@ -13,8 +13,10 @@ from cnf.distributions import as_event_shape
 from cnf.flows import Flow
 from cnf.models.continuous import augmented_cnf, cnf, ffjord, ot_flow, planar_cnf, rnode
 from cnf.models.couplings import iaf, maf, nice, nsf_autoregressive, nsf_coupling, realnvp
+from cnf.models.freeform import free_form, sphere_free_form
 from cnf.models.layers import gaussianization, glow, planar, radial, rbig, residual
 from cnf.models.manifolds import torus_nsf
+from cnf.objectives.freeform import FreeForm
 from cnf.objectives.likelihood import MaximumLikelihood
 from cnf.objectives.phases import Phase
 
@@ -79,6 +81,8 @@ MODELS: dict[str, Callable[..., Flow]] = {
     "radial": radial,
     "gaussianization": gaussianization,
     "rbig": rbig,
+    "free_form": free_form,
+    "sphere_free_form": sphere_free_form,
 }
 
 
@@ -109,4 +113,6 @@ RECIPES: dict[str, Callable[[Flow], tuple[Phase, ...]]] = {
     ),
     "planar_cnf": lambda flow: (Phase(learning_rate=1e-3),),
     "augmented_cnf": lambda flow: (Phase(solver=RungeKutta("dopri5", rtol=1e-2, atol=1e-2), learning_rate=1e-2),),
+    "free_form": lambda flow: (Phase(FreeForm(), learning_rate=1e-3),),
+    "sphere_free_form": lambda flow: (Phase(FreeForm(), learning_rate=1e-3),),
 }

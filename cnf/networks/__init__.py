@@ -2,7 +2,7 @@
 
 from cnf.networks.activations import ACTIVATIONS, CONDITIONER_ACTIVATIONS, Activation, activation, softplus
 from cnf.networks.masked import MADE
-from cnf.networks.residual import Conditioner, ConvResNet, ResidualMLP
+from cnf.networks.residual import Conditioner, ConvResNet, ResidualMLP, Skip
 
 __all__ = [
     "ACTIVATIONS",
@@ -12,6 +12,7 @@ __all__ = [
     "Conditioner",
     "ConvResNet",
     "ResidualMLP",
+    "Skip",
     "activation",
     "softplus",
 ]

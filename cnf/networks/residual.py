@@ -164,6 +164,22 @@ class ConvResNet(ResidualNet):
         )
 
 
+class Skip(Conditioner):
+    """`x + h(x)`, for maps that are to start at the identity.
+
+    Args:
+        net: h, with as many outputs as inputs.
+    """
+
+    def __init__(self, net: Conditioner) -> None:
+        super().__init__()
+        self.net, self.context_dim = net, net.context_dim
+
+    def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
+        moved: Tensor = x + self.net(x, context)
+        return moved
+
+
 def circular(x: Tensor) -> Tensor:
     """The cosine and the sine of each angle in turn, `(N, D)` to `(N, 2D)`."""
     return torch.stack((x.cos(), x.sin()), 2).flatten(1)

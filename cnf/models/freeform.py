@@ -1,0 +1,76 @@
+"""Free-form flows, in space and on the sphere."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from cnf.distributions import SphereUniform
+from cnf.flows import Flow
+from cnf.manifolds.freeform import EncoderDecoder
+from cnf.manifolds.geometry import Manifold, Sphere
+from cnf.models.assembly import assemble, size
+from cnf.models.couplings import Hidden
+from cnf.networks import ResidualMLP, Skip
+
+
+def free_form(
+    event_shape: Sequence[int],
+    context_dim: int = 0,
+    *,
+    hidden: Hidden = 128,
+    blocks: int = 2,
+    activation: str = "silu",
+    preprocess: str = "standardize",
+) -> Flow:
+    """A free-form flow: residual encoder and decoder, each beside a skip, trained by `cnf.FreeForm`.
+
+    As published: an architecture without constraints, β = 10, one probe. `log_prob` is exact, by the Jacobian of the
+    encoder; the decoder samples, and inverts the encoder as well as it has learned to. Both start at the identity.
+    Events are flattened vectors.
+
+    Args:
+        hidden: Widths of the hidden layers of both networks, an int for one.
+        blocks: Residual blocks after them.
+        activation: One of `cnf.networks.CONDITIONER_ACTIVATIONS`; a smooth one.
+
+    References:
+        Draxler et al. 2024, arXiv 2310.16624.
+    """
+    body = _pair(size(event_shape), context_dim, hidden, blocks, activation, None)
+    return assemble(event_shape, context_dim, [body], preprocess, flat=True)
+
+
+def sphere_free_form(
+    event_shape: Sequence[int],
+    context_dim: int = 0,
+    *,
+    hidden: Hidden = 128,
+    blocks: int = 2,
+    activation: str = "silu",
+) -> Flow:
+    """A free-form flow on the unit sphere of ℝⁿ, for unit vectors `(n,)`; on a uniform base.
+
+    The networks are those of `free_form`, their output is divided by its length. Densities are with respect to the
+    Riemannian volume.
+
+    Raises:
+        ValueError: Events that are no vectors of at least 2 elements.
+
+    References:
+        Sorrenson et al. 2023, arXiv 2312.09852.
+    """
+    if len(event_shape) != 1:
+        raise ValueError(f"points on a sphere are vectors (n,), got event_shape={tuple(event_shape)}")
+    sphere = Sphere(size(event_shape))
+    body = _pair(sphere.n, context_dim, hidden, blocks, activation, sphere)
+    return assemble(event_shape, context_dim, [body], "none", flat=True, base=SphereUniform(sphere.n))
+
+
+def _pair(
+    dim: int, context_dim: int, hidden: Hidden, blocks: int, activation: str, manifold: Manifold | None
+) -> EncoderDecoder:
+    encoder, decoder = (
+        Skip(ResidualMLP(dim, dim, hidden=hidden, blocks=blocks, context_dim=context_dim, activation=activation))
+        for _ in range(2)
+    )
+    return EncoderDecoder(encoder, decoder, manifold=manifold)
