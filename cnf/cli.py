@@ -14,7 +14,7 @@ import inspect
 import io
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -23,14 +23,15 @@ import numpy as np
 import torch
 import tyro
 from torch import Tensor
+from tqdm import tqdm
 from tyro.conf import Positional
 
-from cnf.checkpoints import CheckpointError, load, read_json, save, write_bytes, write_json
+from cnf.checkpoints import CheckpointError, load, read_json, save, write_json, write_pieces
 from cnf.continuous.solvers import SolverError, count_evaluations
 from cnf.data import DataError
 from cnf.data.benchmarks import MAF_SETS
 from cnf.data.sources import IMAGES, Source, open_source
-from cnf.data.tabular import READERS, load_table
+from cnf.data.tabular import READERS, load_table, take
 from cnf.data.toy import TOYS
 from cnf.flows import Flow
 from cnf.metrics import bits_per_dim, log_prob_of_rows, mean_and_error
@@ -170,7 +171,7 @@ class Score:
         folder: What `cnf fit` left.
         data: A .csv or .npy table with the columns the model was trained on, or a built-in name (its test rows).
         out: A .csv or .npy file for the log-density of each row, in nats.
-        batch_size: Rows at a time.
+        batch_size: Rows at a time; only these are in memory where the table is a .npy file.
         progress: Show a progress bar.
     """
 
@@ -181,6 +182,7 @@ class Score:
     progress: bool = True
 
     def __call__(self) -> None:
+        _check_suffix(self.out)
         flow, about = _open(self.folder)
         rows = _rows_for(about, self.data)
         log_prob = log_prob_of_rows(flow, rows, batch_size=self.batch_size, progress=self.progress)
@@ -188,7 +190,8 @@ class Score:
         how = "" if flow.exact else ", each of them estimated"
         print(f"log p = {mean:.4f} ± {error:.4f} nats, mean and standard error over {len(log_prob)} rows{how}")
         if self.out is not None:
-            _write_table(self.out, log_prob.unsqueeze(1), ["log_prob"])
+            pieces = log_prob.unsqueeze(1).split(self.batch_size)
+            write_pieces(self.out, _table(self.out, pieces, len(log_prob), ["log_prob"]))
             print(f"wrote {self.out}")
 
 
@@ -202,6 +205,8 @@ class Sample:
         out: A .csv or .npy file; standard output by default.
         given: For conditional models, the context as COLUMN=VALUE,…
         seed: Of the noise.
+        batch_size: Samples at a time.
+        progress: Show a progress bar.
     """
 
     folder: Positional[Path]
@@ -209,17 +214,29 @@ class Sample:
     out: Path | None = None
     given: str = ""
     seed: int = 0
+    batch_size: int = 4096
+    progress: bool = True
 
     def __call__(self) -> None:
+        _check_suffix(self.out)
         flow, about = _open(self.folder)
-        generator = torch.Generator().manual_seed(self.seed)
-        samples = flow.sample(self.n, _condition(about["context"], self.given), generator=generator)
         columns = about["columns"] or [f"x{i}" for i in range(flow.event_shape.numel())]
+        pieces = self._pieces(flow, _condition(about["context"], self.given))
         if self.out is None:
-            sys.stdout.write(_csv(samples.flatten(1), columns))
+            for text in _csv(pieces, columns):
+                sys.stdout.write(text)
         else:
-            _write_table(self.out, samples.flatten(1), columns)
+            write_pieces(self.out, _table(self.out, pieces, self.n, columns))
             print(f"wrote {self.out}")
+
+    def _pieces(self, flow: Flow, context: Tensor | None) -> Iterator[Tensor]:
+        """The samples, `(batch_size, D)` at a time."""
+        generator = torch.Generator().manual_seed(self.seed)
+        hidden = not self.progress or self.n <= self.batch_size
+        with tqdm(total=self.n, desc="samples", unit="row", unit_scale=True, disable=hidden) as bar:
+            for piece in flow.sample_in_pieces(self.n, context, batch_size=self.batch_size, generator=generator):
+                yield piece.flatten(1)
+                bar.update(len(piece))
 
 
 @dataclass
@@ -409,9 +426,11 @@ def _rows_for(about: dict[str, Any], name: str) -> Any:
                 f"{name} lacks the columns {', '.join(missing)}: the model was trained on "
                 f"{', '.join((*wanted, *context))}, the table has {', '.join(table.columns)}"
             )
-        picked = [table.columns.index(column) for column in (*wanted, *context)]
-        values = table.values[:, picked]
-        return (values[:, : len(wanted)], values[:, len(wanted) :]) if context else values
+        values, *condition = (
+            take(table.values, [table.columns.index(column) for column in names])
+            for names in (wanted, context) if names
+        )  # fmt: skip
+        return (values, *condition) if context else values
     return table.values
 
 
@@ -426,19 +445,35 @@ def _condition(columns: Sequence[str], given: str) -> Tensor | None:
         raise UsageError(f"--given takes numbers, got {given}: {error}") from error
 
 
-def _write_table(path: Path, values: Tensor, columns: Sequence[str]) -> None:
-    if path.suffix.lower() == ".npy":
-        buffer = io.BytesIO()
-        np.save(buffer, values.numpy())
-        write_bytes(path, buffer.getvalue())
-    elif path.suffix.lower() == ".csv":
-        write_bytes(path, _csv(values, columns).encode())
-    else:
+def _check_suffix(path: Path | None) -> None:
+    """Before hours of work, not after them."""
+    if path is not None and path.suffix.lower() not in (".csv", ".npy"):
         raise UsageError(f"cannot write {path}: known suffixes are .csv, .npy")
 
 
-def _csv(values: Tensor, columns: Sequence[str]) -> str:
+def _table(path: Path, pieces: Iterable[Tensor], rows: int, columns: Sequence[str]) -> Iterator[bytes]:
+    """The bytes of a table's file, with no more than a piece of it in memory."""
+    if path.suffix.lower() == ".npy":
+        return _npy(pieces, (rows, len(columns)))
+    return (text.encode() for text in _csv(pieces, columns))
+
+
+def _npy(pieces: Iterable[Tensor], shape: tuple[int, ...]) -> Iterator[bytes]:
+    for number, piece in enumerate(pieces):
+        values = piece.numpy()
+        if not number:
+            header = io.BytesIO()
+            descr = np.lib.format.dtype_to_descr(values.dtype)
+            np.lib.format.write_array_header_1_0(header, {"descr": descr, "fortran_order": False, "shape": shape})
+            yield header.getvalue()
+        yield values.tobytes()
+
+
+def _csv(pieces: Iterable[Tensor], columns: Sequence[str]) -> Iterator[str]:
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerow(columns)
-    np.savetxt(text, values.double().numpy(), delimiter=",", fmt="%.8g")
-    return text.getvalue()
+    yield text.getvalue()
+    for piece in pieces:
+        text = io.StringIO()
+        np.savetxt(text, piece.double().numpy(), delimiter=",", fmt="%.8g")
+        yield text.getvalue()

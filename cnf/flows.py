@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -151,6 +151,38 @@ class Flow(nn.Module):
     def sample(self, n: int, context: Tensor | None = None, *, generator: torch.Generator | None = None) -> Tensor:
         """Draw `(n, *event)` without gradient; see `rsample`."""
         return self.rsample(n, context, generator=generator)
+
+    def sample_in_pieces(
+        self,
+        n: int,
+        context: Tensor | None = None,
+        *,
+        batch_size: int = 4096,
+        generator: torch.Generator | None = None,
+    ) -> Iterator[Tensor]:
+        """Draw `(n, *event)` without gradient in pieces of bounded memory, `(batch_size, *event)` or less each.
+
+        Args:
+            n: How many samples.
+            context: As for `rsample`.
+            batch_size: Samples at a time.
+            generator: As for `rsample`.
+
+        Raises:
+            ValueError: A batch size below 1, or a context that does not fit.
+
+        Example:
+            >>> flow = cnf.build("cnf", 2)
+            >>> [len(piece) for piece in flow.sample_in_pieces(10, batch_size=4)]
+            [4, 4, 2]
+        """
+        if batch_size < 1:
+            raise ValueError(f"batch_size must be at least 1, got {batch_size}")
+        shared = context is None or context.dim() < 2
+        rows = None if shared else self._context_rows(context, torch.Size([n]))
+        for start in range(0, max(n, 1), batch_size):
+            size = min(batch_size, n - start)
+            yield self.sample(size, context if rows is None else rows[start : start + size], generator=generator)
 
     def rsample(self, n: int, context: Tensor | None = None, *, generator: torch.Generator | None = None) -> Tensor:
         """Draw `(n, *event)`, differentiable in the parameters and the context.

@@ -11,6 +11,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from cnf.continuous.cnf import CNF
+from cnf.continuous.solvers import SolverError
 from cnf.data.rows import as_rows
 from cnf.discrete.residual import Residual
 from cnf.flows import Flow
@@ -36,21 +37,35 @@ def log_prob_of_rows(flow: Flow, data: Any, *, batch_size: int = 4096, progress:
 
     Args:
         flow: The density.
-        data: Any data that `cnf.fit` takes, memory-mapped files included.
+        data: Any data that `cnf.fit` takes; a memory-mapped file stays on disk.
         batch_size: Rows at a time.
         progress: Whether to show a progress bar.
 
     Returns:
         `(N,)` on the CPU.
+
+    Raises:
+        ValueError: A batch size below 1, or NaN or infinite values in the data.
+        SolverError: The density of some rows cannot be found within the tolerance; their numbers are those in `data`.
     """
+    if batch_size < 1:
+        raise ValueError(f"batch_size must be at least 1, got {batch_size}")
     rows = as_rows(data, flow.base.dtype)
-    pieces = []
-    starts = tqdm(range(0, len(rows), batch_size), desc="log p", unit="batch", disable=not progress)
-    for start in starts:
-        x, context, _ = rows.read(range(start, min(start + batch_size, len(rows))))
-        device = flow.base.device
-        pieces.append(flow.log_prob(x.to(device), None if context is None else context.to(device)).cpu())
-    return torch.cat(pieces)
+    log_prob = torch.empty(len(rows), dtype=flow.base.dtype)
+    with tqdm(total=len(rows), desc="log p", unit="row", unit_scale=True, disable=not progress) as bar:
+        for chosen in torch.arange(len(rows)).split(batch_size):
+            x, context, numbers = rows.read(chosen.tolist())
+            try:
+                log_prob[chosen] = _log_prob_on_device(flow, x, context)
+            except SolverError as error:
+                raise error.renumbered(numbers.tolist()) from error
+            bar.update(len(chosen))
+    return log_prob
+
+
+def _log_prob_on_device(flow: Flow, x: Tensor, context: Tensor | None) -> Tensor:
+    device = flow.base.device
+    return flow.log_prob(x.to(device), None if context is None else context.to(device)).cpu()
 
 
 class LogMean(NamedTuple):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import torch
@@ -27,6 +29,7 @@ from cnf import (
     load,
     save,
 )
+from cnf.checkpoints import write_pieces
 
 CASES = {
     "cnf": ("cnf", 2, 0, {}),
@@ -174,3 +177,18 @@ def test_a_spoiled_folder_says_what_is_wrong(spoil, message, folder):
     spoil(folder)
     with pytest.raises(CheckpointError, match=message):
         load(folder)
+
+
+def test_a_file_in_pieces_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
+    path = tmp_path / "deep" / "file"
+    write_pieces(path, (bytes([number]) for number in range(3)))
+    assert path.read_bytes() == b"\x00\x01\x02"
+
+    def broken() -> Iterator[bytes]:
+        yield b"half"
+        raise RuntimeError("the solver gave up")
+
+    with pytest.raises(RuntimeError, match="gave up"):
+        write_pieces(path, broken())
+    assert path.read_bytes() == b"\x00\x01\x02"
+    assert list(path.parent.iterdir()) == [path]

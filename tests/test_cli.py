@@ -79,6 +79,17 @@ def test_sample_prints_csv_and_its_seed_decides(moons: Path, capsys: pytest.Capt
     assert outputs[0] == outputs[1] != outputs[2]
 
 
+@pytest.mark.parametrize("suffix", [".csv", ".npy"])
+def test_tables_of_many_pieces_are_whole(moons: Path, tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"samples{suffix}"
+    main(["sample", str(moons), "-n", "50", "--batch-size", "16", "--out", str(path)])
+    rows = np.load(path) if suffix == ".npy" else np.loadtxt(path, delimiter=",", skiprows=1)
+    pieces = cnf.load(moons).sample_in_pieces(50, batch_size=16, generator=torch.Generator().manual_seed(0))
+    np.testing.assert_allclose(rows, torch.cat(list(pieces)).numpy(), rtol=1e-6)
+    main(["score", str(moons), str(path), "--batch-size", "16", "--out", str(tmp_path / f"p{suffix}")])
+    assert len(cnf.data.tabular.load_table(tmp_path / f"p{suffix}").values) == 50
+
+
 def test_plot_draws_again(moons: Path, tmp_path: Path) -> None:
     main(["plot", str(moons), "--out", str(tmp_path)])
     assert (tmp_path / "fit.png").stat().st_size > 10_000
@@ -132,6 +143,7 @@ MISTAKES = {
     "unknown column": (["fit", "TABLE", "--out", "OUT", "--context", "lod"], "lod.*load"),
     "context of a toy": (["fit", "moons", "--out", "OUT", "--context", "x"], "no named columns"),
     "nothing to resume": (["fit", "moons", "--out", "OUT", "--resume"], "no run to resume"),
+    "an unknown suffix": (["score", "OUT", "moons", "--out", "p.txt"], "cannot write p.txt: known suffixes are .csv"),
     "no model": (["score", "OUT", "moons"], "no model.json"),
     "a folder that exists": (["fit", "moons", "--out", "FULL"], "exists and is not empty: give another --out"),
 }

@@ -143,6 +143,21 @@ def test_one_context_serves_all_samples_and_a_row_each_serves_its_own():
     assert not torch.allclose(each[0], one[0], atol=1e-2)
 
 
+def test_samples_in_pieces_are_those_of_one_call_and_follow_the_rows_of_the_context():
+    flow, context = flow_of(2), draw(10, 2)
+    whole = flow.sample(10, context, generator=torch.Generator().manual_seed(0))
+    seeded = torch.Generator().manual_seed(0)
+    pieces = list(flow.sample_in_pieces(10, context, batch_size=4, generator=seeded))
+    assert [len(piece) for piece in pieces] == [4, 4, 2]
+    numbers = torch.Generator().manual_seed(0)
+    z = torch.cat([flow.base.sample(size, numbers) for size in (4, 4, 2)])
+    torch.testing.assert_close(torch.cat(pieces), flow.transform.push(z, context))
+    torch.testing.assert_close(pieces[0], flow.sample(4, context[:4], generator=torch.Generator().manual_seed(0)))
+    assert whole.shape == (10, 3)
+    with pytest.raises(ValueError, match="batch_size must be at least 1"):
+        next(flow.sample_in_pieces(10, context, batch_size=0))
+
+
 def test_no_samples_are_an_empty_tensor():
     assert flow_of().sample(0).shape == (0, 3)
     assert flow_of().sample_and_log_prob(0)[1].shape == (0,)

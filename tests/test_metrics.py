@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import math
+import tracemalloc
+from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -47,3 +50,33 @@ def test_rows_in_pieces_have_the_same_log_density() -> None:
     x, context = torch.randn(25, 2).double(), torch.randn(25, 1).double()
     whole = flow.log_prob(x, context).detach()
     torch.testing.assert_close(log_prob_of_rows(flow, (x, context), batch_size=7), whole, rtol=0, atol=1e-9)
+    with pytest.raises(ValueError, match="batch_size must be at least 1"):
+        log_prob_of_rows(flow, (x, context), batch_size=0)
+
+
+class Cliff(torch.nn.Module):
+    """A field that explodes for rows beyond 5, where the solver has to give up."""
+
+    def forward(self, t: torch.Tensor, x: torch.Tensor, context: None = None) -> torch.Tensor:
+        return torch.where(x > 5, x.square().exp(), -x)
+
+
+def test_rows_that_cannot_be_solved_are_named_by_their_numbers_in_the_data() -> None:
+    x = torch.zeros(20, 2)
+    x[[13, 17]] = 8.0
+    flow = cnf.Flow(cnf.CNF(Cliff()), cnf.StandardNormal(2))
+    with pytest.raises(cnf.SolverError, match=r"Samples: 13 \(1 in all\)") as caught:
+        log_prob_of_rows(flow, x, batch_size=4)
+    assert caught.value.samples == [13]
+
+
+def test_memory_does_not_grow_with_the_rows_of_a_memory_map(tmp_path: Path) -> None:
+    rows = np.lib.format.open_memmap(tmp_path / "x.npy", mode="w+", dtype=np.float32, shape=(400_000, 8))
+    rows[:] = np.random.default_rng(0).standard_normal((1, 8), dtype=np.float32)
+    flow = cnf.Flow(cnf.Compose([]), cnf.StandardNormal(8))
+    tracemalloc.start()  # sees numpy's memory, which is what rows are read into
+    log_prob = log_prob_of_rows(flow, np.load(tmp_path / "x.npy", mmap_mode="r"))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert log_prob.unique().numel() == 1
+    assert peak < rows.nbytes / 2

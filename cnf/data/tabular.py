@@ -108,7 +108,15 @@ def select(table: Table, context: Sequence[str] = ()) -> tuple[np.ndarray, np.nd
     kept = [index for index in range(len(table.columns)) if index not in chosen]
     if not kept:
         raise DataError(f"expected a column to model, got all as context; leave one out of the context ({known})")
-    return _take(table.values, kept), _take(table.values, chosen) if chosen else None
+    return take(table.values, kept), take(table.values, chosen) if chosen else None
+
+
+def take(values: np.ndarray, columns: list[int]) -> np.ndarray:
+    """Columns of an array: a view if a slice can name them, as a list of indices would read a memory map whole."""
+    step = columns[1] - columns[0] if len(columns) > 1 else 1
+    if step > 0 and columns == list(range(columns[0], columns[-1] + 1, step)):
+        return values[:, columns[0] : columns[-1] + 1 : step]
+    return values[:, columns]
 
 
 def check_columns(table: Table) -> None:
@@ -205,14 +213,6 @@ def _check_distinct(names: Sequence[str], where: object) -> None:
     twice = [repr(name) for name, count in Counter(names).items() if count > 1]
     if twice:
         raise DataError(f"{where}: expected distinct column names, got {', '.join(twice)} twice; rename them")
-
-
-def _take(values: np.ndarray, columns: list[int]) -> np.ndarray:
-    """Columns of an array: a view if a slice can name them, as a list of indices would read a memory map whole."""
-    step = columns[1] - columns[0] if len(columns) > 1 else 1
-    if step > 0 and columns == list(range(columns[0], columns[-1] + 1, step)):
-        return values[:, columns[0] : columns[-1] + 1 : step]
-    return values[:, columns]
 
 
 def _check_finite(path: Path, table: Table, locate: Callable[[Sequence[int]], str]) -> None:
