@@ -40,6 +40,7 @@ from cnf.models import MODELS, build
 from cnf.models.velocity import from_velocity
 from cnf.objectives.couplings import EntropicCoupling, IndependentCoupling, OptimalTransport
 from cnf.objectives.freeform import FreeForm
+from cnf.objectives.geodesic import GeodesicPath
 from cnf.objectives.likelihood import Loss, MaximumLikelihood, Objective
 from cnf.objectives.matching import BridgePath, FlowMatching, LipmanPath, Reflow, StraightPath, VariancePreservingPath
 from cnf.objectives.phases import Phase
@@ -87,6 +88,7 @@ __all__ = [
     "Flow",
     "FlowDistribution",
     "GaussianMixture",
+    "GeodesicPath",
     "HamiltonJacobi",
     "HigherDerivative",
     "HutchPP",

@@ -73,6 +73,10 @@ class Manifold(ABC):
     def log(self, x: Tensor, y: Tensor) -> Tensor:
         """The shortest tangent vector at `x` that `exp` takes to `y`."""
 
+    def geodesic(self, x: Tensor, v: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+        """The point and the velocity after time `t`, `(…, 1)`, on the geodesic from `x` with velocity `v` there."""
+        return self.exp(x, t * v), v.expand_as(t * v)
+
     @abstractmethod
     def distance(self, x: Tensor, y: Tensor) -> Tensor:
         """The length of the shortest geodesic between `x` and `y`, `(…)`."""
@@ -136,6 +140,10 @@ class Sphere(Manifold):
     def exp(self, x: Tensor, v: Tensor) -> Tensor:
         angle = v.norm(dim=-1, keepdim=True)
         return angle.cos() * x + torch.sinc(angle / math.pi) * v
+
+    def geodesic(self, x: Tensor, v: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+        angle = v.norm(dim=-1, keepdim=True)
+        return self.exp(x, t * v), (t * angle).cos() * v - angle * (t * angle).sin() * x
 
     def log(self, x: Tensor, y: Tensor) -> Tensor:
         """See `Manifold.log`; between opposite points, where all directions are shortest, it takes one of them."""

@@ -11,13 +11,16 @@ from cnf.continuous.divergences import Divergence, Exact, Hutchinson
 from cnf.continuous.solvers import RungeKutta
 from cnf.distributions import as_event_shape
 from cnf.flows import Flow
+from cnf.manifolds.geometry import Manifold, Sphere, Torus
 from cnf.models.continuous import augmented_cnf, cnf, ffjord, ot_flow, planar_cnf, rnode
 from cnf.models.couplings import iaf, maf, nice, nsf_autoregressive, nsf_coupling, realnvp
 from cnf.models.freeform import free_form, sphere_free_form
 from cnf.models.layers import gaussianization, glow, planar, radial, rbig, residual
-from cnf.models.manifolds import torus_nsf
+from cnf.models.manifolds import sphere_cnf, torus_cnf, torus_nsf
 from cnf.objectives.freeform import FreeForm
+from cnf.objectives.geodesic import GeodesicPath
 from cnf.objectives.likelihood import MaximumLikelihood
+from cnf.objectives.matching import FlowMatching
 from cnf.objectives.phases import Phase
 
 
@@ -76,6 +79,8 @@ MODELS: dict[str, Callable[..., Flow]] = {
     "nsf_coupling": nsf_coupling,
     "nsf_autoregressive": nsf_autoregressive,
     "torus_nsf": torus_nsf,
+    "sphere_cnf": sphere_cnf,
+    "torus_cnf": torus_cnf,
     "residual": residual,
     "planar": planar,
     "radial": radial,
@@ -89,6 +94,14 @@ MODELS: dict[str, Callable[..., Flow]] = {
 def _published_divergence(flow: Flow) -> Divergence:
     """FFJORD's: exact on the plane, one Gaussian probe beyond."""
     return Exact() if flow.event_shape.numel() <= 2 else Hutchinson(noise="gaussian")
+
+
+def _on_manifold(manifold: Manifold) -> tuple[Phase, ...]:
+    """Geodesics first, which cost no solve, then a shorter while the likelihood itself."""
+    return (
+        Phase(FlowMatching(GeodesicPath(manifold)), share=1.0, learning_rate=5e-3, optimizer="muon"),
+        Phase(solver=RungeKutta("dopri5", rtol=1e-2, atol=1e-2), learning_rate=2e-3, optimizer="muon"),
+    )
 
 
 RECIPES: dict[str, Callable[[Flow], tuple[Phase, ...]]] = {
@@ -115,4 +128,6 @@ RECIPES: dict[str, Callable[[Flow], tuple[Phase, ...]]] = {
     "augmented_cnf": lambda flow: (Phase(solver=RungeKutta("dopri5", rtol=1e-2, atol=1e-2), learning_rate=1e-2),),
     "free_form": lambda flow: (Phase(FreeForm(), learning_rate=1e-3),),
     "sphere_free_form": lambda flow: (Phase(FreeForm(), learning_rate=1e-3),),
+    "sphere_cnf": lambda flow: _on_manifold(Sphere(flow.event_shape.numel())),
+    "torus_cnf": lambda flow: _on_manifold(Torus(flow.event_shape.numel())),
 }

@@ -1,12 +1,18 @@
-"""Flows on manifolds, on the uniform density there."""
+"""Flows on sphere and torus, on the uniform density there."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
+from cnf.continuous.divergences import Divergence, Exact
+from cnf.continuous.regularizers import Regularizer
+from cnf.continuous.solvers import RungeKutta, Solver
 from cnf.discrete.splines import CircularSpline
-from cnf.distributions import TorusUniform
+from cnf.distributions import SphereUniform, TorusUniform
 from cnf.flows import Flow
+from cnf.manifolds.continuous import ManifoldCNF
+from cnf.manifolds.fields import FourierField
+from cnf.manifolds.geometry import Sphere, Torus
 from cnf.models.assembly import assemble, size
 from cnf.models.couplings import Hidden, Net
 
@@ -41,3 +47,63 @@ def torus_nsf(
     spline = CircularSpline(bins)
     members = [net.autoregressive(spline, size(event_shape), reverse=i % 2 == 1) for i in range(layers)]
     return assemble(event_shape, context_dim, members, "none", flat=True, base=TorusUniform(event_shape))
+
+
+def sphere_cnf(
+    event_shape: Sequence[int],
+    context_dim: int = 0,
+    *,
+    hidden: int = 128,
+    depth: int = 2,
+    frequency: float = 8.0,
+    activation: str = "silu",
+    divergence: Divergence = Exact(),
+    regularizers: Mapping[str, Regularizer] = {},
+    solver: Solver = RungeKutta("dopri5", rtol=1e-5, atol=1e-5),
+) -> Flow:
+    """A continuous flow on the unit sphere of ℝⁿ: the tangent part of a residual network on sines (`FourierField`).
+
+    For data `(n,)` of length one. It starts at the uniform density. Densities are in the Riemannian volume.
+
+    Options are those of `FourierField` and `ManifoldCNF`.
+
+    Raises:
+        ValueError: Points that are no vectors, or of length 1.
+
+    References:
+        Mathieu and Nickel 2020, arXiv 2006.10605; Chen and Lipman 2024, arXiv 2302.03660.
+    """
+    if len(event_shape) != 1:
+        raise ValueError(f"points on a sphere are vectors (n,), got event_shape {tuple(event_shape)}")
+    manifold = Sphere(event_shape[0])
+    field = FourierField(manifold.n, hidden, depth, context_dim, frequency=frequency, activation=activation)
+    member = ManifoldCNF(manifold, field, divergence, regularizers, solver)
+    return assemble(event_shape, context_dim, [member], "none", flat=False, base=SphereUniform(manifold.n))
+
+
+def torus_cnf(
+    event_shape: Sequence[int],
+    context_dim: int = 0,
+    *,
+    hidden: int = 128,
+    depth: int = 2,
+    frequency: float = 4.0,
+    activation: str = "silu",
+    divergence: Divergence = Exact(),
+    regularizers: Mapping[str, Regularizer] = {},
+    solver: Solver = RungeKutta("dopri5", rtol=1e-5, atol=1e-5),
+) -> Flow:
+    """A continuous flow of angles: the tangent part of a residual network on cosines and sines (`FourierField`).
+
+    For data in [0, 2π). It starts at the uniform density. Densities are with respect to the Riemannian volume, the
+    product of the angles' differentials.
+
+    Options are those of `FourierField` and `ManifoldCNF`.
+
+    References:
+        Chen and Lipman 2024, arXiv 2302.03660.
+    """
+    manifold = Torus(size(event_shape))
+    field = FourierField(2 * manifold.d, hidden, depth, context_dim, frequency=frequency, activation=activation)
+    member = ManifoldCNF(manifold, field, divergence, regularizers, solver)
+    return assemble(event_shape, context_dim, [member], "none", flat=True, base=TorusUniform(event_shape))

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from cnf.manifolds.geometry import Manifold
+
 
 class Coupling(ABC):
     """Chooses a base point for each data point."""
@@ -47,6 +49,7 @@ class OptimalTransport(Coupling):
 
     Args:
         context_weight: Cost of pairing different contexts.
+        manifold: Where the points lie, for squared lengths of geodesics; None for the space of vectors.
 
     Raises:
         ImportError: SciPy is missing (`pip install 'cnf[transport]'`).
@@ -57,16 +60,22 @@ class OptimalTransport(Coupling):
     """
 
     context_weight: float = math.inf
+    manifold: Manifold | None = None
 
     def __call__(self, base: Tensor, data: Tensor, context: Tensor | None) -> Tensor:
         if context is None or self.context_weight < math.inf:
-            return _assignment(_costs(base, data) + self._of_contexts(context))
+            return _assignment(self._of_points(base, data) + self._of_contexts(context))
         rows = torch.arange(len(data), device=data.device)
         _, groups = context.unique(dim=0, return_inverse=True)
         for group in groups.unique():
             members = (groups == group).nonzero().flatten()
-            rows[members] = members[_assignment(_costs(base[members], data[members]))]
+            rows[members] = members[_assignment(self._of_points(base[members], data[members]))]
         return rows
+
+    def _of_points(self, base: Tensor, data: Tensor) -> Tensor:
+        if self.manifold is None:
+            return _costs(base, data)
+        return self.manifold.distance(base.unsqueeze(1), data.unsqueeze(0)).square()
 
     def _of_contexts(self, context: Tensor | None) -> Tensor | float:
         return 0.0 if context is None else self.context_weight * _costs(context, context)

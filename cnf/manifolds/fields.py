@@ -1,0 +1,298 @@
+"""Tangent fields on sphere and torus, made from any field of the space around them.
+
+Both are extended off the manifold so that nothing has to hold a solve on it: the extension moves points above the
+manifold as it moves the points below them, and its divergence in ℝⁿ is the Riemannian one. A Runge-Kutta step commutes
+with it, so points that are brought back after every step and points that are brought back at the end are the same.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple, cast
+
+import torch
+from torch import Tensor, nn
+
+from cnf.continuous.fields import ModuleField, VectorField
+from cnf.continuous.linearization import ChainLinearization, Linearization
+from cnf.distributions.interface import require_ambient
+from cnf.distributions.sphere import frame
+from cnf.manifolds.geometry import Torus
+from cnf.networks import activation as activation_by_name
+
+FEW = 3  # dimensions of a sphere up to which its tangents are pushed one by one: a closed trace costs more
+
+
+class SphereField(VectorField):
+    """`f(t, x) = ‖x‖ (I − x̂x̂ᵀ) g(t, x̂)` with `x̂ = x/‖x‖`: tangent to the sphere, homogeneous of degree 1.
+
+    Lengths are constants of this motion, directions move alike at every length, and the trace of its Jacobian is the
+    divergence on the sphere, `tr (I − x̂x̂ᵀ) ∂g/∂x − (n − 1) x̂ᵀg`, at every length (for degree 0, at length 1 only).
+    Exact traces take n − 1 products with ∂g/∂x up to n = 4; beyond, the trace of g, in closed form where it has one,
+    and one product. Estimates have the noise of the tangent space only: across it the Jacobian is antisymmetric.
+
+    Args:
+        n: Length of the vectors.
+        field: g, a `VectorField` or any module with `(t, x, context)`, on `(N, n)`.
+    """
+
+    def __init__(self, n: int, field: nn.Module) -> None:
+        super().__init__()
+        self.n = require_ambient(n, "a sphere")
+        self.field = field if isinstance(field, VectorField) else ModuleField(field)
+        self.context_dim = self.field.context_dim
+
+    def forward(self, t: Tensor, x: Tensor, context: Tensor | None = None) -> Tensor:
+        return self.velocity(t, x, context)
+
+    def prepare(self, context: Tensor | None = None, *, trace: bool = False) -> Any:
+        return self.field.prepare(context, trace=trace and self.n - 1 > FEW)
+
+    def velocity(self, t: Tensor, x: Tensor, context: Tensor | None = None, prepared: Any = None) -> Tensor:
+        length = x.norm(dim=1, keepdim=True)
+        unit = x / length
+        return length * _across(unit, self.field.velocity(t, unit, context, prepared))
+
+    def linearize(self, t: Tensor, x: Tensor, context: Tensor | None = None, prepared: Any = None) -> Linearization:
+        length = x.norm(dim=1, keepdim=True)
+        around = self.field.linearize(t, x / length, context, prepared)
+        return SphereLinearization(x, length, around, t, lambda t, x: self.velocity(t, x, context, prepared))
+
+
+def _across(unit: Tensor, v: Tensor) -> Tensor:
+    """The part of `v` that is tangent at `unit`."""
+    return v - _dot(unit, v) * unit
+
+
+def _dot(v: Tensor, w: Tensor) -> Tensor:
+    return (v * w).sum(-1, keepdim=True)
+
+
+class SphereLinearization(Linearization):
+    """A `SphereField` at one time and place, from the field around it there.
+
+    With `P = I − x̂x̂ᵀ` and `J = ∂g/∂x`, `∂f/∂x = P J P + (P g) x̂ᵀ − x̂ (P g)ᵀ − (x̂ᵀg) P`.
+
+    Args:
+        x: `(N, n)`.
+        length: `‖x‖`, `(N, 1)`.
+        around: g at `x/‖x‖`.
+        t, function: As in `Linearization`.
+    """
+
+    def __init__(self, x: Tensor, length: Tensor, around: Linearization, t: Tensor, function: Any) -> None:
+        super().__init__(x, t, function)
+        self.length, self.around, self.unit = length, around, around.x
+
+    @property
+    def velocity(self) -> Tensor:
+        return self.length * _across(self.unit, self.around.velocity)
+
+    def _jvp(self, v: Tensor) -> Tensor:
+        across = _across(self.unit, v)
+        return self._product(v, across, _across(self.unit, self.around.jvp(across)))
+
+    def vjp(self, v: Tensor) -> Tensor:
+        across = _across(self.unit, v)
+        return self._product(v, across, _across(self.unit, self.around.vjp(across)), sign=-1.0)
+
+    def _product(self, v: Tensor, across: Tensor, moved: Tensor, sign: float = 1.0) -> Tensor:
+        g = self.around.velocity
+        turned = _dot(self.unit, v) * _across(self.unit, g) - _dot(across, g) * self.unit
+        return moved + sign * turned - _dot(self.unit, g) * across
+
+    def trace(self) -> Tensor:
+        dimension = self.x.shape[1] - 1
+        if dimension <= FEW:
+            basis = frame(self.unit)[..., :-1].movedim(-1, 0)
+            along = (basis * self.around.jvp(basis)).sum((0, 2))
+        else:
+            radial = self.around.jvp(self.unit.unsqueeze(0))[0]
+            along = self.around.trace() - (self.unit * radial).sum(1)
+        return along - dimension * (self.unit * self.around.velocity).sum(1)
+
+
+class TorusField(VectorField):
+    """`f_i(t, x) = cos x_i g_{d+i} − sin x_i g_i`, `g = g(t, (cos x, sin x))`: periodic in every angle.
+
+    It is g, a field of ℝ²ᵈ, projected to the tangents of the d circles there. The torus is flat, so that the trace in
+    the angles is the divergence; it takes d products with the Jacobian of g.
+
+    Args:
+        d: Number of angles.
+        field: g, a `VectorField` or any module with `(t, x, context)`, on `(N, 2d)`.
+    """
+
+    def __init__(self, d: int, field: nn.Module) -> None:
+        super().__init__()
+        self.d = Torus(d).d
+        self.field = field if isinstance(field, VectorField) else ModuleField(field)
+        self.context_dim = self.field.context_dim
+
+    def forward(self, t: Tensor, x: Tensor, context: Tensor | None = None) -> Tensor:
+        return self.velocity(t, x, context)
+
+    def prepare(self, context: Tensor | None = None, *, trace: bool = False) -> Any:
+        return self.field.prepare(context)
+
+    def velocity(self, t: Tensor, x: Tensor, context: Tensor | None = None, prepared: Any = None) -> Tensor:
+        cosine, sine = x.cos(), x.sin()
+        g = self.field.velocity(t, torch.cat([cosine, sine], 1), context, prepared)
+        return _around(cosine, sine, g)
+
+    def linearize(self, t: Tensor, x: Tensor, context: Tensor | None = None, prepared: Any = None) -> Linearization:
+        around = self.field.linearize(t, torch.cat([x.cos(), x.sin()], 1), context, prepared)
+        return TorusLinearization(x, around, t, lambda t, x: self.velocity(t, x, context, prepared))
+
+
+def _around(cosine: Tensor, sine: Tensor, v: Tensor) -> Tensor:
+    """The rates of the angles that vectors `(…, 2d)` at points of the circles are."""
+    first, second = v.chunk(2, -1)
+    return cosine * second - sine * first
+
+
+class TorusLinearization(Linearization):
+    """A `TorusField` at one time and place, from the field around it there.
+
+    Args:
+        x: The angles, `(N, d)`.
+        around: g at `(cos x, sin x)`.
+        t, function: As in `Linearization`.
+    """
+
+    def __init__(self, x: Tensor, around: Linearization, t: Tensor, function: Any) -> None:
+        super().__init__(x, t, function)
+        self.around = around
+        self.cosine, self.sine = around.x.chunk(2, 1)
+
+    @property
+    def velocity(self) -> Tensor:
+        return _around(self.cosine, self.sine, self.around.velocity)
+
+    @property
+    def _inward(self) -> Tensor:
+        """What g has along the radii of the circles, `(N, d)`."""
+        first, second = self.around.velocity.chunk(2, 1)
+        return self.cosine * first + self.sine * second
+
+    def _jvp(self, v: Tensor) -> Tensor:
+        moved = self.around.jvp(self._vectors(v))
+        return _around(self.cosine, self.sine, moved) - self._inward * v
+
+    def vjp(self, v: Tensor) -> Tensor:
+        moved = self.around.vjp(self._vectors(v))
+        return _around(self.cosine, self.sine, moved) - self._inward * v
+
+    def _vectors(self, v: Tensor) -> Tensor:
+        """Rates of the angles as vectors `(…, 2d)`; `_around` is the transpose."""
+        return torch.cat([-self.sine * v, self.cosine * v], -1)
+
+
+class FourierField(VectorField):
+    """A residual network on sines of many frequencies: `h_0 = sin(Bx + β)`,
+    `h_i = h_{i−1} + σ(W_i h_{i−1} + b_i + U_i [t, context])`, `g = V h_L + v`.
+
+    The rows of B begin with lengths from 1 to `frequency`, evenly on a logarithmic scale, in random directions; they
+    are trained with the rest. High frequencies are what concentrated densities take. With V and v at zero, where they
+    start, it stands still.
+
+    Args:
+        dim: Dimension of x.
+        hidden: Width of all layers.
+        depth: Number L of residual layers.
+        context_dim: Length of the context.
+        frequency: Length of the longest row of B, radians per unit of x.
+        activation: One of `cnf.networks.ACTIVATIONS`.
+
+    Raises:
+        ValueError: No layers or a frequency below 1.
+
+    References:
+        Tancik et al. 2020, Fourier features, arXiv 2006.10739.
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        hidden: int = 128,
+        depth: int = 2,
+        context_dim: int = 0,
+        *,
+        frequency: float = 8.0,
+        activation: str = "silu",
+    ) -> None:
+        super().__init__()
+        if depth < 1 or hidden < 1 or not frequency >= 1:
+            raise ValueError(
+                f"a Fourier field needs hidden >= 1, depth >= 1 and frequency >= 1, "
+                f"got hidden={hidden}, depth={depth}, frequency={frequency}"
+            )
+        self.dim, self.context_dim = dim, context_dim
+        self.activation = activation_by_name(activation)
+        self.waves = nn.Linear(dim, hidden)
+        self.layers = nn.ModuleList(nn.Linear(hidden, hidden) for _ in range(depth))
+        self.shifts = nn.ModuleList(nn.Linear(1 + context_dim, hidden, bias=False) for _ in range(depth))
+        self.last = nn.Linear(hidden, dim)
+        self._start(frequency)
+
+    @torch.no_grad()
+    def _start(self, frequency: float) -> None:
+        rows = torch.randn_like(self.waves.weight)
+        lengths = torch.logspace(0, math.log10(frequency), len(rows)).unsqueeze(1)
+        self.waves.weight.copy_(lengths * rows / rows.norm(dim=1, keepdim=True))
+        self.waves.bias.uniform_(-math.pi, math.pi)
+        nn.init.zeros_(self.last.weight)
+        nn.init.zeros_(self.last.bias)
+
+    def forward(self, t: Tensor, x: Tensor, context: Tensor | None = None) -> Tensor:
+        return self.velocity(t, x, context)
+
+    def prepare(self, context: Tensor | None = None, *, trace: bool = False) -> list[Hidden]:
+        if self.context_dim and context is None:
+            raise ValueError(f"this field is conditional: give a context of shape (N, {self.context_dim})")
+        hidden = []
+        for layer, shift in zip(_linears(self.layers), _linears(self.shifts), strict=True):
+            slope, conditional = shift.weight[:, 0], shift.weight[:, 1:]
+            offset = layer.bias if context is None else torch.addmm(layer.bias, context, conditional.mT)
+            hidden.append(Hidden(layer.weight, offset, slope))
+        return hidden
+
+    def velocity(
+        self, t: Tensor, x: Tensor, context: Tensor | None = None, prepared: list[Hidden] | None = None
+    ) -> Tensor:
+        h = self.waves(x).sin()
+        for hidden in prepared or self.prepare(context):
+            h = h + self.activation.value(hidden(t, h))
+        velocity: Tensor = self.last(h)
+        return velocity
+
+    def linearize(
+        self, t: Tensor, x: Tensor, context: Tensor | None = None, prepared: list[Hidden] | None = None
+    ) -> ChainLinearization:
+        prepared = prepared or self.prepare(context)
+        phase = self.waves(x)
+        h, scales = phase.sin(), [phase.cos()]
+        for hidden in prepared:
+            step, slope = self.activation.with_slope(hidden(t, h))
+            h = h + step
+            scales.append(slope)
+        weights = [self.waves.weight, *(hidden.weight for hidden in prepared), self.last.weight]
+        return ChainLinearization(
+            x, self.last(h), weights, scales, residual=True,
+            t=t, function=lambda t, x: self.velocity(t, x, context, prepared),
+        )  # fmt: skip
+
+
+def _linears(modules: nn.ModuleList) -> list[nn.Linear]:
+    return cast("list[nn.Linear]", list(modules))
+
+
+class Hidden(NamedTuple):
+    """A layer before its activation during a solve: `W h + offset + slope · t`, with what the context gives."""
+
+    weight: Tensor
+    offset: Tensor
+    slope: Tensor
+
+    def __call__(self, t: Tensor, h: Tensor) -> Tensor:
+        return torch.addmm(torch.addcmul(self.offset, t.unsqueeze(-1) if t.dim() else t, self.slope), h, self.weight.mT)
