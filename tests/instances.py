@@ -33,7 +33,7 @@ from cnf.discrete.planar import Planar, Radial
 from cnf.discrete.residual import Residual
 from cnf.discrete.rotations import Rotation
 from cnf.discrete.splines import CircularSpline, RationalQuadratic
-from cnf.manifolds import EncoderDecoder
+from cnf.manifolds import EncoderDecoder, FourierField, ManifoldCNF, SphereField, Torus, TorusField
 from cnf.networks import ACTIVATIONS, MADE, Conditioner, ConvResNet, ResidualMLP
 from cnf.transforms import Flatten
 
@@ -214,6 +214,10 @@ FIELDS: dict[str, Instance] = {
     "conv": Instance(
         lambda c: randomized(ConvField((2, 3, 2), (4,), context_dim=c), 1.3), (2, 3, 2), contexts=(0, CONTEXT)
     ),
+    "fourier": Instance(lambda c: randomized(FourierField(3, 6, context_dim=c)), contexts=(0, CONTEXT)),
+    "sphere": Instance(lambda c: SphereField(3, randomized(FourierField(3, 6, context_dim=c))), contexts=(0, CONTEXT)),
+    "sphere-closed": Instance(lambda c: SphereField(5, randomized(MLPField(5, (6, 6)))), (5,)),
+    "torus": Instance(lambda c: TorusField(3, randomized(FourierField(6, 6, context_dim=c))), contexts=(0, CONTEXT)),
     "module": Instance(lambda c: ModuleField(randomized(UserField(c))), contexts=(0, CONTEXT)),
 }
 
@@ -259,6 +263,13 @@ TRANSFORMS: dict[str, Instance] = {
     "inverse-autoregressive": Instance(lambda c: Inverse(autoregressive(AffineMap()).make(c)), contexts=(0, CONTEXT)),
     "encoder-decoder": Instance(
         lambda c: inverse_pair(coupling(AffineMap(), alternating(3), (3,), 0).make(c)), contexts=(0, CONTEXT)
+    ),
+    "torus-cnf": Instance(
+        lambda c: ManifoldCNF(Torus(3), randomized(FourierField(6, 6, context_dim=c)), solver=TIGHT),
+        contexts=(0, CONTEXT),
+        tolerance=1e-6,
+        data=angle,
+        base=angle,
     ),
     "permutation": Instance(lambda c: Compose([affine((3,)), Permutation.random(3), affine((3,))])),
     "lu": Instance(lambda c: randomized(LULinear(3))),

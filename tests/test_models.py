@@ -11,7 +11,7 @@ from cnf.models import recipe_of
 from cnf.objectives.phases import Phase
 
 TRAINED = [name for name in MODELS if name != "rbig"]  # which is fitted, and has no parameters
-SPHERICAL = ["sphere_free_form"]  # whose points are unit vectors
+SPHERICAL = ("sphere_free_form", "sphere_cnf")
 FREE_FORM = ["free_form", "sphere_free_form"]  # which have to learn to decode, by an objective of their own
 CASES = {
     **{name: (name, (2,), 0, {}) for name in TRAINED},
@@ -117,7 +117,7 @@ def test_rbig_is_fitted_by_its_initialization():
 @pytest.mark.parametrize("name", [name for name in TRAINED if name not in FREE_FORM])
 def test_recipes_weigh_costs_that_their_models_have(name):
     flow = randomized(build(name, 2), 0.5)
-    loss = recipe_of(flow)[-1].objective(flow, torch.rand(4, 2), None)
+    loss = recipe_of(flow)[-1].objective(flow, data(name, (2,), 0)[0], None)
     weights = recipe_of(flow)[-1].objective.weights
     expected = loss.metrics["nll"] + sum(weight * loss.metrics[cost] for cost, weight in weights.items())
     assert set(weights) <= set(loss.metrics)

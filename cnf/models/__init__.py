@@ -27,8 +27,8 @@ from cnf.objectives.phases import Phase
 def build(name: str, event_shape: int | Sequence[int], context_dim: int = 0, **options: Any) -> Flow:
     """Build a model by name; `cnf.save` writes down how.
 
-    Every model standardises its context, and its data unless they are angles: `flow.initialize(x, context)`, or
-    `cnf.fit`, sets the constants.
+    Every model standardises its context, and its data unless they are angles or directions: `flow.initialize(x,
+    context)`, or `cnf.fit`, sets the constants.
 
     Args:
         name: A key of `MODELS`.
