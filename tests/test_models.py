@@ -11,7 +11,7 @@ from cnf.models import recipe_of
 from cnf.objectives.phases import Phase
 
 TRAINED = [name for name in MODELS if name != "rbig"]  # which is fitted, and has no parameters
-SPHERICAL = ("sphere_free_form", "sphere_cnf")
+SPHERICAL = ["sphere_free_form", "sphere_cnf"]  # whose points are unit vectors
 FREE_FORM = ["free_form", "sphere_free_form"]  # which have to learn to decode, by an objective of their own
 CASES = {
     **{name: (name, (2,), 0, {}) for name in TRAINED},
