@@ -126,8 +126,8 @@ RECIPES: dict[str, Callable[[Flow], tuple[Phase, ...]]] = {
     ),
     "planar_cnf": lambda flow: (Phase(learning_rate=1e-3),),
     "augmented_cnf": lambda flow: (Phase(solver=RungeKutta("dopri5", rtol=1e-2, atol=1e-2), learning_rate=1e-2),),
-    "free_form": lambda flow: (Phase(FreeForm(), learning_rate=1e-3),),
-    "sphere_free_form": lambda flow: (Phase(FreeForm(), learning_rate=1e-3),),
+    "free_form": lambda flow: (Phase(FreeForm(), learning_rate=1e-2),),
+    "sphere_free_form": lambda flow: (Phase(FreeForm(), learning_rate=1e-2),),
     "sphere_cnf": lambda flow: _on_manifold(Sphere(flow.event_shape.numel())),
     "torus_cnf": lambda flow: _on_manifold(Torus(flow.event_shape.numel())),
 }

@@ -17,15 +17,15 @@ def free_form(
     event_shape: Sequence[int],
     context_dim: int = 0,
     *,
-    hidden: Hidden = 128,
+    hidden: Hidden = 64,
     blocks: int = 2,
     activation: str = "silu",
     preprocess: str = "standardize",
 ) -> Flow:
     """A free-form flow: residual encoder and decoder, each beside a skip, trained by `cnf.FreeForm`.
 
-    As published: an architecture without constraints, β = 10, one probe. `log_prob` is exact, by the Jacobian of the
-    encoder; the decoder samples, and inverts the encoder as well as it has learned to. Both start at the identity.
+    As published: an architecture without constraints, one probe. `log_prob` is that of the encoder, by its whole
+    Jacobian; the decoder samples, and inverts the encoder as well as it has learned to. Both start at the identity.
     Events are flattened vectors.
 
     Args:
@@ -44,7 +44,7 @@ def sphere_free_form(
     event_shape: Sequence[int],
     context_dim: int = 0,
     *,
-    hidden: Hidden = 128,
+    hidden: Hidden = 64,
     blocks: int = 2,
     activation: str = "silu",
 ) -> Flow:

@@ -24,7 +24,8 @@ class FreeForm:
     it is small, samples do not follow the density.
 
     Args:
-        beta: β. Too small, and the decoder does not follow; the gradient is then wrong.
+        beta: β. Too small, and the decoder does not follow: the gradient is then wrong, and the encoder folds. On moons
+            after 1,000 steps, `∫ p = 1.5` with 10 and 1.006 with 50. Larger ones learn more slowly.
         probes: K, at most the number of dimensions; with as many, there is no noise.
 
     Raises:
@@ -36,10 +37,10 @@ class FreeForm:
 
     Example:
         >>> import torch, cnf
-        >>> loss = FreeForm(beta=10.0)(cnf.build("free_form", 2), torch.randn(64, 2))
+        >>> loss = FreeForm()(cnf.build("free_form", 2), torch.randn(64, 2))
     """
 
-    beta: float = 10.0
+    beta: float = 50.0
     probes: int = 1
 
     def __post_init__(self) -> None:

@@ -173,7 +173,12 @@ def test_it_learns_on_the_sphere():
     with torch.no_grad():
         x, held_out = target.sample(4000), target.sample(2000)
     flow = build("sphere_free_form", 3, hidden=32, blocks=1)
-    cnf.fit(flow, x, config=cnf.FitConfig(steps=200, batch_size=256, learning_rate=1e-2, progress=False))
+    cnf.fit(
+        flow,
+        x,
+        FreeForm(beta=10.0),
+        config=cnf.FitConfig(steps=200, batch_size=256, learning_rate=1e-2, progress=False),
+    )
     with torch.no_grad():
         gap = (target.log_prob(held_out) - flow.log_prob(held_out)).mean()
         grid = Sphere(3).sample(100_000)

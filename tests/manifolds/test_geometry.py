@@ -182,3 +182,9 @@ def test_the_volume_ratio_of_a_continuous_flow_is_its_log_determinant():
 def test_what_is_off_the_manifold_is_refused(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def test_a_ratio_at_one_point_many_times_is_that_at_the_point():
+    flow, x = NormalizedTranslation(3).double(), Sphere(3).sample(1, dtype=torch.float64)
+    ratio = volume_ratio(lambda x: flow.encode(x).value, x.expand(5, 3), Sphere(3))
+    assert torch.allclose(ratio.log(), flow.encode(x).log_det, rtol=0, atol=1e-12)

@@ -1,0 +1,202 @@
+"""Calibrating an overconfident classifier by maps of the simplex, and the density of its posteriors there.
+
+A network without regularisation learns 300 noisy digits by heart; its posteriors are corrected on other images by
+temperature scaling (Guo et al. 2017, arXiv 1706.04599), by calibration with a shift, by generalised calibration
+(A1 = λ1, a flow of the simplex) and by Dirichlet calibration (any A, Kull et al. 2019, arXiv 1910.12656). Claim: each
+lowers log-loss and expected calibration error on a third set of images; a temperature above 1 does most for the error,
+a matrix more for the log-loss, for it mends confusions. Below, the corrected posteriors of three digits as densities on
+the 2-simplex, by likelihood: a flow from the logistic normal against the Dirichlet density. Under a minute a seed.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from sklearn.datasets import load_digits
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.neural_network import MLPClassifier
+from torch import Tensor
+
+import cnf
+from cnf.distributions import Dirichlet, LogisticNormal
+from cnf.manifolds import Calibration, DirichletCalibration, GeneralizedCalibration, fit_calibration, smooth
+from cnf.plotting import BLUE, DENSITY, GREY, VERMILION
+from experiments.run import run
+
+
+@dataclass(frozen=True)
+class Config:
+    train: int = 300  # images the classifier learns
+    calibration: int = 700  # images that correct it; the other 797 judge
+    noise: float = 0.5  # on every pixel, in units of the range; without it the digits are too easy to be wrong about
+    copies: int = 5  # noisy copies of each image that corrects or judges
+    hidden: int = 64
+    penalty: float = 1e-4  # on squared changes of the parameters
+    bins: int = 15  # of confidence, as Guo et al.
+    digits: tuple[int, int, int] = (3, 8, 9)  # often taken for each other
+    steps: int = 300  # of the densities' training
+    cells: int = 60  # of a side of the triangle, in the picture
+    seed: int = 0
+
+
+CALIBRATIONS: dict[str, Callable[[], Any]] = {
+    "temperature": lambda: Calibration(10, bias=False),
+    "calibration": lambda: Calibration(10),
+    "generalised": lambda: GeneralizedCalibration(10),
+    "Dirichlet": lambda: DirichletCalibration(10),
+}
+DENSITIES: dict[str, Callable[[], cnf.Flow]] = {
+    "Dirichlet density": lambda: cnf.Flow(cnf.Compose([]), Dirichlet([1.0, 1.0, 1.0])),
+    "flow": lambda: cnf.Flow(GeneralizedCalibration(3), LogisticNormal(3)),
+}
+
+
+def compute(config: Config) -> dict[str, Any]:
+    torch.set_num_threads(1)
+    (p, labels), (held_out, classes) = posteriors(config)
+    corrected, numbers = {"uncalibrated": held_out}, {}
+    for name, make in CALIBRATIONS.items():
+        fitted = fit_calibration(p, labels, make().double(), penalty=config.penalty)
+        corrected[name] = fitted.calibrate(held_out).detach()
+        if name == "calibration":
+            numbers["temperature of the calibration"] = fitted.temperature.item()
+            three = [
+                among(fitted.calibrate(q).detach(), k, config.digits) for q, k in ((p, labels), (held_out, classes))
+            ]
+    diagrams = {name: reliability(q, classes, config.bins) for name, q in corrected.items()}
+    for name, q in corrected.items():
+        numbers |= {f"log-loss, {name}": F.nll_loss(q.log(), classes).item()}
+        numbers |= {f"ECE, {name}": sum(share * abs(right - sure) for sure, right, share in diagrams[name])}
+        numbers |= {f"accuracy, {name}": (q.argmax(1) == classes).double().mean().item()}
+    fits = [densities(*parts, config) for parts in zip(*three, strict=True)]
+    for name in DENSITIES:
+        numbers[f"held-out NLL, {name}"] = float(np.mean([fit[name] for fit in fits]))
+    return {**numbers, "diagrams": diagrams, "fits": fits}
+
+
+def posteriors(config: Config) -> list[tuple[Tensor, Tensor]]:
+    """Posteriors and true classes of the images that correct and of those that judge."""
+    images, classes = load_digits(return_X_y=True)
+    rng = np.random.default_rng(config.seed)
+    parts = np.split(rng.permutation(len(images)), [config.train, config.train + config.calibration])
+
+    def noisy(part: np.ndarray, copies: int) -> tuple[np.ndarray, np.ndarray]:
+        clean = np.repeat(images[part] / 16, copies, 0)
+        return clean + config.noise * rng.normal(size=clean.shape), np.repeat(classes[part], copies)
+
+    network = MLPClassifier(
+        (config.hidden,), alpha=0, max_iter=400, tol=1e-7, n_iter_no_change=100, random_state=config.seed
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # it is to go on for ever
+        network.fit(*noisy(parts[0], 1))
+    rows = [noisy(part, config.copies) for part in parts[1:]]
+    return [
+        (smooth(torch.from_numpy(network.predict_proba(x).astype(np.float64)), 1e-9), torch.from_numpy(y))
+        for x, y in rows
+    ]
+
+
+def reliability(q: Tensor, classes: Tensor, bins: int) -> list[tuple[float, float, float]]:
+    """Mean confidence, accuracy and share of the rows in each bin of confidence that has any."""
+    confidence, guess = q.max(1)
+    number, right = (confidence * bins).long().clamp(max=bins - 1), (guess == classes).double()
+    members = [number == i for i in range(bins)]
+    return [
+        (confidence[rows].mean().item(), right[rows].mean().item(), rows.double().mean().item())
+        for rows in members
+        if rows.any()
+    ]
+
+
+def among(q: Tensor, classes: Tensor, digits: tuple[int, int, int]) -> list[Tensor]:
+    """Posteriors among three digits, of the images of each."""
+    three = [q[classes == digit][:, list(digits)] for digit in digits]
+    return [(rows / rows.sum(1, keepdim=True)).float() for rows in three]
+
+
+def densities(x: Tensor, held_out: Tensor, config: Config) -> dict[str, Any]:
+    """Fit the posteriors of one digit by likelihood; held-out negative log-likelihoods, and what the picture needs."""
+    found: dict[str, Any] = {"points": [[round(value, 3) for value in row] for row in held_out[:150].tolist()]}
+    for name, make in DENSITIES.items():
+        torch.manual_seed(config.seed)
+        flow = make()
+        settings = cnf.FitConfig(steps=config.steps, batch_size=512, learning_rate=3e-2, seed=config.seed)
+        cnf.fit(flow, x, config=settings)
+        with torch.no_grad():
+            found[name] = -flow.log_prob(held_out).mean().item()
+            found["density"] = [round(value, 3) for value in flow.log_prob(grid(config.cells)).exp().tolist()]
+    return found
+
+
+def grid(cells: int) -> Tensor:
+    """Points inside the 2-simplex, in rows."""
+    steps = (torch.arange(cells) + 1 / 3) / cells
+    u, v = torch.meshgrid(steps, steps, indexing="ij")
+    points = torch.stack([u, v, 1 - u - v], 2).reshape(-1, 3)
+    return points[points[:, 2] > 0]
+
+
+def figure(results: dict[str, Any]) -> Figure:
+    picture = Figure(figsize=(9.6, 5.4), layout="constrained")
+    above, below = picture.subfigures(2, 1, height_ratios=(1, 1.25))
+    panels = above.subplots(1, 5, sharey=True)
+    seed, summary = results["seeds"][0], results["summary"]
+    for axes, (name, bins) in zip(panels, seed["diagrams"].items(), strict=True):
+        diagram(axes, bins)
+        loss, error = (summary[f"{what}, {name}"]["mean"] for what in ("log-loss", "ECE"))
+        axes.set_title(f"{name}\nlog-loss {loss:.2f}, ECE {error:.3f}", fontsize=9)
+    panels[0].set_ylabel("accuracy", fontsize=8)
+    panels[2].set_xlabel("confidence (held-out images)", fontsize=8)
+    digits = results["config"]["digits"]
+    for axes, digit, fit in zip(below.subplots(1, 3), digits, seed["fits"], strict=True):
+        ternary(axes, fit, results["config"]["cells"], digits)
+        axes.set_title(f"posteriors of images of a {digit}", fontsize=9)
+    return picture
+
+
+def diagram(axes: Axes, bins: list[tuple[float, float, float]]) -> None:
+    """Accuracy over confidence; a dot's area is its share of the rows."""
+    sure, right, share = zip(*bins, strict=True)
+    axes.plot([0, 1], [0, 1], color=GREY, lw=0.8, ls=":")
+    axes.plot(sure, right, color=BLUE, lw=1)
+    axes.scatter(sure, right, s=[8 + 250 * part for part in share], color=BLUE, alpha=0.8, lw=0)
+    axes.set(xlim=(0, 1.02), ylim=(0, 1.02), aspect="equal", xticks=(0, 0.5, 1), yticks=(0, 0.5, 1))
+    axes.tick_params(labelsize=7)
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def ternary(axes: Axes, fit: dict[str, Any], cells: int, digits: list[int]) -> None:
+    """The learned density on the triangle, and held-out posteriors."""
+    x, y = plane(grid(cells))
+    density = np.array(fit["density"])
+    axes.tricontourf(x, y, np.minimum(density, np.quantile(density, 0.98)), levels=24, cmap=DENSITY)
+    axes.plot(*plane(torch.tensor(fit["points"])), ".", ms=2.5, color=VERMILION, alpha=0.7, mew=0)
+    corners = torch.eye(3)
+    axes.plot(*plane(corners[[0, 1, 2, 0]]), color=GREY, lw=0.8)
+    for place, digit, corner in zip(("right", "left", "center"), digits, corners, strict=True):
+        at, height = plane(corner.unsqueeze(0) + 0.06 * (corner - 1 / 3))
+        axes.text(at[0], height[0], str(digit), ha=place, va="center", fontsize=9)
+    axes.set(aspect="equal", xlim=(-0.12, 1.12), ylim=(-0.06, 0.96))
+    axes.axis("off")
+
+
+def plane(points: Tensor) -> tuple[np.ndarray, np.ndarray]:
+    """Where points of the 2-simplex are in the plane: its corners are left, right and above."""
+    return (points[:, 1] + points[:, 2] / 2).numpy(), (points[:, 2] * math.sqrt(3) / 2).numpy()
+
+
+if __name__ == "__main__":
+    run(
+        "simplex_calibration", Config(), compute, figure,
+        {"train": 100, "calibration": 200, "copies": 1, "steps": 5, "cells": 10},
+    )  # fmt: skip
