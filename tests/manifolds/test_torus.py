@@ -7,6 +7,7 @@ import math
 import pytest
 import torch
 from instances import randomized
+from scipy import stats
 from torch import Tensor
 from torch import distributions as td
 
@@ -64,6 +65,22 @@ def test_it_goes_once_round_the_circle_and_is_smooth_at_the_seam(spline):
     assert log_slope.std() > 0.3
 
 
+@splines
+def test_values_and_slopes_are_those_of_zuko_on_the_same_knots(spline):
+    zuko = pytest.importorskip("zuko")
+    k, x, raw = spline.bins, angles(200, 3), torch.randn(200, 3, spline.size).double()
+    raw[..., -1] = 0
+    theirs = zuko.transforms.MonotonicRQSTransform(raw[..., :k], raw[..., k : 2 * k], raw[..., 2 * k + 1 : -1])
+    sizes = [1e-3 + (1 - 1e-3 * k) * logits.softmax(-1) for logits in (raw[..., :k], raw[..., k : 2 * k])]
+    theirs.horizontal, theirs.vertical = (torch.nn.functional.pad(CIRCLE * part.cumsum(-1), (1, 0)) for part in sizes)
+    slopes = 1e-3 + torch.nn.functional.softplus(raw[..., 2 * k : -1] + math.log(math.expm1(1 - 1e-3)))
+    theirs.derivatives = torch.cat((slopes, slopes[..., :1]), -1)
+    expected, expected_slope = theirs.call_and_ladj(x)
+    value, log_slope = spline.encode(x, raw)
+    assert torch.allclose(value, expected, rtol=0, atol=1e-10)
+    assert torch.allclose(log_slope, expected_slope, rtol=0, atol=1e-8)
+
+
 def test_no_raw_numbers_are_the_identity_and_the_last_one_is_a_rotation():
     spline, x = CircularSpline(5), angles(20, 2)
     raw = torch.zeros(20, 2, spline.size).double()
@@ -108,6 +125,18 @@ def test_the_density_of_a_flow_integrates_to_one():
     density = flow.log_prob(torch.cartesian_prod(points, points)).exp()
     assert abs(density.mean() * CIRCLE**2 - 1) < 1e-4
     assert density.max() > 100 * density.min()
+
+
+@torch.no_grad()
+def test_samples_follow_the_density():
+    """Pearson's test on 8 × 8 cells, whose masses are sums over 25 × 25 points of each."""
+    flow, points = moved(build("torus_nsf", 2, layers=2)), (torch.arange(200).double() + 0.5) * CIRCLE / 200
+    density = flow.log_prob(torch.cartesian_prod(points, points)).exp() * (CIRCLE / 200) ** 2
+    expected = density.reshape(8, 25, 8, 25).sum((1, 3)).flatten()
+    row, column = (flow.sample(20_000) / CIRCLE * 8).long().clamp(max=7).unbind(1)
+    counts = torch.bincount(8 * row + column, minlength=64)
+    assert expected.min() > 2e-4
+    assert stats.chisquare(counts, 20_000 * expected / expected.sum()).pvalue > 1e-3
 
 
 @torch.no_grad()
