@@ -38,7 +38,7 @@ from cnf.distributions import DiagonalNormal, GaussianMixture, StandardNormal, U
 from cnf.flows import Density, Flow, FlowDistribution, Uncertain
 from cnf.models import MODELS, build
 from cnf.models.velocity import from_velocity
-from cnf.objectives.couplings import EntropicCoupling, IndependentCoupling, OptimalTransport
+from cnf.objectives.couplings import EntropicCoupling, IndependentCoupling, OptimalTransport, StableCoupling
 from cnf.objectives.freeform import FreeForm
 from cnf.objectives.geodesic import GeodesicPath
 from cnf.objectives.likelihood import Loss, MaximumLikelihood, Objective
@@ -63,6 +63,7 @@ __all__ = [
     "Phase",
     "VariancePreservingPath",
     "StraightPath",
+    "StableCoupling",
     "Reflow",
     "OptimalTransport",
     "LipmanPath",

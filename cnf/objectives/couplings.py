@@ -47,12 +47,17 @@ class OptimalTransport(Coupling):
     With a finite weight the coupling is closer to the optimum for continuous contexts, and biased by as much as
     contexts are mixed.
 
+    The solver's time grows with the cube of the rows (some 60 ms for 512 that are hard to pair, 1.5 ms for 128), and
+    paths get hardly shorter with more than a few hundred: `group` keeps large batches cheap.
+
     Args:
         context_weight: Cost of pairing different contexts.
         manifold: Where the points lie, for squared lengths of geodesics; None for the space of vectors.
+        group: Rows that are paired among themselves; None for the whole batch.
 
     Raises:
         ImportError: SciPy is missing (`pip install 'cnf[transport]'`).
+        ValueError: A group of no rows.
 
     References:
         Tong et al. 2024, arXiv 2302.00482; Pooladian et al. 2023, arXiv 2304.14772; contexts: Cheng and Schwing 2025,
@@ -61,15 +66,21 @@ class OptimalTransport(Coupling):
 
     context_weight: float = math.inf
     manifold: Manifold | None = None
+    group: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.group is not None and self.group < 1:
+            raise ValueError(f"group must be at least 1, got {self.group}")
 
     def __call__(self, base: Tensor, data: Tensor, context: Tensor | None) -> Tensor:
-        if context is None or self.context_weight < math.inf:
-            return _assignment(self._of_points(base, data) + self._of_contexts(context))
         rows = torch.arange(len(data), device=data.device)
-        _, groups = context.unique(dim=0, return_inverse=True)
-        for group in groups.unique():
-            members = (groups == group).nonzero().flatten()
-            rows[members] = members[_assignment(self._of_points(base[members], data[members]))]
+        mixed = context is None or self.context_weight < math.inf
+        for alike in [rows] if mixed else _alike(context):
+            for members in alike.clone().split(self.group or len(rows)):
+                costs = self._of_points(base[members], data[members])
+                if context is not None and mixed:
+                    costs += self.context_weight * _costs(context[members], context[members])
+                rows[members] = members[_assignment(costs)]
         return rows
 
     def _of_points(self, base: Tensor, data: Tensor) -> Tensor:
@@ -77,20 +88,45 @@ class OptimalTransport(Coupling):
             return _costs(base, data)
         return self.manifold.distance(base.unsqueeze(1), data.unsqueeze(0)).square()
 
-    def _of_contexts(self, context: Tensor | None) -> Tensor | float:
-        return 0.0 if context is None else self.context_weight * _costs(context, context)
+
+@dataclass(frozen=True)
+class StableCoupling(Coupling):
+    """The stable matching of the batch: no base and data point are closer to each other than each is to its partner.
+
+    Faster than `OptimalTransport` and nearly as good on most points, but the last ones to be matched go far.
+
+    Raises:
+        ValueError: A context.
+
+    References:
+        Gale and Shapley 1962; Pooladian et al. 2023, arXiv 2304.14772.
+    """
+
+    def __call__(self, base: Tensor, data: Tensor, context: Tensor | None) -> Tensor:
+        if context is not None:
+            raise ValueError("a stable coupling would mix contexts: take OptimalTransport or IndependentCoupling")
+        costs = _costs(base, data)
+        mine = theirs = torch.arange(len(data), device=data.device)
+        rows = torch.empty_like(mine)
+        while len(mine):  # of those left, the ones nearest to each other are partners in any stable matching
+            nearest = costs.argmin(1)
+            mutual = costs.argmin(0)[nearest] == torch.arange(len(mine), device=data.device)
+            chosen = nearest[mutual]
+            rows[theirs[chosen]] = mine[mutual]
+            free = torch.ones_like(mutual).index_fill(0, chosen, False)  # noqa: FBT003 - torch's signature
+            costs, mine, theirs = costs[~mutual][:, free], mine[~mutual], theirs[free]
+        return rows
 
 
 @dataclass(frozen=True)
 class EntropicCoupling(Coupling):
     """A base point for each data point, drawn from the entropic plan `π ∝ exp((f + g − ‖x₀ − x₁‖²) / ε)` of the batch.
 
-    The plan is found by Sinkhorn's iterations on logarithms, which stay finite for any ε. Every data point is kept, so
-    contexts stay with their rows; they are not looked at.
+    The plan is found by Sinkhorn's iterations, stabilised by potentials and annealed in ε. Every data point is kept.
 
     Args:
         epsilon: ε; `2 σ²` for the Schrödinger bridge of a `BridgePath(σ)`.
-        iterations: Most iterations.
+        iterations: Most iterations at the last ε.
         tolerance: Total variation between the plan's marginal and the batch at which to stop.
 
     Raises:
@@ -112,22 +148,50 @@ class EntropicCoupling(Coupling):
     def __call__(self, base: Tensor, data: Tensor, context: Tensor | None) -> Tensor:
         if context is not None:
             raise ValueError("an entropic coupling would mix contexts: take OptimalTransport or IndependentCoupling")
-        scores = -_costs(base, data).double() / self.epsilon
-        plan = _sinkhorn(scores, self.iterations, self.tolerance)
+        plan = _entropic_plan(_costs(base, data).double(), self.epsilon, self.iterations, self.tolerance)
         return torch.multinomial(plan.mT, 1).squeeze(1)
 
 
-def _sinkhorn(scores: Tensor, iterations: int, tolerance: float) -> Tensor:
-    """`diag(u) exp(scores) diag(v)` whose rows and columns sum to 1."""
-    columns = scores.new_zeros(scores.shape[1])
-    for _ in range(iterations):
-        rows = -(scores + columns).logsumexp(1)
-        sums = (scores + rows.unsqueeze(1)).logsumexp(0)
-        excess = ((sums + columns).exp() - 1).abs().mean() / 2
-        columns = -sums
+BURST = 20  # products between two absorptions of their factors, too few for them to overflow
+
+
+def _entropic_plan(costs: Tensor, epsilon: float, iterations: int, tolerance: float) -> Tensor:
+    """`exp((f + g − costs) / ε)` whose rows and columns sum to 1.
+
+    From an ε as large as the costs down to the one that is asked for: each solution is a good start for the next,
+    without which a small ε takes very many iterations (Schmitzer 2019, arXiv 1610.06519).
+    """
+    blur = max(costs.max().item(), epsilon)
+    g = torch.zeros_like(costs[0])
+    while blur > epsilon:
+        _, g = _sinkhorn(costs, g, blur, BURST, tolerance)
+        blur = max(blur / 4, epsilon)
+    f, g = _sinkhorn(costs, g, epsilon, iterations, tolerance)
+    return ((f.unsqueeze(1) + g - costs) / epsilon).exp()
+
+
+def _sinkhorn(costs: Tensor, g: Tensor, epsilon: float, iterations: int, tolerance: float) -> tuple[Tensor, Tensor]:
+    """Sinkhorn's iterations as products with a kernel, whose factors go into the potentials f and g now and then."""
+    for _ in range(0, iterations, BURST):
+        f = -epsilon * ((g - costs) / epsilon).logsumexp(1)  # on logarithms: finite however far off g is
+        kernel, u = ((f.unsqueeze(1) + g - costs) / epsilon).exp(), torch.ones_like(f)
+        for _ in range(BURST):
+            v = 1 / (u @ kernel).clamp(min=1e-300)
+            before, u = u, 1 / (kernel @ v).clamp(min=1e-300)
+            excess = (before / u - 1).abs().mean() / 2
+            if excess < tolerance:
+                break
+        f, g = f + epsilon * u.log(), g + epsilon * v.log()
         if excess < tolerance:
             break
-    return (scores + rows.unsqueeze(1) + columns).exp()
+    return f, g
+
+
+def _alike(context: Tensor | None) -> list[Tensor]:
+    """The rows of each context."""
+    assert context is not None
+    _, labels = context.unique(dim=0, return_inverse=True)
+    return [(labels == label).nonzero().flatten() for label in labels.unique()]
 
 
 def _costs(base: Tensor, data: Tensor) -> Tensor:
@@ -145,4 +209,9 @@ def _assignment(costs: Tensor) -> Tensor:
     return torch.as_tensor(rows, device=costs.device)
 
 
-COUPLINGS = {"independent": IndependentCoupling, "ot": OptimalTransport, "entropic": EntropicCoupling}
+COUPLINGS = {
+    "independent": IndependentCoupling,
+    "ot": OptimalTransport,
+    "stable": StableCoupling,
+    "entropic": EntropicCoupling,
+}

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 
 import cnf
-from cnf.objectives.couplings import COUPLINGS
-from cnf.objectives.matching import PATHS
+from cnf.objectives.couplings import COUPLINGS, Coupling, _entropic_plan
+from cnf.objectives.matching import PATHS, Path
 from cnf.transforms import Compose
 
 DIM = 3
@@ -74,6 +74,20 @@ def test_optimal_transport_keeps_classes_apart() -> None:
         assert torch.equal(rows[members], members[alone])
 
 
+def test_groups_are_paired_among_themselves() -> None:
+    base, data = points(50, 1), points(50, 2)
+    rows = cnf.OptimalTransport(group=20)(base, data, None)
+    for part in (slice(0, 20), slice(20, 40), slice(40, 50)):
+        alone = cnf.OptimalTransport()(base[part], data[part], None)
+        assert torch.equal(rows[part], part.start + alone)
+    classes = (torch.arange(50) % 2).double().unsqueeze(1)
+    rows = cnf.OptimalTransport(group=10)(base, data, classes)
+    assert torch.equal(classes[rows], classes)
+    assert sorted(rows.tolist()) == list(range(50))
+    with pytest.raises(ValueError, match="group must be at least 1, got 0"):
+        cnf.OptimalTransport(group=0)
+
+
 def test_context_blind_transport_would_bias_the_base_of_a_class_and_ours_does_not() -> None:
     """Two classes far apart: blindly paired, the base points of a class come from its side alone."""
     base, side = points(400, 1, 1), torch.arange(400, dtype=torch.float64).remainder(2).mul(2).sub(1).unsqueeze(1)
@@ -114,9 +128,29 @@ def test_an_entropic_coupling_nears_the_optimal_one() -> None:
     assert torch.equal(rows, cnf.OptimalTransport()(base, data, None))
 
 
-def test_an_entropic_coupling_refuses_contexts() -> None:
+@pytest.mark.parametrize("spread", [1.0, 30.0])
+def test_an_entropic_plan_has_its_marginals_however_small_the_epsilon(spread: float) -> None:
+    costs = torch.cdist(points(60, 1), spread * points(60, 2)).square()
+    plan = _entropic_plan(costs, 0.02, 2_000, 1e-3)
+    for side in (0, 1):
+        assert (plan.sum(side) - 1).abs().mean() < 4e-3
+
+
+def test_no_two_points_of_a_stable_coupling_would_rather_have_each_other() -> None:
+    base, data = points(40, 1), points(40, 2)
+    rows = cnf.StableCoupling()(base, data, None)
+    costs = torch.cdist(base, data)
+    assert sorted(rows.tolist()) == list(range(40))
+    of_data = costs[rows, torch.arange(40)]
+    of_base = torch.empty_like(of_data).index_put((rows,), of_data)
+    assert not ((costs < of_data) & (costs < of_base.unsqueeze(1))).any()
+    assert cost(base[rows], data) > cost(base[cnf.OptimalTransport()(base, data, None)], data)
+
+
+@pytest.mark.parametrize("make", [cnf.EntropicCoupling, cnf.StableCoupling])
+def test_couplings_that_cannot_refuse_contexts(make: type[Coupling]) -> None:
     with pytest.raises(ValueError, match="would mix contexts"):
-        cnf.EntropicCoupling()(points(), points(), points())
+        make()(points(), points(), points())
 
 
 @pytest.mark.parametrize("name", COUPLINGS)
@@ -162,6 +196,29 @@ def test_the_minimum_carries_the_base_to_the_data() -> None:
     assert gradient.abs() < 4 * 2 * 2 * math.sqrt(residual / len(x))
     exact = torch.distributions.Independent(torch.distributions.Normal(mean, std), 1).log_prob(x[:50])
     torch.testing.assert_close(flow.log_prob(x[:50]), exact, rtol=0, atol=1e-6)
+
+
+class Recorder(Path):
+    def __init__(self) -> None:
+        self.times = torch.empty(0)
+
+    def __call__(self, t: Tensor, base: Tensor, data: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
+        self.times = t
+        return base, data
+
+
+@pytest.mark.parametrize("late", [0.5, 1.0, 3.0])
+def test_late_moves_times_to_the_data(late: float) -> None:
+    path = Recorder()
+    torch.manual_seed(0)
+    cnf.FlowMatching(path, late=late)(cnf.build("cnf", 2, hidden=(4,)), torch.zeros(10_000, 2))
+    for power in (1, 2):  # E (1 − t)^p = E u^(late p)
+        assert (1 - path.times).pow(power).mean().item() == pytest.approx(1 / (late * power + 1), abs=1e-3)
+
+
+def test_late_must_be_positive() -> None:
+    with pytest.raises(ValueError, match="late must be positive, got 0"):
+        cnf.FlowMatching(late=0)
 
 
 def test_training_by_matching_gives_a_likelihood() -> None:
