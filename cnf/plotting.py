@@ -32,7 +32,6 @@ Values = Tensor | np.ndarray
 
 FORMATS = ("png", "pdf", "svg", "jpg", "webp")
 CHUNK = 1_024  # points that a flow sees at once: bounds the memory, and fits a cache
-BINS = 200  # of an animation's histogram, along the longer side
 KNOTS = 17  # times at which an animation asks for the path; between them it is straight to less than a pixel
 ENCLOSED = (0.9, 0.6, 0.3)  # parts of the rows that a corner plot's contours enclose
 
@@ -135,6 +134,7 @@ def path_animation(
     fps: float = 20,
     hold: float = 2.0,
     density: bool = True,
+    resolution: int = 200,
     context: Tensor | None = None,
     generator: Generator | None = None,
 ) -> Path:
@@ -148,6 +148,8 @@ def path_animation(
         fps: Pictures a second.
         hold: Seconds to stay on the last picture.
         density: Whether to show the samples' smoothed density; otherwise the samples themselves.
+        resolution: Cells of the density along the longer side, 0.016 inches each. Fine detail wants more samples too:
+            of more than 30,000 the blur covers always as many.
         context: The condition `(C,)` of a conditional flow, the same for all samples.
         generator: Source of the noise; the global one by default.
 
@@ -161,13 +163,13 @@ def path_animation(
     path = Path(path)
     if path.suffix.lower() != ".gif":
         raise ValueError(f"an animation is written as .gif, got {path.name!r}")
-    if frames < 2 or n < 1 or fps <= 0 or hold < 0:
-        given = f"frames={frames}, n={n}, fps={fps}, hold={hold}"
-        raise ValueError(f"expected frames >= 2, n >= 1, fps > 0 and hold >= 0, got {given}")
+    if frames < 2 or n < 1 or resolution < 1 or fps <= 0 or hold < 0:
+        given = f"frames={frames}, n={n}, resolution={resolution}, fps={fps}, hold={hold}"
+        raise ValueError(f"expected frames >= 2, n >= 1, resolution >= 1, fps > 0 and hold >= 0, got {given}")
     context = _condition("path_animation", flow, context)
     knots = np.linspace(0, 1, min(KNOTS, frames))
     states = _paths(flow, knots.tolist(), n, context, generator)
-    pictures = _pictures(states, np.linspace(0, 1, frames), density=density)
+    pictures = _pictures(states, np.linspace(0, 1, frames), density=density, bins=resolution)
     write_bytes(path, _gif(pictures, [1000 / fps] * (frames - 1) + [1000 * hold or 1000 / fps]))
     return path
 
@@ -528,11 +530,12 @@ def _shade(axes: Axes, image: np.ndarray, window: Window, darkest: float) -> Non
     )  # fmt: skip
 
 
-def _pictures(states: np.ndarray, times: np.ndarray, *, density: bool) -> list[Image.Image]:
+def _pictures(states: np.ndarray, times: np.ndarray, *, density: bool, bins: int) -> list[Image.Image]:
     """A picture of the points at each time, from their states at equal distances in time."""
     window = _path_window(states)
-    darkest = _levels(_smoothed(states[-1], window, BINS, _width(1)), [0.01])[0]
-    figure, (axes,) = _row([""], window, size=3.2, ticks=0)
+    blur = bins * min(1 / 200, math.sqrt(0.75 / states.shape[1]))  # in bins, finer for more than 30,000 points
+    darkest = _levels(_smoothed(states[-1], window, bins, blur * _width(1)), [0.01])[0]
+    figure, (axes,) = _row([""], window, size=0.016 * bins, ticks=0)
     canvas = FigureCanvasAgg(figure)
     pictures = []
     for time in times.tolist():
@@ -540,9 +543,10 @@ def _pictures(states: np.ndarray, times: np.ndarray, *, density: bool) -> list[I
             artist.remove()
         axes.title.set_text(f"$t = {time:.2f}$")
         points = _between(states, time)
-        _shade(axes, _smoothed(points, window, BINS, _width(time)), window, darkest) if density else _scatter(
-            axes, points
-        )
+        if density:
+            _shade(axes, _smoothed(points, window, bins, blur * _width(time)), window, darkest)
+        else:
+            _scatter(axes, points)
         canvas.draw()
         figure.set_layout_engine("none")  # the layout of the first picture holds for all
         pictures.append(Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB"))

@@ -47,7 +47,8 @@ def run(
     Args:
         name: Of the files it writes.
         config: A frozen dataclass with a `seed`; its values reproduce the figure.
-        compute: From a config to plain numbers.
+        compute: From a config to plain numbers; `gif`, if it is among them, are the bytes of a GIF that is written
+            beside the picture.
         figure: From the written results (`config`, `seeds`: the numbers of each seed, `summary`) to a picture.
         smoke: Values that make the experiment a test of seconds.
         animation: From the written results to a GIF, written beside the picture.
@@ -57,7 +58,11 @@ def run(
     path = folder / f"{name}.json"
     if not arguments.figure_only:
         changed = dataclasses.replace(config, **{**(smoke if arguments.smoke else {}), **arguments.changes})
-        write_json(path, _results(changed, compute, arguments.seeds))
+        results = _results(changed, compute, arguments.seeds)
+        gif = [each.pop("gif", None) for each in results["seeds"]][0]
+        if gif is not None:
+            write_bytes(path.with_suffix(".gif"), gif)
+        write_json(path, results)
         write_bytes(path, NUMBERS.sub(lambda numbers: " ".join(numbers[0].split()), path.read_text()).encode())
     results = json.loads(path.read_text())
     written = [path, save_figure(figure(results), folder / f"{name}.png")]

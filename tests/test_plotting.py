@@ -247,6 +247,28 @@ def test_animation_has_its_frames(tmp_path: Path, density: bool) -> None:
     assert spreads[1] == pytest.approx(0.5 * spreads[0], rel=0.2)  # SCALE halves the second coordinate
 
 
+def test_a_finer_animation_is_larger_and_sharper(tmp_path: Path) -> None:
+    still = moving(Drift())
+
+    def last(name: str, **options: Any) -> np.ndarray:
+        path = plotting.path_animation(still, tmp_path / name, frames=2, context=torch.zeros(2), **options)
+        with Image.open(path) as gif:
+            gif.seek(1)
+            return np.asarray(gif.convert("L")).astype(float)
+
+    coarse, fine = last("coarse.gif", n=5_000, resolution=50), last("fine.gif", n=5_000, resolution=100)
+    assert fine.shape[1] == pytest.approx(2 * coarse.shape[1], abs=1)
+    few, many = (
+        plotting._pictures(np.zeros((2, n, 2)), np.ones(1), density=True, bins=100)[0] for n in (30_000, 480_000)
+    )
+    assert dark(many) < 0.5 * dark(few)
+
+
+def dark(picture: Image.Image) -> int:
+    """Dark pixels in the middle, without title and frame."""
+    return int((np.asarray(picture.convert("L"))[60:-20, 20:-20] < 200).sum())
+
+
 def spread(weights: np.ndarray) -> float:
     """The standard deviation of a distribution over rows of pixels."""
     rows = np.arange(len(weights))
