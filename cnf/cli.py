@@ -405,8 +405,9 @@ def draw(flow: Flow, source: Source, out: Path, history: Sequence[dict[str, floa
     elif source.event_shape == (2,) and context is None:
         density = source.toy.log_prob if source.toy is not None and source.toy.density is not None else None
         paths.append(plotting.save_figure(plotting.fit_figure(flow, x, true_density=density), out / "fit.png"))
-        paths.append(plotting.save_figure(plotting.trajectory_figure(flow, generator=generator), out / "path.png"))
-        paths.append(plotting.path_animation(flow, out / "path.gif", generator=generator))
+        if flow.transform.continuous:
+            paths.append(plotting.save_figure(plotting.trajectory_figure(flow, generator=generator), out / "path.png"))
+            paths.append(plotting.path_animation(flow, out / "path.gif", generator=generator))
     elif source.columns:
         samples = flow.sample(len(x), context, generator=generator)
         paths.append(plotting.save_figure(plotting.corner_figure(x, samples, source.columns), out / "corner.png"))

@@ -119,8 +119,9 @@ class Flow(nn.Module):
         Where log-determinants are estimated, `x` is evaluated `probes` times in one call, each with noise of its own;
         `(value − log p)/standard_error` then follows Student's distribution with `probes − 1` degrees of freedom. With
         an `Augment` in the flow, `value` is the mean of the lower bound, not of log p. What a truncated series leaves
-        out is in neither error. The solver's error is the distance to a second solve with the same noise, in float64
-        and with every step taken in four, which takes about five times as many evaluations as the first.
+        out is in neither error, nor is what an encoder without an inverse (`EncoderDecoder`) makes of the density. The
+        solver's error is the distance to a second solve with the same noise, in float64 and with every step taken in
+        four, which takes about five times as many evaluations as the first.
 
         Args:
             x: Data `(*batch, *event)`, as for `forward`.

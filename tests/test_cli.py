@@ -55,6 +55,13 @@ def test_fit_leaves_model_numbers_log_and_pictures(moons: Path) -> None:
     assert read(moons / "model.json")["options"]["hidden"] == [16, 16]
 
 
+@pytest.mark.parametrize("model", ["maf", "free_form"])
+def test_a_discrete_model_has_a_density_to_draw_and_no_path(model: str, tmp_path: Path) -> None:
+    main(["fit", "moons", "--out", str(tmp_path / "run"), "--model", model, "--steps", "3", "--no-progress"])
+    pictures = {path.name for path in (tmp_path / "run").iterdir() if path.suffix in (".png", ".gif")}
+    assert pictures == {"fit.png", "training.png"}
+
+
 def test_score_is_the_negative_test_nll(moons: Path, capsys: pytest.CaptureFixture[str]) -> None:
     main(["score", str(moons), "moons", "--no-progress"])
     assert f"{-read(moons / 'metrics.json')['test_nll']:.4f}" in capsys.readouterr().out
