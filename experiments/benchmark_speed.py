@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import itertools
 import json
 import os
 import subprocess
@@ -25,12 +26,14 @@ from unittest import mock
 import numpy as np
 import torch
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 from torch import Tensor, nn
 from torch.autograd import grad
 from tqdm import tqdm
 
 import cnf
-from cnf.plotting import BLUE, GREY, INK, VERMILION
+from cnf.plotting import BLUE, INK, VERMILION
 from experiments.run import run
 
 
@@ -51,6 +54,7 @@ CASES = {
     "exact784": Case(784, (1024, 1024), 200, peers_exact=False),
 }
 TASKS = ("train", "evaluate", "sample")
+TITLES = {"train": "training step", "evaluate": "evaluation", "sample": "sampling"}
 
 
 @dataclass(frozen=True)
@@ -357,12 +361,15 @@ OURS: dict[str, Prepare] = {"cnf": ours, "cnf (compiled)": ours_compiled}
 
 def compute(config: Config) -> dict[str, Any]:
     torch.set_num_threads(config.threads)
-    panels = {name: measured(config, name) for name in config.cases}
+    panels: dict[str, Any] = {}
     numbers: dict[str, float] = {}
-    for case, rows in panels.items():
-        print(table(case, rows), flush=True)
-        for name, row in rows.items():
-            numbers |= {f"{case}, {task}, {name}": row[task]["ratio"] for task in TASKS if task in row}
+    for case in config.cases:
+        panels[case] = measured(config, case)
+        print(table(case, panels[case]), flush=True)
+        for name, row in panels[case].items():
+            for task, ours in itertools.product(TASKS, OURS):
+                if ours in row.get(task, {}).get("ratios", {}):
+                    numbers[f"{case}, {task}: {name} ÷ {ours}"] = row[task]["ratios"][ours][1]
     return {"cases": panels, **numbers}
 
 
@@ -384,7 +391,7 @@ def measured(config: Config, name: str) -> dict[str, Any]:
             for _ in tqdm(range(config.rounds), desc=f"{name}, {task}")
         ]
         for rival in able:
-            rows[rival][task] |= compared([each[rival] for each in rounds], [each["cnf"] for each in rounds])
+            rows[rival][task] |= compared(rounds, rival)
     if config.memory:
         for rival, runner in runners.items():
             if isinstance(runner, Local) and runner.trains:
@@ -413,18 +420,14 @@ def prepared(config: Config, case: Case) -> tuple[dict[str, Runner], dict[str, A
     return runners, rows
 
 
-def compared(seconds: Sequence[float], reference: Sequence[float]) -> dict[str, Any]:
-    """Median and the middle 80 per cent, of the seconds and of the ratios within rounds."""
+def compared(rounds: Sequence[dict[str, float]], name: str) -> dict[str, Any]:
+    """Quantiles (10, 50, 90 per cent) of its milliseconds, and of its ratios to ours within rounds."""
 
-    def spread(values: np.ndarray) -> list[float]:
+    def quantiles(values: Sequence[float]) -> list[float]:
         return [float(f"{value:.4g}") for value in np.quantile(values, [0.1, 0.5, 0.9])]
 
-    ratios = np.array(seconds) / np.array(reference)
-    milliseconds = 1e3 * np.array(seconds)
-    return {
-        "milliseconds": spread(milliseconds)[1], "milliseconds_spread": spread(milliseconds)[::2],
-        "ratio": spread(ratios)[1], "ratio_spread": spread(ratios)[::2],
-    }  # fmt: skip
+    ratios = {ours: quantiles([each[name] / each[ours] for each in rounds]) for ours in OURS if ours in rounds[0]}
+    return {"milliseconds": quantiles([1e3 * each[name] for each in rounds]), "ratios": ratios}
 
 
 def peak_megabytes(function: Callable[[], object]) -> float:
@@ -437,20 +440,21 @@ def peak_megabytes(function: Callable[[], object]) -> float:
 
 
 def table(case: str, rows: dict[str, Any]) -> str:
-    titles = "  train ms    ÷    evaluate ms   ÷      sample ms   ÷         NLL   |gradient|  evaluations    MB"
-    lines = [f"\n{case:16} {titles}"]
+    """A line for each competitor: milliseconds, their ratios to ours (plain, compiled), and proof of equal work."""
+    titles = "".join(f"{TITLES[task] + ', ms':>17}{'÷ cnf':>8}{'÷ comp.':>8}" for task in TASKS)
+    lines = [f"\n{case:16}{titles}{'NLL':>11}{'|gradient|':>11}{'evaluations':>13}{'MB':>7}"]
     for name, row in rows.items():
         cells = [f"{name:16}"]
         for task in TASKS:
             part = row.get(task, {})
-            cells.append(f"{part['milliseconds']:9.1f} {part['ratio']:6.2f}" if "ratio" in part else f"{'–':>9} {'':6}")
+            cells.append(f"{part['milliseconds'][1]:17.1f}" if "milliseconds" in part else f"{'–':>17}")
+            ratios = part.get("ratios", {})
+            cells += [f"{ratios[ours][1]:8.2f}" if ours in ratios else " " * 8 for ours in OURS]
         best = row.get("train", row.get("evaluate", {}))
-        cells.append(f"{best['nll']:11.5f}" if "nll" in best else " " * 11)
-        cells.append(f"{best['gradient_norm']:11.5f}" if "gradient_norm" in best else " " * 11)
+        cells += [f"{best[key]:11.5f}" if key in best else " " * 11 for key in ("nll", "gradient_norm")]
         counts = "/".join(f"{row[task]['evaluations']:.0f}" for task in TASKS if task in row)
-        cells.append(f"{counts:>10}")
-        cells.append(f"{best['megabytes']:7.1f}" if "megabytes" in best else " " * 7)
-        lines.append(" ".join(cells) + (f"  ({row['skipped']})" if "skipped" in row else ""))
+        cells.append(f"{counts:>13}" + (f"{best['megabytes']:7.1f}" if "megabytes" in best else " " * 7))
+        lines.append("".join(cells) + (f"  ({row['skipped']})" if "skipped" in row else ""))
     return "\n".join(lines)
 
 
@@ -469,41 +473,61 @@ TARGETS = {  # peer ÷ ours to reach, on two cores
     },
     "sample": {"matrix products": dict.fromkeys(CASES, 1 / 1.5)},
 }
-TITLES = {"train": "training step", "evaluate": "evaluation", "sample": "sampling"}
+
+
+COLOURS = {"cnf": INK, "cnf (compiled)": BLUE}
 
 
 def figure(results: dict[str, Any]) -> Figure:
     panels = results["seeds"][0]["cases"]
-    places, y = [], 0.0
-    for case, rows in panels.items():
-        y += 1.2
-        for name in rows:
-            if name != "cnf" and any(task in rows[name] for task in TASKS):
-                places.append((case, name, y))
-                y += 1
-    picture = Figure(figsize=(10, 0.6 + 0.165 * y), layout="constrained")
+    places = [
+        (case, name)
+        for case, rows in panels.items()
+        for name in ("", *(name for name, row in rows.items() if name not in OURS and set(row) & set(TASKS)))
+    ]
+    picture = Figure(figsize=(9.5, 1.1 + 0.15 * len(places)), layout="constrained")
     for axes, task in zip(picture.subplots(1, 3, sharey=True), TASKS, strict=True):
-        for case, name, y in places:
-            draw(axes, panels[case][name].get(task), TARGETS[task].get(name, {}).get(case), name, y)
-        axes.axvline(1, color=BLUE, lw=1)
-        axes.set(xscale="log", title=TITLES[task], xlabel="their time ÷ ours")
-        axes.grid(axis="x", color="0.9", lw=0.6)
-        axes.set_axisbelow(True)
-        axes.spines[["top", "right", "left"]].set_visible(False)
-        axes.tick_params(axis="y", length=0)
-    axes.set_yticks([y for *_, y in places], [f"{name}" for _, name, _ in places], fontsize=7)
-    axes.invert_yaxis()
+        for y, (case, name) in enumerate(places):
+            draw(axes, panels[case].get(name, {}).get(task, {}), TARGETS[task].get(name, {}).get(case), y)
+        dress(axes, TITLES[task])
+    axes.set_yticks(range(len(places)), [name or headline(case) for case, name in places], fontsize=7)
+    for label, (_, name) in zip(axes.get_yticklabels(), places, strict=True):
+        label.set(weight="normal" if name else "bold")
+    axes.set_ylim(len(places) - 0.4, -0.8)
+    shown = [ours for ours in OURS if any(ours in rows and "train" in rows[ours] for rows in panels.values())]
+    handles = [Line2D([], [], color=COLOURS[ours], marker="o", ms=4, label=f"÷ {ours}") for ours in shown]
+    handles.append(Line2D([], [], color=VERMILION, marker="|", ls="", ms=8, mew=1.6, label="aim"))
+    picture.legend(handles=handles, loc="outside lower center", ncols=3, frameon=False, fontsize=8)
     return picture
 
 
-def draw(axes: Any, row: dict[str, Any] | None, target: float | None, name: str, y: float) -> None:
-    if row is not None and "ratio" in row:
-        floor = name == "matrix products"
-        color = GREY if floor else BLUE if name.startswith("cnf") else INK
-        axes.plot(row["ratio_spread"], [y, y], color=color, lw=1)
-        axes.plot(row["ratio"], y, "o", color=color, ms=4.5, mfc="white" if floor else color)
+def headline(case: str) -> str:
+    sizes = CASES[case]
+    return f"{case}: D = {sizes.dim}, {len(sizes.hidden)} × {sizes.hidden[0]}"
+
+
+def draw(axes: Any, row: dict[str, Any], target: float | None, y: float) -> None:
+    """The medians of the ratios with the middle 80 per cent, and what was aimed at."""
+    for shift, (ours, (low, middle, high)) in enumerate(row.get("ratios", {}).items()):
+        place = y + 0.3 * shift - 0.15 * (len(row["ratios"]) - 1)
+        axes.plot([low, high], [place, place], color=COLOURS[ours], lw=1)
+        axes.plot(middle, place, "o", color=COLOURS[ours], ms=3.5)
     if target is not None:
-        axes.plot(target, y, "|", color=VERMILION, ms=8, mew=1.6)
+        axes.plot(target, y, "|", color=VERMILION, ms=9, mew=1.6)
+
+
+def dress(axes: Any, title: str) -> None:
+    axes.axvline(1, color="0.5", lw=1)
+    axes.set(xscale="log", xlabel="their time ÷ ours")
+    axes.set_title(title, fontsize=10)
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 3)))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.grid(axis="x", color="0.9", lw=0.6)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right", "left"]].set_visible(False)
+    axes.tick_params(axis="y", length=0)
+    axes.tick_params(axis="x", labelsize=8)
 
 
 if __name__ == "__main__":
