@@ -490,10 +490,11 @@ def figure(results: dict[str, Any]) -> Figure:
         for y, (case, name) in enumerate(places):
             draw(axes, panels[case].get(name, {}).get(task, {}), TARGETS[task].get(name, {}).get(case), y)
         dress(axes, TITLES[task])
-    axes.set_yticks(range(len(places)), [name or headline(case) for case, name in places], fontsize=7)
-    for label, (_, name) in zip(axes.get_yticklabels(), places, strict=True):
-        label.set(weight="normal" if name else "bold")
-    axes.set_ylim(len(places) - 0.4, -0.8)
+    left = picture.axes[0]
+    left.set_ylim(len(places) - 0.4, -0.8)
+    left.set_yticks(range(len(places)), [name or headline(case) for case, name in places], fontsize=7)
+    for label, (_, name) in zip(left.get_yticklabels(), places, strict=True):
+        label.set_weight("normal" if name else "bold")
     shown = [ours for ours in OURS if any(ours in rows and "train" in rows[ours] for rows in panels.values())]
     handles = [Line2D([], [], color=COLOURS[ours], marker="o", ms=4, label=f"÷ {ours}") for ours in shown]
     handles.append(Line2D([], [], color=VERMILION, marker="|", ls="", ms=8, mew=1.6, label="aim"))
@@ -519,7 +520,9 @@ def draw(axes: Any, row: dict[str, Any], target: float | None, y: float) -> None
 def dress(axes: Any, title: str) -> None:
     axes.axvline(1, color="0.5", lw=1)
     axes.set(xscale="log", xlabel="their time ÷ ours")
-    axes.set_title(title, fontsize=10)
+    low, high = axes.get_xlim()
+    axes.set(title=title, xlim=(min(low, 0.25), max(high, 4)))
+    axes.title.set_fontsize(10)
     axes.xaxis.set_major_locator(LogLocator(subs=(1, 3)))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axes.xaxis.set_minor_locator(NullLocator())
