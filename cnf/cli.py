@@ -179,7 +179,7 @@ class Score:
     folder: Positional[Path]
     data: Positional[str]
     out: Path | None = None
-    batch_size: int = 4096
+    batch_size: int = 2048
     progress: bool = True
 
     def __call__(self) -> None:
@@ -215,7 +215,7 @@ class Sample:
     out: Path | None = None
     given: str = ""
     seed: int = 0
-    batch_size: int = 4096
+    batch_size: int = 2048
     progress: bool = True
 
     def __call__(self) -> None:

@@ -158,7 +158,7 @@ class Flow(nn.Module):
         n: int,
         context: Tensor | None = None,
         *,
-        batch_size: int = 4096,
+        batch_size: int = 2048,
         generator: torch.Generator | None = None,
     ) -> Iterator[Tensor]:
         """Draw `(n, *event)` without gradient in pieces of bounded memory, `(batch_size, *event)` or less each.

@@ -32,7 +32,7 @@ def mean_and_error(values: Tensor) -> Estimate:
 
 
 @torch.no_grad()
-def log_prob_of_rows(flow: Flow, data: Any, *, batch_size: int = 4096, progress: bool = False) -> Tensor:
+def log_prob_of_rows(flow: Flow, data: Any, *, batch_size: int = 2048, progress: bool = False) -> Tensor:
     """Log-densities in nats of many rows, in pieces of bounded memory.
 
     Args:

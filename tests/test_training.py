@@ -76,6 +76,17 @@ def test_two_runs_with_one_seed_agree_and_another_seed_differs() -> None:
     assert not torch.equal(run(0), run(1))
 
 
+def test_the_log_counts_the_evaluations_of_an_adjoint_s_way_back_too() -> None:
+    def logged(*, adjoint: bool) -> float:
+        solver = cnf.Torchdiffeq("rk4", steps=4, adjoint=adjoint)
+        return cnf.fit(small_flow(), moons(50), config=cnf.FitConfig(steps=2, solver=solver, **QUICK)).history[-1][
+            "evaluations"
+        ]
+
+    assert logged(adjoint=False) == 16
+    assert logged(adjoint=True) >= 2 * 16
+
+
 def test_averaging_leaves_orders_and_masks_alone() -> None:
     torch.manual_seed(0)
     flow = cnf.build("nsf_coupling", 7, layers=2, hidden=8, blocks=0)

@@ -257,18 +257,8 @@ class _Run:
         torch.manual_seed((self.config.seed * 1_000_003 + self.at.step) * self.batches.world + self.batches.rank)
         for optimizer in self.optimizers:
             optimizer.zero_grad()
-        try:
-            with count_evaluations() as count:
-                loss = self.minimand(_Example(x, context), self.at.phase)
-        except SolverError as error:
-            raise self._failure(str(error), rows[error.samples]) from error
-        if not loss.value.isfinite():
-            bad = rows if loss.rows is None else rows[~loss.rows.isfinite()]
-            raise self._failure(f"the loss is {loss.value.item()}", bad)
-        try:
-            self.fabric.backward(loss.value)
-        except (AssertionError, SolverError) as error:  # of an adjoint's backward solve
-            raise self._failure(f"the gradient's solve failed: {error}", rows[:0]) from error
+        with count_evaluations() as count:
+            loss = self._differentiated(_Example(x, context), rows)
         if self.config.clip:
             norm = self.fabric.clip_gradients(
                 self.minimand, self.optimizers[0], max_norm=self.config.clip, error_if_nonfinite=False
@@ -282,6 +272,21 @@ class _Run:
             optimizer.step()
         self.average.update_parameters(self.flow)
         self._tally(loss, count.evaluations / max(count.solves, 1))
+
+    def _differentiated(self, example: _Example, rows: Tensor) -> Loss:
+        """The loss, after its backward pass."""
+        try:
+            loss: Loss = self.minimand(example, self.at.phase)
+        except SolverError as error:
+            raise self._failure(str(error), rows[error.samples]) from error
+        if not loss.value.isfinite():
+            bad = rows if loss.rows is None else rows[~loss.rows.isfinite()]
+            raise self._failure(f"the loss is {loss.value.item()}", bad)
+        try:
+            self.fabric.backward(loss.value)
+        except (AssertionError, SolverError) as error:  # of an adjoint's backward solve
+            raise self._failure(f"the gradient's solve failed: {error}", rows[:0]) from error
+        return loss
 
     def _tally(self, loss: Loss, evaluations: float) -> None:
         values = {"loss": loss.value.item(), "evaluations": evaluations, "batches": 1.0}

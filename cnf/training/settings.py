@@ -96,7 +96,7 @@ class FitResult:
     Attributes:
         flow: The flow that was passed in, with its best weights.
         history: One mapping a check: step, epoch, seconds, learning rate, means of loss and metrics since the check
-            before, evaluations a solve, validation NLL in nats.
+            before, evaluations a solve (those of an adjoint's way back included), validation NLL in nats.
         steps: Steps done.
         seconds: Seconds of training.
         best_validation: Lowest mean validation NLL in nats, adaptive solves at a tolerance of 0.001; None without
