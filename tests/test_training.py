@@ -20,6 +20,7 @@ from torch.utils.data import TensorDataset
 import cnf
 from cnf.data.toy import toy
 from cnf.metrics import normalization
+from cnf.training.run import _judging
 
 QUICK = {"progress": False, "batch_size": 64, "checks": 3, "warmup": 5}
 
@@ -57,6 +58,15 @@ def finish(process: subprocess.Popen[str]) -> str:
     return output
 
 
+def test_validation_solves_loosely_where_the_flow_solves_adaptively_and_as_the_flow_does_elsewhere() -> None:
+    adaptive, fixed, other = cnf.RungeKutta(), cnf.RungeKutta("rk4", steps=2), cnf.Torchdiffeq()
+    for solver, judging in ((adaptive, cnf.RungeKutta(rtol=1e-3, atol=1e-3)), (fixed, None), (other, None)):
+        assert _judging(cnf.build("cnf", 2, hidden=(4,), solver=solver)) == judging
+    assert _judging(cnf.build("realnvp", 2)) is None
+    flow = small_flow(solver=other)
+    assert cnf.fit(flow, moons(100), validation=moons(50, 1), config=cnf.FitConfig(steps=1, **QUICK)).best_validation
+
+
 def test_training_lowers_the_loss_and_returns_the_best_weights() -> None:
     flow, held_out = small_flow(), moons(500, 1)
     result = cnf.fit(flow, moons(2000), validation=held_out, config=cnf.FitConfig(steps=150, **QUICK))
@@ -64,7 +74,7 @@ def test_training_lowers_the_loss_and_returns_the_best_weights() -> None:
     assert result.stopped == "budget"
     assert result.history[-1]["validation_nll"] < result.history[0]["validation_nll"]
     with torch.no_grad():
-        assert -flow.log_prob(held_out).mean().item() == pytest.approx(result.best_validation, abs=1e-5)
+        assert -flow.log_prob(held_out).mean().item() == pytest.approx(result.best_validation, abs=1e-4)
 
 
 def test_two_runs_with_one_seed_agree_and_another_seed_differs() -> None:

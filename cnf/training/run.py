@@ -38,6 +38,7 @@ from cnf.training.record import Parts, Progress
 from cnf.training.settings import FitConfig, FitResult, TrainingError
 
 INITIAL_ROWS = 65_536  # rows from which a data-dependent start is taken
+LONGEST_WARMUP = 1 / 20  # of a phase: short budgets have no hundred steps to lose
 VALIDATION_ROWS = 4_096  # rows judged at once
 VALIDATION_TOLERANCE = 1e-3  # of the solves of a validation: a mean over rows is then off by some 1e-5 nats
 
@@ -239,10 +240,10 @@ class _Run:
         self.optimizers = [cast(Optimizer, self.fabric.setup_optimizers(raw)) for raw in self.raw]
 
     def _learning_rate(self) -> float:
-        """Linear warm-up, then a cosine to zero over the phase."""
+        """Linear warm-up, over before `LONGEST_WARMUP` of the phase, and a cosine to zero over all of it."""
         at, peak = self.at, self.phases[self.at.phase].learning_rate
-        rise = min(1.0, (at.step - at.phase_step + 1) / max(self.config.warmup, 1))
         passed = (self._fraction() - at.phase_begun) / (self._end_of_phase() - at.phase_begun)
+        rise = min(1.0, max((at.step - at.phase_step + 1) / max(self.config.warmup, 1), passed / LONGEST_WARMUP))
         return peak * rise * 0.5 * (1 + math.cos(math.pi * min(1.0, passed)))
 
     def _loader(self) -> DataLoader[Any]:
@@ -428,9 +429,9 @@ def _initialize(flow: Flow, rows: Rows, seed: int) -> None:
 
 def _judging(flow: Flow) -> Solver | None:
     """The flow's adaptive solver at the tolerance of a validation, which costs a third; None for any other."""
-    solvers = {module.solver for module in flow.modules() if isinstance(module, CNF)}
-    solver = solvers.pop() if len(solvers) == 1 else None
-    if not isinstance(solver, RungeKutta) or solver.steps is not None:
+    solvers = [module.solver for module in flow.modules() if isinstance(module, CNF)]
+    solver = next(iter(solvers), None)
+    if not isinstance(solver, RungeKutta) or solver.steps is not None or any(other != solver for other in solvers):
         return None
     loose = VALIDATION_TOLERANCE
     return replace(solver, rtol=max(solver.rtol, loose), atol=max(solver.atol, loose))

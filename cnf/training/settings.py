@@ -26,7 +26,7 @@ class FitConfig:
         batch_size: Rows a step, over all processes together.
         learning_rate: Peak of the schedule, a linear warm-up, then a cosine to zero over the phase; None for that of
             the model's recipe.
-        warmup: Steps of warm-up.
+        warmup: Steps of warm-up, which ends after a twentieth of the phase at the latest.
         weight_decay: AdamW's.
         clip: Largest norm of the gradient; 0 for no clipping.
         ema: Decay of the running average of the weights, which is what is judged and returned.
