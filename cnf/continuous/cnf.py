@@ -96,18 +96,17 @@ class CNF(Transform):
         Raises:
             SolverError: The end cannot be reached within the tolerance.
         """
-        prepared = self.field.prepare(context, trace=self.divergence.exact)
         direction = 1.0 if end > start else -1.0
 
         def new_rhs() -> RightHandSide:
             probe = self.divergence.probe(x)
             parts = [(part, part.probe(x, probe)) for part in self.regularizers.values()]
+            prepared = self.divergence.prepare(self.field, context, probe)
 
             def rhs(t: float | Tensor, x: Tensor) -> State:
                 at = self.field.linearize(as_time(t, x), x, context, prepared)
-                log_det = self.divergence(at, probe)
-                costs = tuple(direction * part(at, noise) for part, noise in parts)
-                return State(at.velocity, (log_det,), costs)
+                costs = tuple(direction * part(at, noise) for part, noise in parts)  # first: their products are shared
+                return State(at.velocity, (self.divergence(at, probe),), costs)
 
             return rhs
 

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field, replace
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
-from cnf.continuous.linearization import ChainLinearization, Linearization
+from cnf.continuous.chains import ChainLinearization
+from cnf.continuous.fields import VectorField
+from cnf.continuous.linearization import Linearization, inner
 
 
 class Divergence(ABC):
@@ -34,6 +36,10 @@ class Divergence(ABC):
     def __call__(self, linearization: Linearization, probe: Tensor | None) -> Tensor:
         """The divergence, `(N,)`."""
 
+    def prepare(self, field: VectorField, context: Tensor | None, probe: Tensor | None) -> Any:
+        """What the field computes once a solve, see `VectorField.prepare`."""
+        return field.prepare(context)
+
     def seeded(self, generator: torch.Generator) -> Divergence:
         """The same divergence with its noise from `generator`; itself where it has no such setting."""
         return self
@@ -47,6 +53,9 @@ class Exact(Divergence):
 
     def probe(self, x: Tensor) -> None:
         return None
+
+    def prepare(self, field: VectorField, context: Tensor | None, probe: Tensor | None) -> Any:
+        return field.prepare(context, trace=True)
 
     def __call__(self, linearization: Linearization, probe: Tensor | None = None) -> Tensor:
         return linearization.trace()
@@ -114,9 +123,12 @@ class Hutchinson(Divergence):
     def probe(self, x: Tensor) -> Tensor:
         return NOISE[self.noise](x, self.probes, self.generator)
 
+    def prepare(self, field: VectorField, context: Tensor | None, probe: Tensor | None) -> Any:
+        return field.prepare(context, probe=probe)
+
     def __call__(self, linearization: Linearization, probe: Tensor | None) -> Tensor:
         assert probe is not None
-        return _quadratic(probe, linearization.jvp(probe))
+        return linearization.quadratic_form(probe)
 
     def seeded(self, generator: torch.Generator) -> Hutchinson:
         return replace(self, generator=generator)
@@ -212,15 +224,10 @@ class Bottleneck(Divergence):
                 "Bottleneck needs a field whose hidden layers are known: "
                 "build the CNF on an MLPField, or take Hutchinson(), which needs nothing of the field"
             )
-        return _quadratic(probe, linearization.through(probe))
+        return inner(probe, linearization.through(probe))
 
     def seeded(self, generator: torch.Generator) -> Bottleneck:
         return replace(self, generator=generator)
-
-
-def _quadratic(v: Tensor, product: Tensor) -> Tensor:
-    """`vᵀ(Jv)` of each sample, averaged over the probes, `(N,)`."""
-    return (v * product).flatten(2).sum(2).mean(0)
 
 
 DIVERGENCES = {"exact": Exact, "hutchinson": Hutchinson, "hutchpp": HutchPP, "bottleneck": Bottleneck}

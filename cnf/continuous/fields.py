@@ -10,14 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from cnf.continuous.linearization import (
-    ChainCoupling,
-    ChainLinearization,
-    FunctionalLinearization,
-    Linearization,
-    PotentialLinearization,
-    chain_coupling,
-)
+from cnf.continuous.chains import ChainLinearization, Probed, TraceForm, probed, trace_form
+from cnf.continuous.linearization import FunctionalLinearization, Linearization, PotentialLinearization
 from cnf.networks import activation as activation_by_name
 
 
@@ -40,12 +34,13 @@ class VectorField(nn.Module, ABC):
             context: `(N, C)` or None.
         """
 
-    def prepare(self, context: Tensor | None = None, *, trace: bool = False) -> Any:
+    def prepare(self, context: Tensor | None = None, *, trace: bool = False, probe: Tensor | None = None) -> Any:
         """What stays the same during a solve, computed once and handed to `linearize`; None if nothing does.
 
         Args:
             context: `(N, C)` or None.
             trace: Whether exact traces will be asked for.
+            probe: `(k, N, *event)`, vectors v of which `vᵀJv` will be asked for.
         """
         return None
 
@@ -120,7 +115,8 @@ class Prepared(NamedTuple):
     """What an `MLPField` computes once a solve."""
 
     layers: list[Layer]
-    coupling: ChainCoupling | None
+    form: TraceForm | None
+    probed: Probed | None
 
 
 class MLPField(VectorField):
@@ -187,17 +183,19 @@ class MLPField(VectorField):
             h = h + step if self.residual else step
         return layers[-1](t, h)[0]
 
-    def prepare(self, context: Tensor | None = None, *, trace: bool = False) -> Prepared:
+    def prepare(self, context: Tensor | None = None, *, trace: bool = False, probe: Tensor | None = None) -> Prepared:
         layers = self._layers(context)
-        closed = trace and not self.gates and len(layers) <= 3
+        if self.gates:  # the last one moves with time, and closed forms with it
+            return Prepared(layers, None, None)
         weights = [layer.weight for layer in layers]
-        return Prepared(layers, chain_coupling(weights, residual=self.residual) if closed else None)
+        form = trace_form(weights, residual=self.residual) if trace else None
+        return Prepared(layers, form, None if probe is None else probed(weights, probe))
 
     def linearize(
         self, t: Tensor, x: Tensor, context: Tensor | None = None, prepared: Prepared | None = None
     ) -> ChainLinearization:
         prepared = prepared or self.prepare(context)
-        layers, coupling = prepared
+        layers = prepared.layers
         h, scales = x, []
         for i, layer in enumerate(layers[:-1]):
             a, gate = layer(t, h)
@@ -207,7 +205,7 @@ class MLPField(VectorField):
         velocity, gate = layers[-1](t, h)
         weights = [layer.weight for layer in layers]
         return ChainLinearization(
-            x, velocity, weights, scales, gate=gate, residual=self.residual, coupling=coupling,
+            x, velocity, weights, scales, gate=gate, residual=self.residual, form=prepared.form, probed=prepared.probed,
             t=t, function=lambda t, x: self.velocity(t, x, context, prepared),
             along=lambda t, x, v: self._along(t, x, v, layers),
         )  # fmt: skip

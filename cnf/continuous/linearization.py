@@ -57,6 +57,14 @@ class Linearization(ABC):
         self._products.append((v, self._jvp(v)))
         return self._products[-1][1]
 
+    def knows(self, v: Tensor) -> bool:
+        """Whether `jvp(v)` has been asked for, and so costs nothing."""
+        return any(known is v for known, _ in self._products)
+
+    def quadratic_form(self, v: Tensor) -> Tensor:
+        """`vᵀJv` of each sample, averaged over the k vectors `(k, N, *event)`, `(N,)`."""
+        return inner(v, self.jvp(v))
+
     def derivative(self, order: int) -> Tensor:
         """`d^K x/dt^K` along the trajectory through `(t, x)`, K = `order`, `(N, *event)`.
 
@@ -97,6 +105,11 @@ class Linearization(ABC):
 
     def _tangents(self, rows: Tensor) -> Tensor:
         return rows.reshape(-1, 1, *self.x.shape[1:]).expand(-1, *self.x.shape)
+
+
+def inner(v: Tensor, w: Tensor) -> Tensor:
+    """`vᵀw` of each sample, averaged over the k vectors, `(k, N, …)` to `(N,)`."""
+    return (v * w).flatten(2).sum(2).mean(0)
 
 
 def _along(g: Function) -> Along:
@@ -147,135 +160,6 @@ class FunctionalLinearization(Linearization):
     def vjp(self, v: Tensor) -> Tensor:
         self._velocity, pull = vjp(self._here, self.x)  # type: ignore[misc]
         return vmap(lambda cotangent: pull(cotangent)[0])(v)
-
-
-class ChainLinearization(Linearization):
-    """A chain of linear maps with diagonal scales between them, the Jacobian of every multilayer perceptron.
-
-    With weights `W_0 … W_L` and, per sample, scales `d_0 … d_{L−1}` (slopes of the activations, times gates),
-    `J = diag(g) W_L diag(d_{L−1}) W_{L−1} … diag(d_0) W_0`; in a residual chain each inner factor is
-    `I + diag(d_i) W_i`. The trace has a closed form for one and two scales, whose cost does not grow with the
-    dimension; longer chains push the `D` basis vectors through.
-
-    Args:
-        x: `(N, D)`.
-        velocity: `(N, D)`.
-        weights: `W_i`, each `(H_i, H_{i−1})`.
-        scales: `d_i`, each `(N, H_i)`.
-        gate: `g`, `(D,)` shared by the batch or `(N, D)`; None for 1.
-        residual: Whether inner layers add to their input.
-        coupling: What `chain_coupling` returned for the same weights, where the caller has it.
-        t, function, along: As in `Linearization`, for `derivative`.
-    """
-
-    def __init__(
-        self,
-        x: Tensor,
-        velocity: Tensor,
-        weights: Sequence[Tensor],
-        scales: Sequence[Tensor],
-        *,
-        gate: Tensor | None = None,
-        residual: bool = False,
-        coupling: ChainCoupling | None = None,
-        t: Tensor | None = None,
-        function: Function | None = None,
-        along: Along | None = None,
-    ) -> None:
-        super().__init__(x, t, function, along)
-        self._velocity = velocity
-        self.weights, self.scales = weights, scales
-        self.gate, self.residual, self.coupling = gate, residual, coupling
-
-    @property
-    def velocity(self) -> Tensor:
-        return self._velocity
-
-    def _jvp(self, v: Tensor) -> Tensor:
-        return self._outward(self._inward(v, 1), 1)
-
-    def _inward(self, v: Tensor, depth: int) -> Tensor:
-        """`∂h/∂x v`, h the hidden layer number `depth`, counted from 1."""
-        u = self.scales[0] * (v @ self.weights[0].mT)
-        return self._between(u, self.weights[1:depth], self.scales[1:depth])
-
-    def _outward(self, u: Tensor, depth: int) -> Tensor:
-        """`∂f/∂h u`."""
-        u = self._between(u, self.weights[depth:-1], self.scales[depth:]) @ self.weights[-1].mT
-        return u if self.gate is None else self.gate * u
-
-    def _between(self, u: Tensor, weights: Sequence[Tensor], scales: Sequence[Tensor]) -> Tensor:
-        for weight, scale in zip(weights, scales, strict=True):
-            step = scale * (u @ weight.mT)
-            u = u + step if self.residual else step
-        return u
-
-    def through(self, v: Tensor) -> Tensor:
-        """The products `(∂h/∂x)(∂f/∂h) v`, `(k, N, H)` to `(k, N, H)`, h the first hidden layer as wide as v.
-
-        Every path from x to f passes h, so the trace of this matrix is that of `J = (∂f/∂h)(∂h/∂x)`.
-
-        Raises:
-            ValueError: No hidden layer has this width.
-        """
-        widths = [len(weight) for weight in self.weights[:-1]]
-        if v.shape[-1] not in widths:
-            known = ", ".join(map(str, widths))
-            raise ValueError(f"no hidden layer of this field is {v.shape[-1]} wide: its layers are {known} wide")
-        depth = widths.index(v.shape[-1]) + 1
-        return self._inward(self._outward(v, depth), depth)
-
-    def vjp(self, v: Tensor) -> Tensor:
-        u = (v if self.gate is None else self.gate * v) @ self.weights[-1]
-        for weight, scale in zip(self.weights[-2:0:-1], self.scales[:0:-1], strict=True):
-            step = (scale * u) @ weight
-            u = u + step if self.residual else step
-        return (self.scales[0] * u) @ self.weights[0]
-
-    def trace(self) -> Tensor:
-        if self.gate is not None and self.gate.dim() > 1:
-            return super().trace()
-        if len(self.scales) > 2:
-            return self._trace_by_tangents()
-        coupling = self.coupling or chain_coupling(self.weights, residual=self.residual, gate=self.gate)
-        return coupling.trace(self.scales)
-
-    def _trace_by_tangents(self) -> Tensor:
-        """The columns of `J`, without the products with the first and last weights that a basis makes trivial."""
-        last = self.weights[-1] if self.gate is None else self.gate.unsqueeze(1) * self.weights[-1]
-        u = self.scales[0].unsqueeze(1) * self.weights[0].mT  # (N, D, H)
-        u = self._between(u, self.weights[1:-1], [scale.unsqueeze(1) for scale in self.scales[1:]])
-        return u.flatten(1) @ last.flatten()
-
-
-class ChainCoupling:
-    """The part of a chain's trace that only depends on its weights: the same for a whole solve.
-
-    With one scale, `tr J = Σ_k c_k d_0k`, `c_k = Σ_i W_0ki g_i W_1ik`. With two,
-    `tr J = Σ_jk d_1j M_jk d_0k`, `M = W_1 ∘ (W_0 diag(g) W_2)ᵀ`; a residual adds `Σ_k c_k d_0k` with `W_2` in
-    the place of `W_1`.
-    """
-
-    def __init__(self, matrix: Tensor | None, diagonal: Tensor | None) -> None:
-        self.matrix, self.diagonal = matrix, diagonal
-
-    def trace(self, scales: Sequence[Tensor]) -> Tensor:
-        """`tr J`, `(N,)`, from the scales of the chain."""
-        if self.matrix is None:
-            assert self.diagonal is not None
-            return scales[0] @ self.diagonal
-        inner = scales[0] @ self.matrix.mT
-        total = (inner * scales[1]).sum(1)
-        return total if self.diagonal is None else total + scales[0] @ self.diagonal
-
-
-def chain_coupling(weights: Sequence[Tensor], *, residual: bool = False, gate: Tensor | None = None) -> ChainCoupling:
-    """Prepare the closed-form trace of a chain of two or three weights; see `ChainLinearization`."""
-    first = weights[0] if gate is None else weights[0] * gate
-    last = weights[-1]
-    diagonal = (first * last.mT).sum(1) if residual or len(weights) == 2 else None
-    matrix = weights[1] * (first @ last).mT if len(weights) == 3 else None
-    return ChainCoupling(matrix, diagonal)
 
 
 class PotentialLinearization(Linearization):

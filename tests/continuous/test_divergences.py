@@ -13,8 +13,9 @@ from instances import FIELDS, TIGHT
 from torch import Tensor, nn
 
 from cnf import CNF, Bottleneck, Exact, Hutchinson, HutchPP, JacobianFrobenius, RungeKutta, reconfigure
+from cnf.continuous.chains import ChainLinearization
 from cnf.continuous.divergences import DIVERGENCES
-from cnf.continuous.linearization import ChainLinearization, Linearization
+from cnf.continuous.linearization import Linearization
 
 D = 5
 SAMPLES = 40_000

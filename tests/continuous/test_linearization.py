@@ -9,8 +9,9 @@ from torch import Tensor, nn
 from torch.func import jacrev, vmap
 
 from cnf import RungeKutta
+from cnf.continuous.chains import ChainLinearization
 from cnf.continuous.fields import ModuleField, VectorField
-from cnf.continuous.linearization import CHUNK, ChainLinearization, Linearization
+from cnf.continuous.linearization import CHUNK, Linearization
 from cnf.continuous.solvers import State
 
 N = 4
