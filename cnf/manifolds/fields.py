@@ -13,8 +13,9 @@ from typing import Any, NamedTuple, cast
 import torch
 from torch import Tensor, nn
 
+from cnf.continuous.chains import ChainLinearization
 from cnf.continuous.fields import ModuleField, VectorField
-from cnf.continuous.linearization import ChainLinearization, Linearization
+from cnf.continuous.linearization import Linearization
 from cnf.distributions.interface import require_ambient
 from cnf.distributions.sphere import frame
 from cnf.manifolds.geometry import Torus
@@ -45,7 +46,7 @@ class SphereField(VectorField):
     def forward(self, t: Tensor, x: Tensor, context: Tensor | None = None) -> Tensor:
         return self.velocity(t, x, context)
 
-    def prepare(self, context: Tensor | None = None, *, trace: bool = False) -> Any:
+    def prepare(self, context: Tensor | None = None, *, trace: bool = False, probe: Tensor | None = None) -> Any:
         return self.field.prepare(context, trace=trace and self.n - 1 > FEW)
 
     def velocity(self, t: Tensor, x: Tensor, context: Tensor | None = None, prepared: Any = None) -> Tensor:
@@ -132,7 +133,7 @@ class TorusField(VectorField):
     def forward(self, t: Tensor, x: Tensor, context: Tensor | None = None) -> Tensor:
         return self.velocity(t, x, context)
 
-    def prepare(self, context: Tensor | None = None, *, trace: bool = False) -> Any:
+    def prepare(self, context: Tensor | None = None, *, trace: bool = False, probe: Tensor | None = None) -> Any:
         return self.field.prepare(context)
 
     def velocity(self, t: Tensor, x: Tensor, context: Tensor | None = None, prepared: Any = None) -> Tensor:
@@ -247,7 +248,9 @@ class FourierField(VectorField):
     def forward(self, t: Tensor, x: Tensor, context: Tensor | None = None) -> Tensor:
         return self.velocity(t, x, context)
 
-    def prepare(self, context: Tensor | None = None, *, trace: bool = False) -> list[Hidden]:
+    def prepare(
+        self, context: Tensor | None = None, *, trace: bool = False, probe: Tensor | None = None
+    ) -> list[Hidden]:
         if self.context_dim and context is None:
             raise ValueError(f"this field is conditional: give a context of shape (N, {self.context_dim})")
         hidden = []
