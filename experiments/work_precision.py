@@ -2,7 +2,9 @@
 
 Finlay et al. 2020 (arXiv 2002.02798) and Lipman et al. 2023 (arXiv 2210.02747) report fewer evaluations for
 regularised and for flow-matched fields; Kidger's thesis (arXiv 2202.02435, section 5) draws such diagrams. The question
-here is the user's: which solver for an error of 0.1, 0.01 or 0.001 nats in a row's log p? Three minutes of one core.
+here is the user's: which solver for an error of 0.1, 0.01 or 0.001 nats in a row's log p? Answer: for 0.001, dopri5 at a
+tolerance of 0.01 where likelihood trained the field and 0.001 where flow matching did, or four to eight steps of rk4;
+the default of 1e-5 is far beyond. Three minutes of one core.
 """
 
 from __future__ import annotations
@@ -43,6 +45,7 @@ FIELDS: dict[str, tuple[dict[str, Any], Any]] = {
 }  # fmt: skip
 ADAPTIVE = {"bosh3": VERMILION, "dopri5": BLUE, "tsit5": INK}
 FIXED = {"midpoint": GREY, "rk4": GREY}
+STYLES = {"midpoint": ":", "rk4": "--", "tsit5": "--"}
 
 
 def compute(config: Config) -> dict[str, Any]:
@@ -105,11 +108,11 @@ def figure(results: dict[str, Any]) -> Figure:
             axes.plot(
                 [point["evaluations"] for point in points], [max(point["error"], 1e-9) for point in points],
                 color=(FIXED | ADAPTIVE)[method], label=f"{method}, steps" if fixed else method,
-                ls=("--" if method == "rk4" else ":") if fixed else "-", marker="." if fixed else "o", ms=3.5, lw=1.2,
+                ls=STYLES.get(method, "-"), marker="." if fixed else "o", ms=3.5, lw=1.2,
             )  # fmt: skip
         for wanted in results["config"]["wanted"]:
             axes.axhline(wanted, color="0.85", lw=0.8, zorder=0)
-        axes.set(xscale="log", yscale="log", xlabel="evaluations a solve", ylim=(1e-7, 30))
+        axes.set(xscale="log", yscale="log", xlabel="evaluations a solve", xlim=(3, 2e3), ylim=(1e-7, 2))
         axes.set_title(name, fontsize=10)
         axes.xaxis.set_major_locator(LogLocator(subs=(1, 3)))
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
@@ -117,7 +120,12 @@ def figure(results: dict[str, Any]) -> Figure:
         axes.spines[["top", "right"]].set_visible(False)
     left = picture.axes[0]
     left.set_ylabel("error of log p, nats\n(nine rows of ten are below)")
-    left.legend(frameon=False, fontsize=7, loc="lower left")
+    for point in panels["likelihood"]["dopri5"][:4]:
+        left.annotate(
+            point["setting"].removeprefix("tolerance "), (point["evaluations"], point["error"]), xytext=(-4, -6),
+            textcoords="offset points", ha="right", fontsize=7, color=BLUE,
+        )  # fmt: skip
+    picture.axes[-1].legend(frameon=False, fontsize=7, loc="upper right", borderpad=0)
     return picture
 
 
