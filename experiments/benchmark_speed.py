@@ -61,6 +61,7 @@ TITLES = {"train": "training step", "evaluate": "evaluation", "sample": "samplin
 class Config:
     cases: tuple[str, ...] = tuple(CASES)
     rounds: int = 15
+    patience: float = 60.0  # seconds of one task after which five rounds are enough
     tolerance: float = 1e-5
     threads: int = 2
     jax: str = ""  # an interpreter with diffrax; the environment's CNF_JAX by default
@@ -386,10 +387,11 @@ def measured(config: Config, name: str) -> dict[str, Any]:
                 able[rival] = runner
             except Skipped as reason:
                 rows[rival]["skipped"] = f"{task}: {reason}"
-        rounds = [
-            {rival: runner(task)["seconds"] for rival, runner in able.items()}
-            for _ in tqdm(range(config.rounds), desc=f"{name}, {task}")
-        ]
+        rounds: list[dict[str, float]] = []
+        begun = time.perf_counter()
+        for _ in tqdm(range(config.rounds), desc=f"{name}, {task}"):
+            if len(rounds) < 5 or time.perf_counter() - begun < config.patience:
+                rounds.append({rival: runner(task)["seconds"] for rival, runner in able.items()})
         for rival in able:
             rows[rival][task] |= compared(rounds, rival)
     if config.memory:

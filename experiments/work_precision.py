@@ -2,8 +2,8 @@
 
 Finlay et al. 2020 (arXiv 2002.02798) and Lipman et al. 2023 (arXiv 2210.02747) report fewer evaluations for
 regularised and for flow-matched fields; Kidger's thesis (arXiv 2202.02435, section 5) draws such diagrams. The question
-here is the user's: which solver for an error of 0.1, 0.01 or 0.001 nats in a row's log p? Answer: for 0.001, dopri5 at a
-tolerance of 0.01 where likelihood trained the field and 0.001 where flow matching did, or four to eight steps of rk4;
+here is the user's: which solver for an error of 0.1, 0.01 or 0.001 nats in a row's log p? Answer: for 0.001, dopri5 at
+a tolerance of 0.01 where likelihood trained the field and 0.001 where flow matching did, or four to eight steps of rk4;
 the default of 1e-5 is far beyond. Three minutes of one core.
 """
 
