@@ -312,17 +312,17 @@ class Diffrax:
 class Floor:
     """Nothing but the matrix products of our own evaluations.
 
-    An evaluation takes the products of all layers with N rows, and those between hidden layers with k N more: k is
-    the number of tangents (D for an exact trace, 1 for a probe, of which first and last product are the same all the
-    time), or 1 where the trace has a closed form, for its H×H product. A gradient takes two more products for each
-    one of the accepted steps; rejected ones have none.
+    An evaluation takes the products `(N, H) (H, H')` of all layers, and for the trace those between hidden layers
+    with k times the columns: k is 1 for a probe, whose products with the outer layers are the same all the time, and
+    for the closed form of two hidden layers, which is one product; it is D for the exact trace of three, as much as D
+    tangents take. A gradient takes two more products for each one of the accepted steps; rejected ones have none.
     """
 
     def __init__(self, problem: Problem, ours: Runner) -> None:
         case, layers = problem.case, problem.network.layers
         tangents = 1 if problem.probe is not None or len(case.hidden) <= 2 else case.dim
         value = [(case.batch, layer.in_features, layer.out_features) for layer in layers]
-        trace = [(tangents * rows, inputs, outputs) for rows, inputs, outputs in value[1:-1]]
+        trace = [(rows, inputs, tangents * outputs) for rows, inputs, outputs in value[1:-1]]
         self.shapes = {"train": value + trace, "evaluate": value + trace, "sample": value}
         self.ours = {task: ours(task) for task in TASKS}
 

@@ -36,6 +36,7 @@ class Config:
     batch: int = 512
     width: int = 128
     evaluations: tuple[tuple[int, int, int], ...] = ((43, 256, 512), (784, 1024, 200))  # D, H, batch
+    repeated: int = 10  # evaluations that share what is prepared for a solve
     rounds: int = 5
     limit: float = 1.5  # seconds of a step beyond which a curve ends
     tolerance: float = 1e-5
@@ -169,38 +170,30 @@ def quantiles(values: Sequence[float]) -> list[float]:
 
 
 def cost(config: Config, dim: int, width: int, batch: int) -> dict[str, Any]:
-    """One evaluation of velocity and trace, forward and backward, divided by one of the velocity alone."""
+    """An evaluation of velocity and trace, forward and backward, divided by one of the velocity alone."""
     field, x = made(config, dim, width, batch)
     x.requires_grad_()
-    probe, t = cnf.Hutchinson().probe(x), torch.tensor(0.5)
+    t = torch.tensor(0.5)
 
-    def with_trace(divergence: cnf.Divergence, noise: Tensor | None) -> Callable[[Any], Tensor]:
-        def loss(prepared: Any) -> Tensor:
-            at = field.linearize(t, x, None, prepared)
-            return at.velocity.sum() + divergence(at, noise).sum()
+    def alone() -> list[Tensor]:
+        prepared = field.prepare()
+        return [field.velocity(t, x, None, prepared).sum() for _ in range(config.repeated)]
 
-        return loss
+    def with_trace(divergence: cnf.Divergence) -> list[Tensor]:
+        probe = divergence.probe(x)
+        prepared = divergence.prepare(field, None, probe)
+        at = [field.linearize(t, x, None, prepared) for _ in range(config.repeated)]
+        return [each.velocity.sum() + divergence(each, probe).sum() for each in at]
 
-    losses = {
-        "field alone": lambda prepared: field.velocity(t, x, None, prepared).sum(),
-        "closed form": with_trace(cnf.Exact(), None),
-        "one probe": with_trace(cnf.Hutchinson(), probe),
+    kinds: dict[str, Step] = {
+        "field alone": lambda: torch.stack(alone()).sum(),
+        "closed form": lambda: torch.stack(with_trace(cnf.Exact())).sum(),
+        "one probe": lambda: torch.stack(with_trace(cnf.Hutchinson())).sum(),
     }
-    rounds = [
-        {name: evaluation_seconds(field, loss, trace=name == "closed form") for name, loss in losses.items()}
-        for _ in range(10 * config.rounds)
-    ][config.rounds :]
-    ratios = {name: quantiles([each[name] / each["field alone"] for each in rounds]) for name in losses}
-    return {"sizes": f"D = {dim}, H = {width}", "ms": 1e3 * np.median([r["field alone"] for r in rounds]), **ratios}
-
-
-def evaluation_seconds(field: cnf.MLPField, loss: Callable[[Any], Tensor], *, trace: bool, times: int = 10) -> float:
-    """Ten evaluations of one solve, which prepares what they share once."""
-    field.zero_grad()
-    begun = time.perf_counter()
-    prepared = field.prepare(None, trace=trace)
-    torch.stack([loss(prepared) for _ in range(times)]).sum().backward()
-    return time.perf_counter() - begun
+    rounds = [{name: seconds(step, field) for name, step in kinds.items()} for _ in range(10 * config.rounds)]
+    ratios = {name: quantiles([each[name] / each["field alone"] for each in rounds[2:]]) for name in kinds}
+    milliseconds = 1e3 * np.median([each["field alone"] for each in rounds[2:]]) / config.repeated
+    return {"sizes": f"D = {dim}, H = {width}", "field alone, ms": float(f"{milliseconds:.3g}"), **ratios}
 
 
 COLOURS = {"cnf": BLUE, "zuko": VERMILION, "FFJORD's recipe": GREY}
