@@ -3,7 +3,7 @@
 from cnf.distributions.euclidean import LOG_2PI, DiagonalNormal, GaussianMixture, StandardNormal, Uniform
 from cnf.distributions.interface import BaseDensity, as_event_shape
 from cnf.distributions.simplex import Dirichlet, LogisticNormal
-from cnf.distributions.sphere import AngularCentralGaussian, SphereUniform, VonMisesFisher
+from cnf.distributions.sphere import AngularCentralGaussian, SphereUniform, SphericalCauchyMixture, VonMisesFisher
 from cnf.distributions.torus import TorusUniform
 
 __all__ = [
@@ -15,6 +15,7 @@ __all__ = [
     "GaussianMixture",
     "LogisticNormal",
     "SphereUniform",
+    "SphericalCauchyMixture",
     "StandardNormal",
     "TorusUniform",
     "Uniform",

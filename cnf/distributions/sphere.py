@@ -193,6 +193,64 @@ class VonMisesFisher(BaseDensity):
         return drop.unsqueeze(1)
 
 
+class SphericalCauchyMixture(BaseDensity):
+    """`p(x) = Σ_k π_k ((1 − ρ_k²) / (1 + ρ_k² − 2ρ_k μ_kᵀx))^{n−1} / area`, in the Riemannian volume.
+
+    Each component is the image of the uniform density under a Möbius map of the sphere, with heavy tails: far from
+    the mean, and for ρ near 1, it falls like the distance to the power `−2(n − 1)`. So few components serve clusters of
+    many sizes. Trainable. Samples are differentiable in μ and ρ, not in the weights.
+
+    Args:
+        means: μ, `(K, n)`, normalised here; rows of data are a good start.
+        concentration: ρ, in (0, 1), broadcast to `(K,)`: the median distance to the mean is about `(1 − ρ)` on the
+            sphere of ℝ³ near ρ = 1.
+        weights: π, `(K,)`, positive, normalised here; equal by default.
+
+    Raises:
+        ValueError: A zero mean, or ρ outside (0, 1).
+
+    References:
+        Kato and McCullagh 2020, Bernoulli 26(4).
+    """
+
+    def __init__(self, means: Tensor, *, concentration: Tensor | float = 0.9, weights: Tensor | None = None) -> None:
+        if means.dim() != 2 or not (means.norm(dim=1) > 0).all() or not means.isfinite().all():
+            raise ValueError(f"means must be vectors (K, n) of positive length, got shape {tuple(means.shape)}")
+        super().__init__(require_ambient(means.shape[1], "a sphere"))
+        concentration = torch.as_tensor(concentration).to(means).expand(len(means))
+        if not ((concentration > 0) & (concentration < 1)).all():
+            raise ValueError(f"concentration must be between 0 and 1, got {concentration.tolist()}")
+        weights = means.new_ones(len(means)) if weights is None else weights.to(means)
+        self.directions = nn.Parameter(F.normalize(means.detach(), dim=1))
+        self.raw = nn.Parameter(concentration.detach().logit())
+        self.logits = nn.Parameter(weights.detach().log())
+        self._like = means.new_zeros(()).detach()
+
+    @property
+    def means(self) -> Tensor:
+        """μ, `(K, n)`, of unit length."""
+        return F.normalize(self.directions, dim=1)
+
+    @property
+    def support(self) -> constraints.Constraint:
+        return UnitVectors()
+
+    def log_prob(self, z: Tensor) -> Tensor:
+        n, rho, rest = self.event_shape.numel(), self.raw.sigmoid(), (-self.raw).sigmoid()
+        require_unit(z, n)
+        chord = torch.cdist(z, self.means, compute_mode="donot_use_mm_for_euclid_dist").square()
+        ratio = (rest * (1 + rho)).log() - (rest.square() + rho * chord).log()  # both without cancellation
+        return torch.logsumexp((n - 1) * ratio + self.logits.log_softmax(0), 1) - log_area(n)
+
+    def sample(self, n: int, generator: torch.Generator | None = None) -> Tensor:
+        component = torch.multinomial(self.logits.softmax(0), max(n, 1), replacement=True, generator=generator)[:n]
+        raw = self.raw[component].unsqueeze(1)
+        pole = raw.sigmoid() * self.means[component]
+        moved = F.normalize(self._noise(n, generator), dim=1) + pole
+        stretch = (-raw).sigmoid() * (1 + raw.sigmoid()) / moved.square().sum(1, keepdim=True)
+        return F.normalize(stretch * moved + pole, dim=1)
+
+
 def log_scaled_bessel(b: float, x: Tensor) -> Tensor:
     """`log(e^{−x} ₀F₁(; b; x²/4))` with `₀F₁(; b; x²/4) = Γ(b) (x/2)^{1−b} I_{b−1}(x)`, for x > 0; differentiable.
 

@@ -12,7 +12,14 @@ from torch import Tensor
 from torch import distributions as td
 
 from cnf import Flow, Inverse
-from cnf.distributions import AngularCentralGaussian, Dirichlet, LogisticNormal, SphereUniform, VonMisesFisher
+from cnf.distributions import (
+    AngularCentralGaussian,
+    Dirichlet,
+    LogisticNormal,
+    SphereUniform,
+    SphericalCauchyMixture,
+    VonMisesFisher,
+)
 from cnf.distributions.simplex import log_ratio_basis
 from cnf.distributions.sphere import frame, log_scaled_bessel
 from cnf.manifolds import Calibration, NormalizedTranslation, Simplex, Sphere
@@ -33,6 +40,9 @@ SPHERICAL = {
     "vmf-flat": lambda n: VonMisesFisher(axis(n), 1e-3),
     "vmf-sharp": lambda n: VonMisesFisher(-axis(n), 200.0),
     "acg": lambda n: AngularCentralGaussian(covariance(n)),
+    "cauchy-mixture": lambda n: SphericalCauchyMixture(
+        covariance(n), concentration=torch.linspace(0.2, 0.7, n), weights=torch.arange(1.0, n + 1)
+    ),
 }
 SIMPLICIAL = {
     "dirichlet": lambda n: Dirichlet(1 + torch.arange(1.0, n + 1).double() / 2),
@@ -234,7 +244,8 @@ def test_parameters_train_through_densities_and_samples(make):
     base.zero_grad()
     base.sample(20).pow(3).sum().backward()
     silent = {name for name, parameter in parameters.items() if parameter.grad is None}
-    assert silent == ({"log_concentration"} if isinstance(base, VonMisesFisher) else set())
+    drawn = {VonMisesFisher: {"log_concentration"}, SphericalCauchyMixture: {"logits"}}
+    assert silent == drawn.get(type(base), set())
 
 
 @every
