@@ -5,8 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cache
-from inspect import signature
 from itertools import pairwise
 from typing import Any
 
@@ -14,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
+from cnf.continuous.solvers.compiled import compiled
 from cnf.continuous.solvers.interface import (
     RightHandSide,
     Solution,
@@ -136,7 +135,8 @@ class RungeKutta(Solver):
         return times
 
     def tighter(self) -> Refined:
-        return Refined(self, replace(self, steps=1, redraw=False))
+        plain = replace(self, compile=False)  # one call is not worth compiling for
+        return Refined(plain, replace(plain, steps=1, redraw=False))
 
     def _adaptive(self, rhs: RightHandSide, state: State, start: float, end: float, times: list[float]) -> Solution:
         """Appends the end of each accepted step to `times`."""
@@ -231,32 +231,6 @@ class RungeKutta(Solver):
         for channel in zip(before.integrals, after.integrals, error.integrals, strict=True):
             worst = torch.maximum(worst, scaled(*channel).abs())
         return worst
-
-
-@cache
-def compiled(step: Callable[..., Any]) -> Callable[..., Any]:
-    """The step of a solver through `torch.compile`: a graph for the first batch size, and one for all others.
-
-    Raises:
-        RuntimeError: When called, where there is no C++ compiler, or the field is not to be captured as a graph.
-    """
-    from torch._dynamo.exc import TorchDynamoException  # a second of imports that only this needs
-
-    many: dict[str, Any] = (
-        {"recompile_limit": 1_000} if "recompile_limit" in signature(torch.compile).parameters else {}
-    )
-    fast = torch.compile(step, fullgraph=True, **many)  # many, since all fields with this solver share it
-
-    def run(*arguments: Any) -> Any:
-        try:
-            return fast(*arguments)
-        except TorchDynamoException as error:
-            raise RuntimeError(
-                "compile=True needs a C++ compiler (g++, clang++ or $CXX) and a field that torch.compile "
-                f"captures in one graph: provide them, or take compile=False. torch said: {error}"
-            ) from error
-
-    return run
 
 
 def _recorded(solution: Solution) -> Solution:
