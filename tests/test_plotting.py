@@ -23,6 +23,7 @@ from torch import Tensor, nn
 import cnf
 from cnf import plotting
 from cnf.discrete.elementwise import Affine, Logit
+from cnf.plotting import animation
 
 SHIFT, SCALE = torch.tensor([2.0, -1.0]), torch.tensor([1.0, 0.5])
 RNG = np.random.default_rng(0)
@@ -259,7 +260,7 @@ def test_a_finer_animation_is_larger_and_sharper(tmp_path: Path) -> None:
     coarse, fine = last("coarse.gif", n=5_000, resolution=50), last("fine.gif", n=5_000, resolution=100)
     assert fine.shape[1] == pytest.approx(2 * coarse.shape[1], abs=1)
     few, many = (
-        plotting._pictures(np.zeros((2, n, 2)), np.ones(1), density=True, bins=100)[0] for n in (30_000, 480_000)
+        animation._pictures(np.zeros((2, n, 2)), np.ones(1), density=True, bins=100)[0] for n in (30_000, 480_000)
     )
     assert dark(many) < 0.5 * dark(few)
 
@@ -286,7 +287,7 @@ def test_animation_is_repeatable(tmp_path: Path) -> None:
 def test_states_between_knots_lie_on_lines() -> None:
     states = RNG.normal(size=(5, 7, 2))
     for time, expected in ((0, states[0]), (0.25, states[1]), (1, states[4]), (0.625, (states[2] + states[3]) / 2)):
-        np.testing.assert_allclose(plotting._between(states, time), expected)
+        np.testing.assert_allclose(animation._between(states, time), expected)
 
 
 def test_colours_of_densities_are_even_to_the_eye() -> None:

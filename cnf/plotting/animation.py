@@ -1,0 +1,127 @@
+"""The way from noise to data of a continuous flow on the plane, as a GIF."""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from PIL import Image
+from torch import Generator, Tensor
+
+from cnf.checkpoints import write_bytes
+from cnf.flows import Flow
+from cnf.plotting.plane import checked_condition, panels_in_a_row, paths_of, scatter, shade
+from cnf.plotting.style import DENSITY
+from cnf.plotting.windows import levels, path_window, smoothed
+
+KNOTS = 17  # times at which an animation asks for the path; between them it is straight to less than a pixel
+
+
+def path_animation(
+    flow: Flow,
+    path: str | Path,
+    *,
+    n: int = 30_000,
+    frames: int = 50,
+    fps: float = 20,
+    hold: float = 2.0,
+    density: bool = True,
+    resolution: int = 200,
+    context: Tensor | None = None,
+    generator: Generator | None = None,
+) -> Path:
+    """Write the way from noise to data of a continuous flow on the plane as a GIF that plays in a loop.
+
+    Args:
+        flow: A continuous flow of event shape `(2,)`.
+        path: Where to write, ending in `.gif`; the file appears whole or not at all.
+        n: How many samples travel.
+        frames: Pictures, at equal distances in time from t = 0 to t = 1.
+        fps: Pictures a second.
+        hold: Seconds to stay on the last picture.
+        density: Whether to show the samples' smoothed density; otherwise the samples themselves.
+        resolution: Cells of the density along the longer side, 0.016 inches each. Fine detail wants more samples too:
+            of more than 30,000 the blur covers always as many.
+        context: The condition `(C,)` of a conditional flow, the same for all samples.
+        generator: Source of the noise; the global one by default.
+
+    Returns:
+        The path.
+
+    Raises:
+        TypeError: The flow has no continuous transform.
+        ValueError: The flow is not two-dimensional, a context is missing, the path is no GIF, or a number is too small.
+    """
+    path = Path(path)
+    if path.suffix.lower() != ".gif":
+        raise ValueError(f"an animation is written as .gif, got {path.name!r}")
+    if frames < 2 or n < 1 or resolution < 1 or fps <= 0 or hold < 0:
+        given = f"frames={frames}, n={n}, resolution={resolution}, fps={fps}, hold={hold}"
+        raise ValueError(f"expected frames >= 2, n >= 1, resolution >= 1, fps > 0 and hold >= 0, got {given}")
+    context = checked_condition("path_animation", flow, context)
+    knots = np.linspace(0, 1, min(KNOTS, frames))
+    states = paths_of(flow, knots.tolist(), n, context, generator)
+    pictures = _pictures(states, np.linspace(0, 1, frames), density=density, bins=resolution)
+    write_bytes(path, _gif(pictures, [1000 / fps] * (frames - 1) + [1000 * hold or 1000 / fps]))
+    return path
+
+
+def _pictures(states: np.ndarray, times: np.ndarray, *, density: bool, bins: int) -> list[Image.Image]:
+    """A picture of the points at each time, from their states at equal distances in time."""
+    window = path_window(states)
+    blur = bins * min(1 / 200, math.sqrt(0.75 / states.shape[1]))  # in bins, finer for more than 30,000 points
+    darkest = levels(smoothed(states[-1], window, bins, blur * _width(1)), [0.01])[0]
+    figure, (axes,) = panels_in_a_row([""], window, size=0.016 * bins, ticks=0)
+    canvas = FigureCanvasAgg(figure)
+    pictures = []
+    for time in times.tolist():
+        for artist in (*axes.images, *axes.collections):
+            artist.remove()
+        axes.title.set_text(f"$t = {time:.2f}$")
+        points = _between(states, time)
+        if density:
+            shade(axes, smoothed(points, window, bins, blur * _width(time)), window, darkest)
+        else:
+            scatter(axes, points)
+        canvas.draw()
+        figure.set_layout_engine("none")  # the layout of the first picture holds for all
+        pictures.append(Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB"))
+    return pictures
+
+
+def _width(time: float) -> float:
+    """Bins of blur: noise is smoother than most data."""
+    return 5 - 3 * time
+
+
+def _between(states: np.ndarray, time: float) -> np.ndarray:
+    """The state at a time in [0, 1], on straight lines between the states at equal distances."""
+    place = time * (len(states) - 1)
+    k = min(int(place), len(states) - 2)
+    line: np.ndarray = states[k] + (place - k) * (states[k + 1] - states[k])
+    return line
+
+
+def _gif(pictures: Sequence[Image.Image], milliseconds: Sequence[float]) -> bytes:
+    """The pictures as a GIF, all in the same colours, so that nothing flickers."""
+    shades = np.concatenate([DENSITY(np.linspace(0, 1, 96))[:, :3], np.linspace(0, 0.9, 32)[:, None].repeat(3, 1)])
+    palette = Image.new("P", (1, 1))
+    palette.putpalette((255 * shades).round().astype(np.uint8).tobytes())
+    first, *rest = (_indexed(picture, palette) for picture in pictures)
+    file = io.BytesIO()
+    duration = [round(each, -1) for each in milliseconds]  # the format counts in hundredths of a second
+    first.save(file, "GIF", save_all=True, append_images=rest, duration=duration, loop=0)
+    return file.getvalue()
+
+
+def _indexed(picture: Image.Image, palette: Image.Image) -> Image.Image:
+    """The picture in the nearest colours of a palette; white, its first one, exactly: pillow's search is coarse."""
+    indices = np.array(picture.quantize(palette=palette, dither=Image.Dither.NONE))
+    indices[(np.asarray(picture) == 255).all(-1)] = 0
+    indexed = Image.fromarray(indices)
+    indexed.putpalette(palette.getpalette() or [])
+    return indexed

@@ -1,0 +1,84 @@
+"""What all pictures share: colours, the look of axes, and how they are written."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.colors import LinearSegmentedColormap
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator, NullLocator
+from torch import Tensor
+
+from cnf.checkpoints import write_bytes
+
+Values = Tensor | np.ndarray
+FORMATS = ("png", "pdf", "svg", "jpg", "webp")
+BLUE, VERMILION = "#0072b2", "#d55e00"  # from the palette of Okabe and Ito, told apart by all eyes
+INK, GREY = "#1d3c80", "0.4"
+# From white through blue to night in equal steps along a curve in Oklab: uniform to the eye, lightness falls linearly.
+NIGHT = (
+    "#ffffff", "#cdedff", "#9fd8ff", "#76bffc", "#52a4ef", "#3889dc", "#286dc2", "#2153a3", INK, "#17285c", "#0f1738",
+)  # fmt: skip
+DENSITY = LinearSegmentedColormap.from_list("density", NIGHT)
+
+
+def save_figure(figure: Figure, path: str | Path, *, dpi: float = 150) -> Path:
+    """Write a figure, whole or not at all; a missing folder is made.
+
+    Args:
+        figure: What to write.
+        path: Where to; its suffix is the format.
+        dpi: Pixels an inch.
+
+    Returns:
+        The path.
+
+    Raises:
+        ValueError: An unknown suffix.
+    """
+    path = Path(path)
+    suffix = path.suffix.lower().removeprefix(".")
+    if suffix not in FORMATS:
+        raise ValueError(f"cannot write a figure as {path.name!r}: the suffix must be one of .{', .'.join(FORMATS)}")
+    file = io.BytesIO()
+    figure.savefig(file, format=suffix, dpi=dpi)
+    write_bytes(path, file.getvalue())
+    return path
+
+
+def as_numpy(values: Values) -> np.ndarray:
+    if isinstance(values, Tensor):
+        values = values.detach().double().cpu().numpy()
+    return np.asarray(values, dtype=np.float64)
+
+
+def as_table(name: str, values: Values) -> np.ndarray:
+    rows = as_numpy(values)
+    if rows.ndim != 2:
+        raise ValueError(f"the {name} must be a table (N, D), got shape {rows.shape}")
+    if not rows.size:
+        raise ValueError(f"the {name} are empty, shape {rows.shape}: there is nothing to draw")
+    bad = (~np.isfinite(rows).all(1)).nonzero()[0]
+    if len(bad):
+        raise ValueError(
+            f"the {name} have NaN or infinite values in {len(bad)} of {len(rows)} rows, first in rows "
+            f"{bad[:5].tolist()}: remove or impute them"
+        )
+    return rows
+
+
+def tidy(axes: Axes, ticks: int) -> None:
+    """Thin grey lines, small numbers and few of them."""
+    axes.spines[:].set(linewidth=0.6, color=GREY)
+    axes.tick_params(labelsize=7, length=2.5, width=0.6, color=GREY, labelcolor="0.25")
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_locator(MaxNLocator(ticks, steps=[1, 2, 5, 10]) if ticks else NullLocator())
+
+
+def shortened(name: str, room: int = 30) -> str:
+    """A name of at most `room` characters, with no dollar that would start a formula."""
+    name = name if len(name) <= room else name[: room - 1] + "…"
+    return name.replace("$", r"\$")
