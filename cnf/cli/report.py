@@ -1,0 +1,106 @@
+"""What `cnf fit` says of a trained model: its numbers and its pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from cnf.continuous.solvers import count_evaluations
+from cnf.data.sources import Source
+from cnf.flows import Flow
+from cnf.metrics import bits_per_dim, log_prob_of_rows, mean_and_error
+
+if TYPE_CHECKING:
+    from cnf.training import FitResult
+
+
+PIECE = 65_536  # rows read together
+
+
+def measure(flow: Flow, source: Source, result: FitResult, progress: bool) -> dict[str, Any]:
+    """The content of `metrics.json`; likelihoods of the test rows in the units of the data."""
+    with count_evaluations() as count:
+        log_prob = log_prob_of_rows(flow, source.test, progress=progress)
+    nll = mean_and_error(-log_prob)
+    numbers: dict[str, Any] = {
+        "test_nll": nll.mean,
+        "test_nll_standard_error": nll.error,
+        "unit": "nats a row, in the units of the data",
+        "trace": "exact" if flow.exact else "estimated",
+        "test_nll_standardized": nll.mean - _log_scale(source),
+        "evaluations_a_solve": count.evaluations / max(count.solves, 1),
+        "training_seconds": result.seconds,
+        "steps": result.steps,
+        "stopped": result.stopped,
+        "best_step": result.best_step,
+        "parameters": sum(parameter.numel() for parameter in flow.parameters()),
+        "rows": {part: len(getattr(source, part)) for part in ("train", "validation", "test")},
+    }
+    if source.levels is not None:
+        bits = mean_and_error(bits_per_dim(log_prob, flow.event_shape.numel(), levels=source.levels))
+        numbers |= {"bits_per_dim": bits.mean, "bits_per_dim_standard_error": bits.error}
+    if source.toy is not None and source.toy.entropy is not None:
+        gap = mean_and_error(source.toy.log_prob(_all(source.test).double()) - log_prob.double())
+        numbers |= {"entropy": source.toy.entropy, "kl": gap.mean, "kl_standard_error": gap.error}
+    return numbers
+
+
+def summary(numbers: dict[str, Any], out: Path) -> str:
+    lines = [
+        f"test NLL {numbers['test_nll']:.4f} ± {numbers['test_nll_standard_error']:.4f} nats "
+        f"({numbers['test_nll_standardized']:.4f} in standardised units; {numbers['trace']} trace, "
+        f"{numbers['evaluations_a_solve']:.0f} evaluations a solve)",
+    ]
+    if "kl" in numbers:
+        lines.append(
+            f"KL(data ‖ model) {numbers['kl']:.4f} ± {numbers['kl_standard_error']:.4f} nats above the entropy"
+        )
+    if "bits_per_dim" in numbers:
+        lines.append(f"{numbers['bits_per_dim']:.3f} ± {numbers['bits_per_dim_standard_error']:.3f} bits/dim")
+    lines.append(f"{numbers['training_seconds']:.0f} s of training; everything is in {out}/")
+    return "\n".join(lines)
+
+
+def _log_scale(source: Source) -> float:
+    """`Σ log σ` of the training rows: what standardised units take off the NLL."""
+    rows = source.train
+    origin = rows.read([0])[0].double().flatten(1)  # near the mean, so that little cancels
+    total = squares = torch.zeros_like(origin[0])
+    for numbers in torch.arange(len(rows)).split(PIECE):
+        x = rows.read(numbers.tolist())[0].double().flatten(1) - origin
+        total, squares = total + x.sum(0), squares + x.square().sum(0)
+    variance = (squares - total.square() / len(rows)) / (len(rows) - 1)
+    return 0.5 * variance.log().sum().item()
+
+
+def _all(rows: Any) -> Tensor:
+    x: Tensor = rows.read(range(len(rows)))[0]
+    return x
+
+
+def draw(flow: Flow, source: Source, out: Path, history: Sequence[dict[str, float]]) -> list[Path]:
+    """Write the pictures that suit the data, and the curves of training if there are any."""
+    from cnf import plotting  # it loads matplotlib
+
+    x, context, _ = source.test.read(range(min(len(source.test), 2000)))
+    paths = [out / "training.png"] if history else []
+    if history:
+        plotting.save_figure(plotting.training_figure(history), paths[0])
+    generator = torch.Generator().manual_seed(0)
+    if len(source.event_shape) == 3:
+        images = flow.sample(100, generator=generator).clamp(0, 1)
+        paths.append(plotting.save_figure(plotting.image_figure(images), out / "samples.png"))
+    elif source.event_shape == (2,) and context is None:
+        density = source.toy.log_prob if source.toy is not None and source.toy.density is not None else None
+        paths.append(plotting.save_figure(plotting.fit_figure(flow, x, true_density=density), out / "fit.png"))
+        if flow.transform.continuous:
+            paths.append(plotting.save_figure(plotting.trajectory_figure(flow, generator=generator), out / "path.png"))
+            paths.append(plotting.path_animation(flow, out / "path.gif", generator=generator))
+    elif source.columns:
+        samples = flow.sample(len(x), context, generator=generator)
+        paths.append(plotting.save_figure(plotting.corner_figure(x, samples, source.columns), out / "corner.png"))
+    return paths

@@ -1,0 +1,47 @@
+"""Tables as files, written a piece at a time."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+from torch import Tensor
+
+from cnf.cli.usage import UsageError
+
+
+def check_suffix(path: Path | None) -> None:
+    """Before hours of work, not after them."""
+    if path is not None and path.suffix.lower() not in (".csv", ".npy"):
+        raise UsageError(f"cannot write {path}: known suffixes are .csv, .npy")
+
+
+def table_bytes(path: Path, pieces: Iterable[Tensor], rows: int, columns: Sequence[str]) -> Iterator[bytes]:
+    """The bytes of a table's file, with no more than a piece of it in memory."""
+    if path.suffix.lower() == ".npy":
+        return _npy(pieces, (rows, len(columns)))
+    return (text.encode() for text in csv_text(pieces, columns))
+
+
+def _npy(pieces: Iterable[Tensor], shape: tuple[int, ...]) -> Iterator[bytes]:
+    for number, piece in enumerate(pieces):
+        values = piece.numpy()
+        if not number:
+            header = io.BytesIO()
+            descr = np.lib.format.dtype_to_descr(values.dtype)
+            np.lib.format.write_array_header_1_0(header, {"descr": descr, "fortran_order": False, "shape": shape})
+            yield header.getvalue()
+        yield values.tobytes()
+
+
+def csv_text(pieces: Iterable[Tensor], columns: Sequence[str]) -> Iterator[str]:
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerow(columns)
+    yield text.getvalue()
+    for piece in pieces:
+        text = io.StringIO()
+        np.savetxt(text, piece.double().numpy(), delimiter=",", fmt="%.8g")
+        yield text.getvalue()
