@@ -106,7 +106,7 @@ def _on_manifold(manifold: Manifold) -> tuple[Phase, ...]:
 
 RECIPES: dict[str, Callable[[Flow], tuple[Phase, ...]]] = {
     "cnf": lambda flow: (
-        Phase(solver=RungeKutta("dopri5", rtol=2e-2, atol=2e-2), learning_rate=4e-2, optimizer="muon"),
+        Phase(solver=RungeKutta("dopri5", rtol=1e-2, atol=1e-2), learning_rate=2e-2, optimizer="muon"),
     ),
     "ffjord": lambda flow: (Phase(divergence=_published_divergence(flow), learning_rate=1e-3),),
     "rnode": lambda flow: (

@@ -37,7 +37,7 @@ def cnf(
     solver: Solver = RungeKutta("dopri5", rtol=1e-5, atol=1e-5),
     preprocess: str | None = None,
 ) -> Flow:
-    """Our recommended default: a smooth field whose exact trace is cheap, trained with it at a tolerance of 0.02.
+    """Our recommended default: a smooth field whose exact trace is cheap, trained with it at a tolerance of 0.01.
 
     Up to three dimensions it has three hidden layers of 64, whose trace takes a few tangents; beyond, two of 128,
     whose trace has a closed form at the cost of one product, whatever the dimension, and columns are made normal one
