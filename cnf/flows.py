@@ -86,8 +86,7 @@ class Flow(nn.Module):
     @property
     def support(self) -> constraints.Constraint:
         """Where the data may lie, as a torch constraint."""
-        domain = self.transform.domain
-        return constraints.independent(domain, len(self.event_shape) - domain.event_dim)
+        return constraints.independent(self.transform.domain, len(self.event_shape))
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> Density:
         """The log-density of `x`, its place in base space and the path costs, in one pass.

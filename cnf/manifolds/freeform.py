@@ -8,7 +8,6 @@ from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
-from torch.distributions import constraints
 from torch.func import jvp, vjp, vmap
 
 from cnf.continuous.divergences import NOISE
@@ -59,7 +58,6 @@ class EncoderDecoder(Transform):
             )
         self.encoder, self.decoder, self.manifold, self.probes = encoder, decoder, manifold, probes
         self.context_dim = encoder.context_dim
-        self.domain = constraints.real if manifold is None else manifold.domain
 
     @property
     def exact(self) -> bool:
