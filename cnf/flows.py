@@ -86,7 +86,8 @@ class Flow(nn.Module):
     @property
     def support(self) -> constraints.Constraint:
         """Where the data may lie, as a torch constraint."""
-        return constraints.independent(self.transform.domain, len(self.event_shape))
+        domain = self.transform.domain
+        return constraints.independent(domain, len(self.event_shape) - domain.event_dim)
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> Density:
         """The log-density of `x`, its place in base space and the path costs, in one pass.

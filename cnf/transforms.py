@@ -35,7 +35,7 @@ class Transform(nn.Module, ABC):
     data_dependent: bool = False  # has an `initialize` of its own
     continuous: bool = False  # has a `path`
     context_dim: int | None = 0  # length of the context it reads; None: not known
-    domain: constraints.Constraint = constraints.real  # where each element of the data may lie
+    domain: constraints.Constraint = constraints.real  # where the data may lie: each element, or vectors on a manifold
 
     @property
     def exact(self) -> bool:

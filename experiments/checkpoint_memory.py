@@ -33,7 +33,7 @@ class Config:
     batch: int = 512
     steps: tuple[int, ...] = (2, 4, 8, 16, 32, 64)
     method: str = "dopri5"
-    rounds: int = 5
+    rounds: int = 11
     threads: int = 2
     seed: int = 0
 

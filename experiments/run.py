@@ -116,11 +116,11 @@ def _results(config: Any, compute: Callable[[Any], dict[str, Any]], seeds: int) 
 
 
 def _summary(runs: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
-    """Mean and standard error over seeds of every number at the top level."""
+    """Mean and standard error of every number at the top level of the first seed, over the seeds that have it."""
     summary = {}
     for key, value in runs[0].items():
         if isinstance(value, (int, float)):
-            values = np.array([run[key] for run in runs], dtype=float)
+            values = np.array([run[key] for run in runs if key in run], dtype=float)
             error = values.std(ddof=1) / math.sqrt(len(values)) if len(values) > 1 else math.nan
             summary[key] = {"mean": float(values.mean()), "standard_error": float(error)}
     return summary

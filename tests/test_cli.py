@@ -62,6 +62,20 @@ def test_a_discrete_model_has_a_density_to_draw_and_no_path(model: str, tmp_path
     assert pictures == {"fit.png", "training.png"}
 
 
+@pytest.mark.parametrize(
+    ("model", "pictures"),
+    [("torus_cnf", {"fit.png", "path.gif", "path.png"}), ("sphere_cnf", {"corner.png"})],
+)
+def test_two_columns_on_a_manifold_are_drawn_where_they_lie(model: str, pictures: set[str], tmp_path: Path) -> None:
+    angles = np.random.default_rng(0).uniform(0, 6.28, (100, 2))
+    x = angles if model == "torus_cnf" else np.stack([np.cos(angles[:, 0]), np.sin(angles[:, 0])], 1)
+    np.save(tmp_path / "x.npy", x.astype(np.float32))
+    options = ["--option", "hidden=8", "--steps", "2", "--no-progress"]
+    main(["fit", str(tmp_path / "x.npy"), "--out", str(tmp_path / "run"), "--model", model, *options])
+    drawn = {path.name for path in (tmp_path / "run").iterdir() if path.suffix in (".png", ".gif")}
+    assert drawn == pictures | {"training.png"}
+
+
 def test_score_is_the_negative_test_nll(moons: Path, capsys: pytest.CaptureFixture[str]) -> None:
     main(["score", str(moons), "moons", "--no-progress"])
     assert f"{-read(moons / 'metrics.json')['test_nll']:.4f}" in capsys.readouterr().out

@@ -94,7 +94,7 @@ def draw(flow: Flow, source: Source, out: Path, history: Sequence[dict[str, floa
     if len(source.event_shape) == 3:
         images = flow.sample(100, generator=generator).clamp(0, 1)
         paths.append(plotting.save_figure(plotting.image_figure(images), out / "samples.png"))
-    elif source.event_shape == (2,) and context is None:
+    elif source.event_shape == (2,) and context is None and not flow.transform.domain.event_dim:  # not on a circle
         density = source.toy.log_prob if source.toy is not None and source.toy.density is not None else None
         paths.append(plotting.save_figure(plotting.fit_figure(flow, x, true_density=density), out / "fit.png"))
         if flow.transform.continuous:

@@ -92,7 +92,7 @@ class HigherDerivative(Regularizer):
         order: K; 1 is the kinetic energy, 2 the squared acceleration. Each order doubles the cost.
 
     Raises:
-        ValueError: An order below 1.
+        ValueError: An order that is no whole number from 1 on.
 
     References:
         Kelly et al. 2020, Learning differential equations that are easy to solve, arXiv 2007.04504.
@@ -101,8 +101,8 @@ class HigherDerivative(Regularizer):
     order: int = 2
 
     def __post_init__(self) -> None:
-        if self.order < 1:
-            raise ValueError(f"order must be at least 1, got {self.order}")
+        if not isinstance(self.order, int) or self.order < 1:
+            raise ValueError(f"order must be a whole number, at least 1, got {self.order}")
 
     def __call__(self, linearization: Linearization, probe: Tensor | None) -> Tensor:
         return linearization.derivative(self.order).square().flatten(1).sum(1)

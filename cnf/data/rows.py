@@ -70,7 +70,7 @@ class Rows(Dataset[Any]):
         tensors = [
             torch.as_tensor(np.ascontiguousarray(part) if isinstance(part, np.ndarray) else part) for part in parts
         ]
-        x, *rest = (tensor.to(self.dtype) for tensor in tensors)
+        x, *rest = (tensor.detach().to(self.dtype) for tensor in tensors)  # samples of a base may carry a graph
         context = rest[0] if rest else None
         for name, values in (("x", x), ("context", context)):
             _check_finite(name, values, numbers)

@@ -8,6 +8,7 @@ from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
+from torch.distributions import constraints
 from torch.func import jvp, vjp, vmap
 
 from cnf.continuous.divergences import NOISE
@@ -58,6 +59,7 @@ class EncoderDecoder(Transform):
             )
         self.encoder, self.decoder, self.manifold, self.probes = encoder, decoder, manifold, probes
         self.context_dim = encoder.context_dim
+        self.domain = constraints.real if manifold is None else manifold.domain
 
     @property
     def exact(self) -> bool:

@@ -15,11 +15,12 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.distributions import constraints
 
 from cnf.distributions.interface import require_ambient
 from cnf.distributions.simplex import log_ratio_basis, require_simplex
-from cnf.distributions.sphere import frame, log_area, require_unit
-from cnf.distributions.torus import require_angles
+from cnf.distributions.sphere import UnitVectors, frame, log_area, require_unit
+from cnf.distributions.torus import ANGLES, require_angles
 
 
 class Manifold(ABC):
@@ -39,6 +40,11 @@ class Manifold(ABC):
     @abstractmethod
     def volume(self) -> float:
         """The Riemannian volume of the whole; minus its logarithm is the uniform log-density."""
+
+    @property
+    @abstractmethod
+    def domain(self) -> constraints.Constraint:
+        """Where points lie, as a torch constraint on vectors or, where that says it all, on their elements."""
 
     @abstractmethod
     def check(self, x: Tensor) -> None:
@@ -122,6 +128,10 @@ class Sphere(Manifold):
     def volume(self) -> float:
         return math.exp(log_area(self.n))
 
+    @property
+    def domain(self) -> constraints.Constraint:
+        return UnitVectors()
+
     def check(self, x: Tensor) -> None:
         require_unit(x, self.n)
 
@@ -186,6 +196,10 @@ class Simplex(Manifold):
     @property
     def volume(self) -> float:
         return math.exp(0.5 * math.log(self.n) - math.lgamma(self.n))
+
+    @property
+    def domain(self) -> constraints.Constraint:
+        return constraints.simplex
 
     def check(self, x: Tensor) -> None:
         require_simplex(x, self.n)
@@ -252,6 +266,10 @@ class Torus(Manifold):
     @property
     def volume(self) -> float:
         return (2 * math.pi) ** self.d
+
+    @property
+    def domain(self) -> constraints.Constraint:
+        return ANGLES
 
     def check(self, x: Tensor) -> None:
         if x.shape[-1:] != (self.d,):

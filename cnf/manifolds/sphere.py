@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from cnf.discrete.linear import LULinear
 from cnf.distributions.interface import require_ambient, require_rows
-from cnf.distributions.sphere import require_unit
+from cnf.distributions.sphere import UnitVectors, require_unit
 from cnf.manifolds.matrices import dense, invertible, require_square
 from cnf.transforms import Mapped, Transform
 
@@ -40,6 +40,7 @@ class NormalizedTranslation(Transform):
         ValueError: n below 2, or `shift` of another shape or not shorter than 1.
     """
 
+    domain = UnitVectors()
     margin: Tensor
 
     def __init__(self, n: int, *, shift: Tensor | None = None, context_dim: int = 0) -> None:
@@ -106,6 +107,8 @@ class NormalizedLinear(Transform):
         ValueError: n below 2, or `matrix` of another shape or singular.
     """
 
+    domain = UnitVectors()
+
     def __init__(self, n: int, *, matrix: Tensor | None = None) -> None:
         super().__init__()
         self.n = require_ambient(n, "a sphere")
@@ -148,6 +151,8 @@ class NormalizedAffine(Transform):
     Raises:
         ValueError: n below 2, wrong shapes, `matrix` singular or `‖M⁻¹c‖` not below 1.
     """
+
+    domain = UnitVectors()
 
     def __init__(
         self, n: int, *, matrix: Tensor | None = None, shift: Tensor | None = None, context_dim: int = 0

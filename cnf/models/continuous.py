@@ -39,8 +39,8 @@ def cnf(
 ) -> Flow:
     """Our recommended default: a smooth field whose exact trace is cheap, trained with it at a tolerance of 0.01.
 
-    Up to three dimensions it has three hidden layers of 64, whose trace takes a few tangents; beyond, two of 128,
-    whose trace has a closed form at the cost of one product, whatever the dimension, and columns are made normal one
+    Up to three dimensions it has three hidden layers of 64, whose trace has a closed form as dear as a few tangents;
+    beyond, two of 128, whose closed form costs one product, whatever the dimension, and columns are made normal one
     by one first (`MarginalGaussianization`), which leaves the field what they have to do with each other. Images
     `(C, H, W)` pass a logit first. The training tolerance is loose but kept for every sample: on a fixed grid the
     likelihood can be pushed above the truth by making the solver err. The matrices between hidden layers are trained by

@@ -112,7 +112,6 @@ def residual(
             dim, hidden=hidden, context_dim=context_dim, lipschitz=lipschitz, log_det=log_det, inverse=inverse
         )
         members += [block, ActNorm(dim)]
-    members = members
     return assemble(event_shape, context_dim, members, preprocess, flat=True)
 
 

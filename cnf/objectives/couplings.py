@@ -57,7 +57,7 @@ class OptimalTransport(Coupling):
 
     Raises:
         ImportError: SciPy is missing (`pip install 'cnf[transport]'`).
-        ValueError: A group of no rows.
+        ValueError: A group of no rows, or a negative weight.
 
     References:
         Tong et al. 2024, arXiv 2302.00482; Pooladian et al. 2023, arXiv 2304.14772; contexts: Cheng and Schwing 2025,
@@ -71,6 +71,8 @@ class OptimalTransport(Coupling):
     def __post_init__(self) -> None:
         if self.group is not None and self.group < 1:
             raise ValueError(f"group must be at least 1, got {self.group}")
+        if not self.context_weight >= 0:
+            raise ValueError(f"context_weight must not be negative, got {self.context_weight}")
 
     def __call__(self, base: Tensor, data: Tensor, context: Tensor | None) -> Tensor:
         rows = torch.arange(len(data), device=data.device)
@@ -148,6 +150,8 @@ class EntropicCoupling(Coupling):
     def __call__(self, base: Tensor, data: Tensor, context: Tensor | None) -> Tensor:
         if context is not None:
             raise ValueError("an entropic coupling would mix contexts: take OptimalTransport or IndependentCoupling")
+        if not len(data):
+            return torch.arange(0, device=data.device)
         plan = _entropic_plan(_costs(base, data).double(), self.epsilon, self.iterations, self.tolerance)
         return torch.multinomial(plan.mT, 1).squeeze(1)
 

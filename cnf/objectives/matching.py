@@ -38,7 +38,7 @@ class Path(ABC):
 
 
 def _check_sigma(sigma: float, *, positive: bool = False) -> None:
-    if sigma < 0 or (positive and sigma == 0):
+    if not sigma >= 0 or (positive and sigma == 0):
         raise ValueError(f"sigma must {'be positive' if positive else 'not be negative'}, got {sigma}")
 
 
@@ -161,7 +161,7 @@ class FlowMatching:
             small things are made. The minimum is the same field.
 
     Raises:
-        TypeError: The flow has no CNF.
+        TypeError: The flow has no CNF, or path or coupling is none, such as a name or a class.
         ValueError: It has more than one, a source of another shape, or `late` is not positive.
 
     References:
@@ -181,6 +181,10 @@ class FlowMatching:
     def __post_init__(self) -> None:
         if not self.late > 0:
             raise ValueError(f"late must be positive, got {self.late}")
+        for name, example in (("path", StraightPath), ("coupling", IndependentCoupling)):
+            value = getattr(self, name)
+            if isinstance(value, type) or not callable(value):
+                raise TypeError(f"{name} must be an object such as cnf.{example.__name__}(), got {value!r}")
 
     def __call__(self, flow: Flow, x: Tensor, context: Tensor | None = None) -> Loss:
         x, context = flow.rows(x, context)
@@ -198,6 +202,9 @@ class Reflow:
     Args:
         teacher: The trained flow; a loose tolerance makes it cheaper (`cnf.reconfigure`).
         path: From base to data.
+
+    Raises:
+        ValueError: In use, a teacher of other events or contexts than the flow.
 
     References:
         Liu et al. 2023, Rectified flow, arXiv 2209.03003.
@@ -218,6 +225,7 @@ class Reflow:
         return base, self.teacher.transform.push(base, context)
 
     def __call__(self, flow: Flow, x: Tensor, context: Tensor | None = None) -> Loss:
+        x, context = self.teacher.rows(*flow.rows(x, context))
         base, data = self.pairs(len(x), context)
         return _regress(flow, base, data, context, self.path, IndependentCoupling())
 

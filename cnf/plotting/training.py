@@ -56,7 +56,7 @@ def _curves(axes: Axes, history: Sequence[Mapping[str, float]], names: Sequence[
         points[~np.isfinite(points)] = np.nan
         axes.plot(points[:, 0], points[:, 1], color=CURVES[name], lw=1.2, label=_curve_label(name, points[:, 1]))
     if names == ["evaluations"]:
-        axes.set_ylim(0, 1.2 * axes.dataLim.ymax)
+        axes.set_ylim(0, 1.2 * axes.dataLim.ymax or 1)  # discrete flows evaluate nothing
         axes.yaxis.set_major_locator(MaxNLocator(2))
         axes.set_ylabel("evaluations\nper solve", fontsize=8)
     else:

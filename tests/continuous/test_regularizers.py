@@ -179,9 +179,10 @@ def test_the_first_derivative_is_the_kinetic_energy():
     assert torch.equal(HigherDerivative(1)(at, None), KineticEnergy()(at, None))
 
 
-def test_an_order_below_one_is_refused():
-    with pytest.raises(ValueError, match="order must be at least 1, got 0"):
-        HigherDerivative(0)
+@pytest.mark.parametrize("order", [0, 2.5])
+def test_an_order_that_is_no_number_of_derivatives_is_refused(order):
+    with pytest.raises(ValueError, match=f"order must be a whole number, at least 1, got {order}"):
+        HigherDerivative(order)
 
 
 SMOOTHING = [HigherDerivative(2), HigherDerivative(3), DirectionalJacobian()]

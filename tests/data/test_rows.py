@@ -81,6 +81,11 @@ def test_data_that_has_no_rows(data: object, error: type[Exception], message: st
         Rows(data)
 
 
+def test_rows_leave_the_graph_of_what_made_them() -> None:
+    made = torch.ones(4, 2, requires_grad=True) * 2  # as samples of a trainable base
+    assert not Rows(made).read([0, 3])[0].requires_grad
+
+
 def test_more_processes_than_rows() -> None:
     with pytest.raises(DataError, match="cannot be shared by 4 processes"):
         Batches(3, 3, world=4)

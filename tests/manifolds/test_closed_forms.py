@@ -191,6 +191,7 @@ def test_a_flow_of_them_has_densities_and_samples(name, base):
     assert torch.allclose(flow.log_prob(x), log_prob, atol=1e-10)
     assert flow.log_prob(x.detach().reshape(2, 3, 3)).shape == (2, 3)
     assert flow.support.check(x).all()
+    assert not flow.support.check(x + 2).any()
     log_prob.sum().backward()
     assert all(parameter.grad is not None for parameter in flow.transform.parameters())
     assert flow.sample(4).shape == (4, 3)

@@ -129,6 +129,14 @@ def test_a_field_of_ones_own_is_made_tangent_and_periodic():
     assert field(t, angles).shape == (20, 2)
 
 
+@every
+def test_the_support_of_a_flow_is_the_manifold(manifold):
+    support, (x, _) = flow_on(manifold).support, points(manifold, 4)
+    assert support.event_dim == 1
+    assert support.check(x).all()
+    assert not support.check(x + 7).any()
+
+
 def test_the_divergence_of_the_gradient_of_a_harmonic_is_its_eigenvalue():
     """`div ∇(aᵀx) = −(n − 1) aᵀx` on the sphere, `Δ cos(x_1 + x_2) = −2 cos(x_1 + x_2)` on the torus."""
     axis = torch.randn(5).double()

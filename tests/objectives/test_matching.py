@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import itertools
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -46,9 +47,10 @@ def test_a_bridge_is_finite_at_its_ends() -> None:
 
 
 @pytest.mark.parametrize("make", [cnf.StraightPath, cnf.LipmanPath, cnf.VariancePreservingPath, cnf.BridgePath])
-def test_a_negative_sigma_is_refused(make: type) -> None:
-    with pytest.raises(ValueError, match=r"sigma must .*, got -0\.1"):
-        make(sigma=-0.1)
+@pytest.mark.parametrize("sigma", [-0.1, math.nan])
+def test_a_sigma_that_is_no_spread_is_refused(make: type, sigma: float) -> None:
+    with pytest.raises(ValueError, match=f"sigma must .*, got {sigma}"):
+        make(sigma=sigma)
 
 
 def cost(base: Tensor, data: Tensor) -> float:
@@ -107,6 +109,16 @@ def test_a_finite_context_weight_lies_between() -> None:
         costs.append((cost(base[rows], data), cost(context[rows], context)))
     assert costs[0][0] < costs[1][0] < costs[2][0]
     assert costs[0][1] > costs[1][1] > costs[2][1] == 0
+
+
+def test_a_negative_context_weight_is_refused() -> None:
+    with pytest.raises(ValueError, match="context_weight must not be negative, got -1"):
+        cnf.OptimalTransport(context_weight=-1)
+
+
+@pytest.mark.parametrize("name", COUPLINGS)
+def test_no_points_are_coupled_to_no_points(name: str) -> None:
+    assert COUPLINGS[name]()(torch.zeros(0, 2), torch.zeros(0, 2), None).shape == (0,)
 
 
 def test_an_entropic_coupling_draws_from_the_plan() -> None:
@@ -221,6 +233,12 @@ def test_late_must_be_positive() -> None:
         cnf.FlowMatching(late=0)
 
 
+@pytest.mark.parametrize("settings", [{"path": "straight"}, {"coupling": cnf.OptimalTransport}])
+def test_names_and_classes_are_no_paths_and_couplings(settings: dict[str, Any]) -> None:
+    with pytest.raises(TypeError, match=r"must be an object such as cnf\.\w+\(\), got"):
+        cnf.FlowMatching(**settings)
+
+
 def test_training_by_matching_gives_a_likelihood() -> None:
     torch.manual_seed(0)
     x = torch.randn(4000, 2) * torch.tensor([0.3, 2.0]) + torch.tensor([4.0, 0.0])
@@ -287,6 +305,14 @@ def test_several_fields_are_refused() -> None:
 def test_data_of_another_shape_are_refused() -> None:
     with pytest.raises(ValueError, match="x must have shape"):
         cnf.FlowMatching()(cnf.build("cnf", 2), torch.zeros(4, 1))
+
+
+def test_reflow_needs_a_teacher_of_the_same_events_and_contexts() -> None:
+    flow, x = cnf.build("cnf", 2), torch.zeros(4, 2)
+    with pytest.raises(ValueError, match="must have shape"):
+        cnf.Reflow(cnf.build("cnf", 3))(flow, x)
+    with pytest.raises(ValueError, match="this flow is conditional"):
+        cnf.Reflow(cnf.build("cnf", 2, 1))(flow, x)
 
 
 def test_reflow_keeps_the_ends_and_straightens_the_paths() -> None:

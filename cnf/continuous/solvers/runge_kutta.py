@@ -54,6 +54,7 @@ class RungeKutta(Solver):
             not depend on it, and with less variance the longer the path.
         compile: Whether to run each step through `torch.compile`. The first solve with gradients takes about half a
             minute longer, and so do the first without and the first of another batch size; all later ones are faster.
+            Samples without gradients or log-densities are not compiled.
 
     Raises:
         ValueError: An unknown method or gradient, tolerances or steps that are not positive, `redraw` without `steps`.
@@ -169,7 +170,7 @@ class RungeKutta(Solver):
 
     def _run(self, step: Callable[..., Any], rhs: RightHandSide, t: float, h: float, state: State, *rest: Any) -> Any:
         arguments: tuple[Any, ...] = (rhs, t, h, state, *rest)
-        if self.compile and len(state.x) > 1:  # a batch of one would be compiled for itself
+        if self.compile and _worth_compiling(state):
             step = compiled(step)
             arguments = (rhs, state.x.new_full((), t), state.x.new_full((), h), state, *rest)
         if self.gradient == "checkpoint" and torch.is_grad_enabled():
@@ -231,6 +232,11 @@ class RungeKutta(Solver):
         for channel in zip(before.integrals, after.integrals, error.integrals, strict=True):
             worst = torch.maximum(worst, scaled(*channel).abs())
         return worst
+
+
+def _worth_compiling(state: State) -> bool:
+    """A batch of one would be compiled for itself; x alone, without gradient, has too few operations to gain."""
+    return len(state.x) > 1 and (len(state.integrals) > 0 or torch.is_grad_enabled())
 
 
 def _recorded(solution: Solution) -> Solution:
