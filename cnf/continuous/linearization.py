@@ -151,6 +151,7 @@ class FunctionalLinearization(Linearization):
             value, product = jvp(self._here, (self.x,), (tangent,))  # type: ignore[misc]
             return value, product
 
+        v = v.contiguous()  # compiled, forward mode takes no expanded tensors of any batch size
         if len(v) == 1:  # spares the modules that vmap cannot take
             self._velocity, product = push(v[0])
             return product.unsqueeze(0)

@@ -54,6 +54,25 @@ def test_compiled_fixed_steps_with_probes(gradient):
     assert_equal(twins(solver, Hutchinson(2), (5, 5)), torch.randn(16, 2))
 
 
+class Autonomous(nn.Module):
+    """A field without closed forms, nor a use for the time."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(nn.Linear(2, 4), nn.SiLU(), nn.Linear(4, 2, bias=False))
+
+    def forward(self, t: Tensor, x: Tensor, context: Tensor | None = None) -> Tensor:
+        return self.layers(x)
+
+
+def test_compiled_steps_of_any_module_take_any_batch_size():
+    solvers = [RungeKutta("euler", steps=1, compile=compile) for compile in (False, True)]
+    field = Autonomous()
+    cnfs = [CNF(field, regularizers={"kinetic": KineticEnergy()}, solver=solver) for solver in solvers]
+    for rows in (5, 8):
+        assert_equal(cnfs, torch.randn(rows, 2))
+
+
 def test_a_field_that_cannot_be_captured_is_named():
     class Branching(nn.Module):
         def forward(self, t: Tensor, x: Tensor, context: Tensor | None = None) -> Tensor:

@@ -19,6 +19,7 @@ def compiled(step: Callable[..., Any]) -> Callable[..., Any]:
     """
     from torch._dynamo.exc import TorchDynamoException  # a second of imports that only this needs
 
+    _fill_zero_tangents()
     many: dict[str, Any] = (
         {"recompile_limit": 1_000} if "recompile_limit" in signature(torch.compile).parameters else {}
     )
@@ -34,3 +35,16 @@ def compiled(step: Callable[..., Any]) -> Callable[..., Any]:
             ) from error
 
     return run
+
+
+def _fill_zero_tangents() -> None:
+    """Let compiled graphs hold plain zeros for the zeros of forward mode, whose tensors have no memory.
+
+    Kernels refuse those, in the gradients of fields without closed forms.
+    """
+    from torch._inductor.decomposition import decompositions
+
+    def zeros(size: Any, *, dtype: Any = None, device: Any = None, **_: Any) -> torch.Tensor:
+        return torch.zeros(size, dtype=dtype, device=device)
+
+    decompositions.setdefault(torch.ops.aten._efficientzerotensor.default, zeros)
