@@ -44,7 +44,11 @@ class NeuralODE(nn.Module):
         self.cnf = CNF(field, solver=solver)
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
-        """The features `(N, D + extra)` of `x`, `(N, D)`; images `(N, C, H, W)` get channels."""
+        """The features `(N, D + extra)` of `x`, `(N, D)`; images `(N, C, H, W)` get channels.
+
+        Raises:
+            ValueError: `x` is no batch.
+        """
         return self.cnf.push(self._padded(x), context)
 
     def path(self, x: Tensor, times: Tensor | Sequence[float], context: Tensor | None = None) -> Tensor:
@@ -52,4 +56,6 @@ class NeuralODE(nn.Module):
         return self.cnf.path(self._padded(x), as_times(times, x), context)
 
     def _padded(self, x: Tensor) -> Tensor:
+        if x.dim() < 2:
+            raise ValueError(f"x must be rows (N, D) or images (N, C, H, W), got {tuple(x.shape)}")
         return torch.cat([x, x.new_zeros(len(x), self.extra, *x.shape[2:])], 1)
