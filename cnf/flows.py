@@ -174,6 +174,7 @@ class Flow(nn.Module):
             ValueError: A batch size below 1, or a context that does not fit.
 
         Example:
+            >>> import cnf
             >>> flow = cnf.build("cnf", 2)
             >>> [len(piece) for piece in flow.sample_in_pieces(10, batch_size=4)]
             [4, 4, 2]
