@@ -37,6 +37,7 @@ from cnf.training.optimizers import load_state, optimizers, state_of
 from cnf.training.record import Parts, Progress
 from cnf.training.settings import FitConfig, FitResult, TrainingError
 
+EARLY_CHECKS = (0.25, 0.5)  # parts of the space between checks: on a small table a flow may be at its best that soon
 INITIAL_ROWS = 65_536  # rows from which a data-dependent start is taken
 LONGEST_WARMUP = 1 / 20  # of a phase: short budgets have no hundred steps to lose
 VALIDATION_ROWS = 4_096  # rows judged at once
@@ -194,7 +195,7 @@ class _Run:
                 self._step(next(batches))
                 at.step += 1
                 at.seconds, halt = self._agree(time.perf_counter() - begun, interrupted.seen)
-                if self._fraction() * self.config.checks >= at.checks + 1:
+                if self._checks_due() > at.checks:
                     self._check()
                 bar.show(at, self.sums)
         if halt:
@@ -232,6 +233,11 @@ class _Run:
             (at.seconds, config.seconds_allowed),
         ]
         return max(used / allowed for used, allowed in spent if allowed is not None)
+
+    def _checks_due(self) -> int:
+        """Checks that should have been by now: equally spaced, and some within the first space."""
+        spaces = self._fraction() * self.config.checks
+        return math.floor(spaces) + sum(spaces >= early for early in EARLY_CHECKS)
 
     def _make_optimizers(self) -> None:
         """Fresh ones, for the phase."""
@@ -297,7 +303,7 @@ class _Run:
     def _check(self) -> None:
         """Judge the averaged weights, keep the best, write everything down."""
         at = self.at
-        at.checks = math.floor(self._fraction() * self.config.checks)
+        at.checks = self._checks_due()
         names, sums = list(self.sums), torch.tensor(list(self.sums.values()), dtype=torch.float64)
         totals = dict(zip(names, self._mean_over_processes(sums).tolist(), strict=True))
         batches = totals.pop("batches")
