@@ -34,7 +34,8 @@ class Config:
     sets: tuple[str, ...] = tuple(ALPHAS)
     grid: int = 8  # RK4 steps in training, theirs
     fine: int = 16  # RK4 steps of the inverse error, theirs for most sets
-    steps: int = 1_500  # theirs 5,000, and 20,000 for checkerboard
+    compile: bool = True  # each step of the solver in training; needs a C++ compiler
+    steps: int = 1_200  # theirs 5,000, and 20,000 for checkerboard
     batch_size: int = 256  # theirs 5,000, in double precision
     learning_rate: float = 5e-2  # theirs, halved every 500 steps or more; here a cosine
     optimizer: str = "muon"  # theirs Adam
@@ -63,7 +64,7 @@ def fitted(config: Config, name: str) -> dict[str, Any]:
     likelihood, hjb = ALPHAS[name]
     weights = {"kinetic": 0.5 / likelihood, "hjb": hjb / likelihood}  # theirs is half the kinetic energy
     phase = cnf.Phase(
-        cnf.MaximumLikelihood(weights), solver=cnf.RungeKutta("rk4", steps=config.grid),
+        cnf.MaximumLikelihood(weights), solver=cnf.RungeKutta("rk4", steps=config.grid, compile=config.compile),
         learning_rate=config.learning_rate, optimizer=config.optimizer,
     )  # fmt: skip
     settings = cnf.FitConfig(
