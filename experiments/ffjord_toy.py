@@ -52,7 +52,7 @@ class Model:
 PUBLISHED = (("batch_size", 100), ("weight_decay", 1e-5), ("warmup", 0), ("clip", 0.0), ("ema", 0.0))
 MODELS = {  # theirs: 10,000 steps of FFJORD, 100 layers of Glow
     "glow": Model("Glow", "glow", 1_200),
-    "ffjord": Model("FFJORD\nas published", "ffjord", 360, settings=PUBLISHED),
+    "ffjord": Model("FFJORD\nas published", "ffjord", 850, settings=PUBLISHED),
     "rnode": Model("RNODE\nregularised", "rnode", 1_000),
     "matching": Model("cnf by\nOT matching", "cnf", 2_800, cnf.FlowMatching(coupling=cnf.OptimalTransport(group=128))),
     "cnf": Model("cnf", "cnf", 1_000),
