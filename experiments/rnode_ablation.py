@@ -1,8 +1,10 @@
 """A continuous flow trained on a fixed grid with neither, one and both of RNODE's penalties.
 
-Finlay et al. 2020 (arXiv 2002.02798), figures 3 and 4, in small. Claim: without penalties the Jacobian and the kinetic
-energy grow all through training and an adaptive solver needs ever more evaluations; each penalty alone lowers the
-other's quantity too, and the evaluations follow the Jacobian's norm.
+Finlay et al. 2020 (arXiv 2002.02798), figures 3 and 4, in small. Claim: each penalty alone lowers the other's quantity
+too, and an adaptive solver then needs fewer evaluations. The trace is exact, where the paper has a Gaussian probe. The
+paper's λ of 0.01 hardly shows on this plane (kinetic energy 0.304 → 0.294, evaluations as before); ten times that, the
+default here, lowers the squared Jacobian norm from 2.7 to 2.1, the kinetic energy from 0.30 to 0.23 and the evaluations
+from 91 to 79, for 0.03 nats. An unpenalised run does not diverge here, as it does in the paper. 2 minutes of one core.
 """
 
 from __future__ import annotations
@@ -27,14 +29,14 @@ from experiments.run import run
 class Config:
     data: str = "8gaussians"  # theirs are MNIST and, for figure 3, CIFAR10
     rows: int = 100_000
-    test_rows: int = 1_000
-    kinetic: float = 0.01  # the paper's λ, relative to bits and to means over dimensions
-    frobenius: float = 0.01
+    test_rows: int = 500
+    kinetic: float = 0.1  # ten times the paper's λ, relative to bits and to means over dimensions
+    frobenius: float = 0.1
     grid: int = 4  # RK4 steps in training, theirs; checks are by dopri5 at 1e-5
-    steps: int = 2_000
+    steps: int = 800
     batch_size: int = 256
     learning_rate: float = 5e-3  # theirs 1e-3, for far more steps
-    every: int = 80  # steps from check to check
+    every: int = 40  # steps from check to check
     seed: int = 0
 
 
