@@ -262,7 +262,8 @@ def figure(results: dict[str, Any]) -> Figure:
 
 def _cut(axes: Axes, runs: dict[str, Any]) -> None:
     """Leave out the first steps of all: what matters is who ends where."""
-    best, last = min(one["test"] for one in runs.values()), max(one["test"] for one in runs.values())
+    best = min(min(one["test"], *one["validation"]) for one in runs.values())
+    last = max(one["test"] for one in runs.values())
     axes.set_ylim(best - 0.05 * (last - best) - 0.02, last + 0.3 * (last - best) + 0.02)
 
 
