@@ -9,14 +9,12 @@ both trained by likelihood. Claim: the last one comes to Moser flow's row (−0.
 Volcano's 83 test rows say little: splits decide it.
 
 On the uniform density the network is 128 wide with two residual layers, on the mixture 64; the published ones, 512 to
-2048 wide and 5 to 12 layers deep, were trained far longer. 8 minutes a seed on a shared core.
-With `concentration=0.98 mixture_steps=1200`, found on seed 0, it is below it on all three for the mean of seeds 1 and 2
-(`earth_two_seeds.json`).
+2048 wide and 5 to 12 layers deep, were trained far longer. Settings were chosen on seed 0, other splits of the same
+events. 7 minutes a seed on one core: `CNF_DATA=… python -m experiments.earth --seeds 2`.
 """
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -28,6 +26,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 import cnf
+from cnf.data.tabular import data_root
 from cnf.distributions import BaseDensity, SphereUniform, SphericalCauchyMixture
 from cnf.manifolds import NormalizedAffine, Sphere
 from cnf.metrics import log_prob_of_rows
@@ -37,7 +36,6 @@ from experiments.run import run
 
 @dataclass(frozen=True)
 class Config:
-    data_root: str = os.environ.get("CNF_DATA", "../shared/data")
     sets: tuple[str, ...] = ("volcano", "earthquake", "flood", "fire")
     hidden: int = 128
     frequency: float = 12.0  # radians per radian: shortest waves of 30 degrees to begin with; they are trained
@@ -47,16 +45,16 @@ class Config:
     likelihood_steps: int = 40
     likelihood_rate: float = 5e-3
     mixture_hidden: int = 64
-    mixture_steps: int = 1_000
+    mixture_steps: int = 1_200
     rows_a_component: int = 5
-    concentration: float = 0.95  # of the components to begin with
+    concentration: float = 0.98  # of the components to begin with
     affine_layers: int = 16
     affine_steps: int = 200
     rate: float = 1e-2  # of affine maps, and of all on the mixture
     tolerance: float = 1e-2  # in training
     weight_decay: float = 1e-2
     cells: int = 90  # of the maps, from pole to pole
-    seed: int = 0
+    seed: int = 1
 
 
 MOSER = {"volcano": "−4.21 ± 0.17", "earthquake": "−0.16 ± 0.06", "flood": "0.57 ± 0.10", "fire": "−1.28 ± 0.05"}
@@ -73,7 +71,7 @@ def compute(config: Config) -> dict[str, Any]:
 
 def fitted(config: Config, name: str) -> dict[str, Any]:
     """Test NLL of all flows, and a map of the last one."""
-    rows = split(points(Path(config.data_root) / "earth" / f"{name}.csv"), config.seed)
+    rows = split(points(data_root() / "earth" / f"{name}.csv"), config.seed)
     torch.manual_seed(config.seed)
     likelihood = cnf.MaximumLikelihood()
     geodesics = cnf.FlowMatching(cnf.GeodesicPath(Sphere(3)), late=config.late)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import itertools
 import math
+import sys
 from typing import Any
 
 import pytest
@@ -63,6 +64,21 @@ def test_optimal_transport_is_the_best_of_all_permutations() -> None:
     best = min(cost(base[list(order)], data) for order in itertools.permutations(range(6)))
     assert cost(base[rows], data) == pytest.approx(best)
     assert sorted(rows.tolist()) == list(range(6))
+
+
+def test_optimal_transport_is_the_same_without_pot(monkeypatch: pytest.MonkeyPatch) -> None:
+    base, data = points(200, 1), points(200, 2)
+    rows = cnf.OptimalTransport()(base, data, None)
+    monkeypatch.setitem(sys.modules, "ot", None)
+    assert torch.equal(cnf.OptimalTransport()(base, data, None), rows)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_points_that_are_not_finite_are_not_paired(value: float) -> None:
+    base, data = points(5, 1), points(5, 2)
+    data[3, 0] = value
+    with pytest.raises(ValueError, match="finite distances"):
+        cnf.OptimalTransport()(base, data, None)
 
 
 def test_optimal_transport_keeps_classes_apart() -> None:
