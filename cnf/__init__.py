@@ -50,12 +50,16 @@ from cnf.transforms import Compose, Inverse, Mapped, Transform
 if TYPE_CHECKING:
     from cnf.training import FitConfig, FitResult, TrainingError, fit
 
-_TRAINING = ("FitConfig", "FitResult", "TrainingError", "fit")  # loaded when asked for: they bring the engine
+# Loaded when asked for: they bring the engine, matplotlib and the like.
+_TRAINING = ("FitConfig", "FitResult", "TrainingError", "fit")
+_MODULES = ("data", "metrics", "plotting", "training")
 
 
 def __getattr__(name: str) -> Any:
     if name in _TRAINING:
         return getattr(importlib.import_module("cnf.training"), name)
+    if name in _MODULES:
+        return importlib.import_module(f"cnf.{name}")
     raise AttributeError(f"module 'cnf' has no attribute {name!r}")
 
 

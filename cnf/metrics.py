@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from cnf.continuous.cnf import CNF
+from cnf.continuous.cnf import CNF, without_costs
 from cnf.continuous.solvers import SolverError
 from cnf.data.rows import as_rows
 from cnf.discrete.residual import Residual
@@ -50,6 +50,7 @@ def log_prob_of_rows(flow: Flow, data: Any, *, batch_size: int = 2048, progress:
     """
     if batch_size < 1:
         raise ValueError(f"batch_size must be at least 1, got {batch_size}")
+    flow = without_costs(flow)
     rows = as_rows(data, flow.base.dtype)
     log_prob = torch.empty(len(rows), dtype=flow.base.dtype)
     with tqdm(total=len(rows), desc="log p", unit="row", unit_scale=True, disable=not progress) as bar:

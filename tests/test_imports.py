@@ -87,3 +87,9 @@ def test_all_public_names_exist():
     assert sorted(cnf.__all__, key=str.lower) == sorted(set(cnf.__all__), key=str.lower)
     with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
         cnf.nonsense  # noqa: B018
+
+
+@pytest.mark.parametrize("name", ["data", "metrics", "plotting", "training"])
+def test_parts_load_when_they_are_asked_for(name):
+    script = f"import cnf; cnf.{name}"
+    subprocess.run([sys.executable, "-c", script], check=True, cwd=PACKAGE.parent)

@@ -80,3 +80,13 @@ def test_memory_does_not_grow_with_the_rows_of_a_memory_map(tmp_path: Path) -> N
     tracemalloc.stop()
     assert log_prob.unique().numel() == 1
     assert peak < rows.nbytes / 2
+
+
+def test_densities_of_rows_pay_for_no_path_costs():
+    class Forbidden(cnf.Regularizer):
+        def __call__(self, linearization, probe):
+            raise AssertionError("a cost was computed")
+
+    flow = cnf.Flow(cnf.CNF(cnf.MLPField(2, (4,)), regularizers={"forbidden": Forbidden()}), cnf.StandardNormal(2))
+    log_prob = log_prob_of_rows(flow, torch.zeros(3, 2))
+    assert torch.equal(log_prob, cnf.reconfigure(flow, regularizers={}).log_prob(torch.zeros(3, 2)).detach())

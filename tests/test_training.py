@@ -199,6 +199,34 @@ def test_a_phase_that_stalls_gives_its_budget_to_the_next() -> None:
     assert result.best_step > 50
 
 
+def test_a_phase_is_judged_at_its_end_and_each_row_of_the_log_is_of_one_phase() -> None:
+    phases = [cnf.Phase(cnf.FlowMatching()), cnf.Phase(cnf.MaximumLikelihood(), share=2.0)]
+    result = cnf.fit(small_flow(), moons(200), phases, moons(50, 1), cnf.FitConfig(steps=24, patience=None, **QUICK))
+    assert 8 in [row["step"] for row in result.history]
+    assert all(("matching" in row) == (row["step"] <= 8) != ("nll" in row) for row in result.history)
+
+
+def test_without_validation_the_next_phase_begins_with_the_averaged_weights() -> None:
+    settings = {**QUICK, "ema": 0.9}
+    begun = []
+
+    def seen(flow: cnf.Flow, x: torch.Tensor, context: torch.Tensor | None = None) -> cnf.Loss:
+        begun.append(weights(flow))
+        return cnf.MaximumLikelihood()(flow, x, context)
+
+    phases = [cnf.Phase(cnf.FlowMatching()), cnf.Phase(seen)]
+    cnf.fit(small_flow(), moons(200), phases, config=cnf.FitConfig(steps=20, **settings))
+    alone = small_flow()
+    cnf.fit(alone, moons(200), phases[:1], config=cnf.FitConfig(steps=10, **settings))
+    assert torch.allclose(begun[0], weights(alone), atol=1e-6)
+
+
+@pytest.mark.parametrize("objective", ["ml", cnf.MaximumLikelihood])
+def test_an_objective_that_is_a_name_or_a_class_is_refused(objective: object) -> None:
+    with pytest.raises(TypeError, match=r"objective must be an object such as cnf.MaximumLikelihood\(\)"):
+        cnf.Phase(objective)  # type: ignore[arg-type]
+
+
 def test_an_objective_that_is_none_is_named() -> None:
     with pytest.raises(TypeError, match="sequence of cnf.Phase"):
         cnf.fit(small_flow(), moons(10), [cnf.FlowMatching()])

@@ -25,6 +25,7 @@ from cnf import (
     RandomEnd,
     RungeKutta,
     Solver,
+    SolverError,
     StandardNormal,
     Torchdiffeq,
     build,
@@ -261,3 +262,47 @@ def test_measuring_changes_nothing():
     assert all(torch.equal(a, b) for a, b in zip(before.values(), flow.state_dict().values(), strict=True))
     assert flow.transform.solver is solver
     assert all(parameter.dtype == torch.float32 for parameter in flow.parameters())
+
+
+def test_in_the_plane_the_error_is_never_zero_by_chance():
+    """Rademacher probes there have two estimates only, which agree in one of `2^(k−1)` rows."""
+    flow = flow_of(2, divergence=Hutchinson())
+    x = torch.randn(500, 2)
+    exact = reconfigure(flow, divergence=Exact()).log_prob(x)
+    value, error, _ = flow.log_prob_with_error(x, probes=4)
+    assert (error > 0).all()
+    outside = ((value - exact).abs() > student.ppf(0.95, 3) * error).double().mean()
+    assert 0.05 < outside < 0.17
+
+
+def test_a_field_with_numbers_of_its_own_is_refined_in_the_dtype_of_the_flow():
+    class Embedded(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer, self.frequencies = torch.nn.Linear(6, 2), torch.arange(4.0)
+
+        def forward(self, t: Tensor, x: Tensor, context: Tensor | None = None) -> Tensor:
+            time = (t.float() * self.frequencies).sin().expand(len(x), 4)
+            return self.layer(torch.cat([x, time], 1)).tanh()
+
+    flow = Flow(CNF(Embedded()), StandardNormal(2))
+    value, error, of_solver = flow.log_prob_with_error(torch.randn(5, 2))
+    assert (error == 0).all()
+    assert (of_solver < 1e-4).all()
+    assert value.dtype == torch.float32
+
+
+def test_rows_that_fail_are_numbered_as_they_were_given():
+    flow = flow_of(2, 3.0, divergence=Hutchinson(), solver=RungeKutta("dopri5", max_steps=1))
+    with pytest.raises(SolverError) as caught:
+        flow.log_prob_with_error(torch.randn(3, 2))
+    assert set(caught.value.samples) <= {0, 1, 2}
+
+
+def test_half_a_probe_is_refused():
+    with pytest.raises(TypeError, match=r"probes must be a whole number, got 2.5"):
+        flow_of(divergence=Hutchinson()).log_prob_with_error(torch.randn(3, 6), probes=2.5)
+
+
+def test_a_random_end_is_not_exact():
+    assert not flow_of(solver=RandomEnd()).exact

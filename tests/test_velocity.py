@@ -183,3 +183,23 @@ def test_impossible_networks_are_refused(make, message):
 def test_a_plain_function_is_refused():
     with pytest.raises(TypeError, match=r"torch.nn.Module, got function"):
         from_velocity(lambda t, x: x, 2)
+
+
+def test_attention_has_a_density():
+    class Attention(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.last = nn.Linear(2, 8), nn.Linear(8, 1)
+            self.attention = nn.MultiheadAttention(8, 2, batch_first=True)
+
+        def forward(self, t: Tensor, x: Tensor) -> Tensor:
+            h = self.first(torch.stack([x, t.unsqueeze(1).expand_as(x)], 2))
+            return self.last(self.attention(h, h, h)[0]).squeeze(2)
+
+    flow = from_velocity(Attention().eval(), 3)
+    x = torch.randn(4, 3, requires_grad=True)
+    log_prob = flow.log_prob(x)
+    jacobian = torch.autograd.functional.jacobian(lambda x: flow(x).z.sum(0), x).movedim(1, 0)
+    assert torch.allclose(log_prob, flow.base.log_prob(flow(x).z) + torch.linalg.slogdet(jacobian).logabsdet, atol=1e-4)
+    log_prob.sum().backward()
+    assert x.grad.isfinite().all()

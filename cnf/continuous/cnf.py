@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from cnf.continuous.divergences import Divergence, Exact
 from cnf.continuous.fields import ModuleField, VectorField
 from cnf.continuous.regularizers import Regularizer
-from cnf.continuous.solvers import RightHandSide, RungeKutta, Solution, Solver, State
+from cnf.continuous.solvers import RandomEnd, RightHandSide, RungeKutta, Solution, Solver, State
 from cnf.transforms import ContinuousPart, Mapped, Transform
 
 
@@ -51,7 +51,7 @@ class CNF(Transform):
 
     @property
     def exact(self) -> bool:
-        return self.divergence.exact
+        return self.divergence.exact and not isinstance(self.solver, RandomEnd)
 
     def encode(self, x: Tensor, context: Tensor | None = None) -> Mapped:
         return self._mapped(self.solve(x, 1.0, 0.0, context))
@@ -106,7 +106,8 @@ class CNF(Transform):
             def rhs(t: float | Tensor, x: Tensor) -> State:
                 at = self.field.linearize(as_time(t, x), x, context, prepared)
                 costs = tuple(direction * part(at, noise) for part, noise in parts)  # first: their products are shared
-                return State(at.velocity, (self.divergence(at, probe),), costs)
+                trace = self.divergence(at, probe)  # before the velocity, which comes along
+                return State(at.velocity, (trace,), costs)
 
             return rhs
 
@@ -191,6 +192,11 @@ def reconfigure(
         cnf.solver = solver or cnf.solver
         cnf.regularizers = cnf.regularizers if regularizers is None else dict(regularizers)
     return twin
+
+
+def without_costs(flow: Module) -> Module:
+    """A copy that shares all parameters and has no path costs to compute, for those who want densities only."""
+    return reconfigure(flow, regularizers={}) if any(cnf.regularizers for cnf in cnfs_of(flow)) else flow
 
 
 def refined(flow: Module) -> Module:

@@ -87,6 +87,8 @@ NOISE = {"rademacher": _rademacher, "gaussian": _gaussian, "orthogonal": _orthog
 
 
 def _check_probes(probes: int, noise: str) -> None:
+    if not isinstance(probes, int):
+        raise TypeError(f"probes must be a whole number, got {probes!r}")
     if probes < 1:
         raise ValueError(f"probes must be at least 1, got {probes}")
     if noise not in NOISE:
@@ -141,7 +143,8 @@ class HutchPP(Divergence):
     `tr J ≈ tr QᵀJQ + 1/k Σ_i g_iᵀ J g_i`, `Q = orth(J S)`, `g = (I − QQᵀ) G`, with `k = probes/3` columns in S
     (Gaussian) and G (Rademacher); exact where J has at most rank k.
     Unbiased, since for any Q the second term has the expectation `tr (I − QQᵀ) J`. The gradient is taken at a
-    fixed Q, which keeps it unbiased and finite where `J S` loses rank.
+    fixed Q, which keeps it unbiased and finite where `J S` loses rank. There Q turns fast, so in few dimensions an
+    adaptive solver takes many times the steps: take a fixed grid, or the exact trace.
 
     Args:
         probes: Products with J an evaluation, a multiple of 3.

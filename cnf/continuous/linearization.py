@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 from torch.func import jvp, vjp, vmap
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 CHUNK = 32  # basis vectors pushed through a network at once when no closed form exists; bounds the memory
 
@@ -126,6 +127,16 @@ def _on_the_trajectory(along: Along, f: Function) -> Function:
     return lambda t, x: along(t, x, f(t, x))
 
 
+def _with_plain_attention(function: Function) -> Function:
+    """With attention, if there is any, as matrix products: the fused kernels know no forward mode."""
+
+    def plain(t: Tensor, x: Tensor) -> Tensor:
+        with sdpa_kernel(SDPBackend.MATH):
+            return function(t, x)
+
+    return plain
+
+
 class FunctionalLinearization(Linearization):
     """Any function of time and place, through `torch.func`.
 
@@ -136,6 +147,7 @@ class FunctionalLinearization(Linearization):
     """
 
     def __init__(self, x: Tensor, t: Tensor, function: Function) -> None:
+        function = _with_plain_attention(function)
         super().__init__(x, t, function)
         self._here: Callable[[Tensor], Tensor] = lambda y: function(t, y)
         self._velocity: Tensor | None = None

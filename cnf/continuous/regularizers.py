@@ -54,6 +54,10 @@ class JacobianFrobenius(Regularizer):
 
     probes: int | None = None
 
+    def __post_init__(self) -> None:
+        if self.probes is not None:
+            Hutchinson(self.probes)  # refuses what is no number of probes
+
     def probe(self, x: Tensor, probe: Tensor | None) -> Tensor | None:
         if self.probes is not None:
             return Hutchinson(self.probes).probe(x)

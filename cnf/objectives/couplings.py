@@ -58,6 +58,7 @@ class OptimalTransport(Coupling):
         group: Rows that are paired among themselves; None for the whole batch.
 
     Raises:
+        TypeError: A group that is no whole number.
         ValueError: A group of no rows, or a negative weight; in use, points that are not finite.
 
     References:
@@ -70,6 +71,8 @@ class OptimalTransport(Coupling):
     group: int | None = None
 
     def __post_init__(self) -> None:
+        if self.group is not None and not isinstance(self.group, int):
+            raise TypeError(f"group must be a whole number, got {self.group!r}")
         if self.group is not None and self.group < 1:
             raise ValueError(f"group must be at least 1, got {self.group}")
         if not self.context_weight >= 0:
@@ -81,7 +84,7 @@ class OptimalTransport(Coupling):
             return rows
         mixed = context is None or self.context_weight < math.inf
         for alike in [rows] if mixed else _alike(context):
-            for members in alike.clone().split(self.group or len(rows)):
+            for members in alike.clone().split(self.group or len(rows)) if len(alike) > 1 else ():
                 costs = self._of_points(base[members], data[members])
                 if context is not None and mixed:
                     costs += self.context_weight * _costs(context[members], context[members])
@@ -202,8 +205,10 @@ def _alike(context: Tensor | None) -> list[Tensor]:
 
 
 def _costs(base: Tensor, data: Tensor) -> Tensor:
-    """`‖x₀ − x₁‖²` of all pairs, `(N, N)`."""
-    return torch.cdist(base.flatten(1), data.flatten(1)).square()
+    """`‖x₀ − x₁‖²` of all pairs, `(N, N)`; from the middle of the data, for digits are lost far from the origin."""
+    x, y = base.flatten(1), data.flatten(1)
+    middle = y.mean(0)
+    return torch.cdist(x - middle, y - middle).square()
 
 
 def _assignment(costs: Tensor) -> Tensor:

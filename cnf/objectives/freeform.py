@@ -8,7 +8,7 @@ from torch import Tensor
 
 from cnf.flows import Flow
 from cnf.manifolds.freeform import with_probes
-from cnf.objectives.likelihood import Loss
+from cnf.objectives.likelihood import Loss, some
 
 
 @dataclass(frozen=True)
@@ -48,6 +48,6 @@ class FreeForm:
             raise ValueError(f"beta and probes must be positive, got {self.beta} and {self.probes}")
 
     def __call__(self, flow: Flow, x: Tensor, context: Tensor | None = None) -> Loss:
-        surrogate, _, costs = with_probes(flow, self.probes)(x, context)
+        surrogate, _, costs = with_probes(flow, self.probes)(*some(x, context))
         rows = self.beta * costs["reconstruction"] - surrogate
         return Loss(rows.mean(), {"reconstruction": costs["reconstruction"].detach().mean()}, rows.detach())

@@ -28,6 +28,13 @@ class Loss(NamedTuple):
 Objective = Callable[[Flow, Tensor, Tensor | None], Loss]
 
 
+def some(x: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor | None]:
+    """A batch as it came; an empty one has no mean, and is an error."""
+    if not x.numel():
+        raise ValueError(f"an objective needs at least one row, got x of shape {tuple(x.shape)}")
+    return x, context
+
+
 @dataclass(frozen=True)
 class MaximumLikelihood:
     """`mean(−log p(x) + Σ_c w_c C_c(x))`, nats a sample.
@@ -38,7 +45,7 @@ class MaximumLikelihood:
             `{"kinetic": λ_K · ln 2 / 2, "frobenius": λ_J · ln 2}`.
 
     Raises:
-        ValueError: A weight for a cost that the flow does not have.
+        ValueError: A weight for a cost that the flow does not have, or an empty batch.
 
     References:
         Grathwohl et al. 2019, arXiv 1810.01367; Finlay et al. 2020, arXiv 2002.02798.
@@ -47,7 +54,7 @@ class MaximumLikelihood:
     weights: Mapping[str, float] = field(default_factory=dict)
 
     def __call__(self, flow: Flow, x: Tensor, context: Tensor | None = None) -> Loss:
-        log_prob, _, costs = flow(x, context)
+        log_prob, _, costs = flow(*some(x, context))
         missing = set(self.weights) - set(costs)
         if missing:
             known = ", ".join(costs) or "none"

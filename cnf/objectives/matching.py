@@ -16,7 +16,7 @@ from torch import Tensor
 
 from cnf.flows import Flow
 from cnf.objectives.couplings import Coupling, IndependentCoupling
-from cnf.objectives.likelihood import Loss
+from cnf.objectives.likelihood import Loss, some
 
 
 class Path(ABC):
@@ -155,8 +155,8 @@ class FlowMatching:
     Args:
         path: From base to data; `PATHS`.
         coupling: Which base point goes with which row; `COUPLINGS`.
-        source: `n` to `n` points in the place of base samples, for transport from one data set to another (densities
-            of the flow keep to its base, and mean nothing then).
+        source: `n` to `n` finite points in the place of base samples, for transport from one data set to another.
+            Densities of the flow keep to its base and mean nothing then, so `fit` takes no validation rows.
         late: Times are `1 − u^late` with u uniform: above 1 more of them are near the data, where sharp edges and
             small things are made. The minimum is the same field.
 
@@ -187,9 +187,16 @@ class FlowMatching:
                 raise TypeError(f"{name} must be an object such as cnf.{example.__name__}(), got {value!r}")
 
     def __call__(self, flow: Flow, x: Tensor, context: Tensor | None = None) -> Loss:
-        x, context = flow.rows(x, context)
-        base = flow.base.sample(len(x)) if self.source is None else self.source(len(x)).to(x)
+        x, context = some(*flow.rows(x, context))
+        base = flow.base.sample(len(x)) if self.source is None else self._drawn(x)
         return _regress(flow, base, x, context, self.path, self.coupling, self.late)
+
+    def _drawn(self, x: Tensor) -> Tensor:
+        assert self.source is not None
+        base = torch.as_tensor(self.source(len(x))).to(x)
+        if not base.isfinite().all():
+            raise ValueError("the source returned NaN or infinite values: every point that it draws must be finite")
+        return base
 
 
 @dataclass(frozen=True)
@@ -204,7 +211,9 @@ class Reflow:
         path: From base to data.
 
     Raises:
-        ValueError: In use, a teacher of other events or contexts than the flow.
+        TypeError: The teacher is no flow.
+        ValueError: A teacher whose base has other dimensions than its data (`Augment`): the image of a base point is
+            drawn at random then. In use, a teacher of other events or contexts than the flow.
 
     References:
         Liu et al. 2023, Rectified flow, arXiv 2209.03003.
@@ -218,6 +227,12 @@ class Reflow:
     teacher: Flow
     path: Path = StraightPath()
 
+    def __post_init__(self) -> None:
+        if not isinstance(self.teacher, Flow):
+            raise TypeError(f"teacher must be a trained Flow, got {self.teacher!r}")
+        if self.teacher.base.event_shape != self.teacher.event_shape:
+            raise ValueError("an augmented flow has no pairs of a base point and its image: take another teacher")
+
     @torch.no_grad()
     def pairs(self, n: int, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """`n` base points and their images, each `(n, *event)`."""
@@ -225,7 +240,7 @@ class Reflow:
         return base, self.teacher.transform.push(base, context)
 
     def __call__(self, flow: Flow, x: Tensor, context: Tensor | None = None) -> Loss:
-        x, context = self.teacher.rows(*flow.rows(x, context))
+        x, context = self.teacher.rows(*some(*flow.rows(x, context)))
         base, data = self.pairs(len(x), context)
         return _regress(flow, base, data, context, self.path, IndependentCoupling())
 

@@ -15,7 +15,8 @@ OPTIMIZERS = ("adamw", "muon")
 class Phase:
     """One phase of training. Settings concern training only: the flow keeps those that it is evaluated with.
 
-    Each phase begins with the best weights of the one before, and has its own optimizer state, warm-up and cosine.
+    Each phase begins with the best weights of the one before (without validation rows the averaged ones), and has its
+    own optimizer state, warm-up and cosine.
 
     Args:
         objective: What is minimised.
@@ -28,6 +29,7 @@ class Phase:
             as fast to a likelihood for CNFs.
 
     Raises:
+        TypeError: An objective that cannot be called, such as a name, or a class.
         ValueError: A share or a learning rate that is not positive, or an unknown optimizer.
 
     Example:
@@ -43,6 +45,8 @@ class Phase:
     optimizer: str = "adamw"
 
     def __post_init__(self) -> None:
+        if isinstance(self.objective, type) or not callable(self.objective):
+            raise TypeError(f"objective must be an object such as cnf.MaximumLikelihood(), got {self.objective!r}")
         for name in ("share", "learning_rate"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name} must be positive, got {getattr(self, name)}")

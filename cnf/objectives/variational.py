@@ -98,6 +98,8 @@ class Annealed(nn.Module):
 
     def __init__(self, objective: ReverseKL, schedule: Callable[[int], float] = LinearAnnealing()) -> None:
         super().__init__()
+        if not isinstance(objective, ReverseKL):
+            raise TypeError(f"objective must be a ReverseKL, got {objective!r}")
         self.objective, self.schedule = objective, schedule
         self.register_buffer("step", torch.tensor(0))
 

@@ -22,7 +22,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader
 
 from cnf.checkpoints import CheckpointError
-from cnf.continuous.cnf import CNF, reconfigure
+from cnf.continuous.cnf import cnfs_of, reconfigure, without_costs
 from cnf.continuous.divergences import Divergence
 from cnf.continuous.solvers import RungeKutta, Solver, SolverError, count_evaluations
 from cnf.data.rows import Batch, Batches, Rows, as_rows
@@ -159,6 +159,11 @@ class _Run:
     ) -> None:
         self.fabric, self.flow, self.config, self.path = fabric, flow, config, path
         self.phases = phases
+        if validation is not None and any(getattr(phase.objective, "source", None) for phase in phases):
+            raise ValueError(
+                "an objective with a source of its own makes a flow whose densities mean nothing, so validation rows "
+                "cannot judge it: leave validation out"
+            )
         self.rows, self.validation = rows, validation
         self.batches = Batches(
             len(rows), config.batch_size, seed=config.seed, rank=fabric.global_rank, world=fabric.world_size
@@ -171,7 +176,7 @@ class _Run:
                 flow.log_prob(x[:0], None if context is None else context[:0])
         self.minimised = _Minimand(flow, phases)
         self.average = AveragedModel(flow, multi_avg_fn=_moving_average(config.ema), use_buffers=True)
-        judge, solver = cast(Flow, self.average.module), _judging(flow)
+        judge, solver = without_costs(cast(Flow, self.average.module)), _judging(flow)
         self.judges = [_with_settings(judge, solver, phase.divergence) for phase in phases]
         self.minimand = fabric.setup_module(self.minimised)
         self.best: dict[str, Tensor] = {}
@@ -191,6 +196,8 @@ class _Run:
                     if at.phase + 1 == len(self.phases):
                         stopped = "patience"
                         break
+                    if self.sums:
+                        self._check()  # its last steps are judged before they are left
                     self._next_phase()
                 self._step(next(batches))
                 at.step += 1
@@ -216,11 +223,10 @@ class _Run:
         return sum(shares[: self.at.phase + 1]) / sum(shares)
 
     def _next_phase(self) -> None:
-        """Go on from the best weights, with a fresh optimizer and average."""
+        """Go on from the best weights, the averaged ones if nothing judges, with a fresh optimizer and average."""
         at = self.at
         at.phase, at.phase_step, at.phase_begun, at.stale = at.phase + 1, at.step, self._fraction(), 0
-        if self.best:
-            self.flow.load_state_dict(self.best)
+        self.flow.load_state_dict(self.best or self.average.module.state_dict())
         self._make_optimizers()
         self.average.n_averaged.zero_()
 
@@ -435,7 +441,7 @@ def _initialize(flow: Flow, rows: Rows, seed: int) -> None:
 
 def _judging(flow: Flow) -> Solver | None:
     """The flow's adaptive solver at the tolerance of a validation, which costs a third; None for any other."""
-    solvers = [module.solver for module in flow.modules() if isinstance(module, CNF)]
+    solvers = [part.solver for part in cnfs_of(flow)]
     solver = next(iter(solvers), None)
     if not isinstance(solver, RungeKutta) or solver.steps is not None or any(other != solver for other in solvers):
         return None
@@ -445,6 +451,6 @@ def _judging(flow: Flow) -> Solver | None:
 
 def _with_settings(flow: Flow, solver: Solver | None, divergence: Divergence | None) -> Flow:
     """The flow with other settings in its CNFs, if it has any and others are asked for."""
-    if (solver or divergence) and any(isinstance(module, CNF) for module in flow.modules()):
+    if (solver or divergence) and cnfs_of(flow):
         return reconfigure(flow, solver=solver, divergence=divergence)
     return flow

@@ -218,3 +218,16 @@ def test_hutchinson_and_exact_share_the_map():
     exact, estimate = cnf.encode(x), reconfigure(cnf, divergence=Hutchinson()).encode(x)
     assert torch.allclose(exact.value, estimate.value, atol=1e-6)
     assert not torch.allclose(exact.log_det, estimate.log_det, atol=1e-3)
+
+
+def test_a_field_without_closed_forms_is_evaluated_once_an_evaluation():
+    calls = []
+
+    class Counted(torch.nn.Module):
+        def forward(self, t, x, context=None):
+            calls.append(len(x))
+            return x.sin()
+
+    flow = Flow(CNF(Counted(), divergence=Hutchinson(), solver=RungeKutta("rk4", steps=3)), StandardNormal(2))
+    flow.log_prob(torch.zeros(5, 2))
+    assert len(calls) == 12

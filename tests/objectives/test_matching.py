@@ -308,6 +308,37 @@ def test_a_source_of_another_shape_is_refused() -> None:
         cnf.FlowMatching(source=lambda n: torch.zeros(n, 3))(cnf.build("cnf", 2), torch.zeros(4, 2))
 
 
+def test_validation_rows_cannot_judge_a_source() -> None:
+    matching = cnf.FlowMatching(source=lambda n: torch.zeros(n, 2))
+    with pytest.raises(ValueError, match="leave validation out"):
+        cnf.fit(cnf.build("cnf", 2), torch.randn(9, 2), matching, torch.randn(9, 2), cnf.FitConfig(steps=1))
+
+
+def test_a_source_that_is_not_finite_is_named() -> None:
+    with pytest.raises(ValueError, match="the source returned NaN"):
+        cnf.FlowMatching(source=lambda n: torch.full((n, 2), math.nan))(cnf.build("cnf", 2), torch.zeros(4, 2))
+
+
+@pytest.mark.parametrize("objective", [cnf.FlowMatching(), cnf.MaximumLikelihood()])
+def test_no_rows_have_no_loss(objective: Any) -> None:
+    with pytest.raises(ValueError, match="at least one row"):
+        objective(cnf.build("cnf", 2), torch.zeros(0, 2))
+
+
+def test_pairs_far_from_the_origin_are_those_at_it() -> None:
+    base, data = points(256, 1, 2).float(), points(256, 2, 2).float()
+    rows = cnf.OptimalTransport()(base, data, None)
+    moved = cnf.OptimalTransport()(base + 1024, data + 1024, None)
+    assert cost(base[moved], data) == pytest.approx(cost(base[rows], data), rel=1e-3)
+
+
+def test_an_augmented_teacher_is_refused() -> None:
+    with pytest.raises(ValueError, match="no pairs"):
+        cnf.Reflow(cnf.build("augmented_cnf", 2))
+    with pytest.raises(TypeError, match="teacher must be a trained Flow"):
+        cnf.Reflow("cnf")  # type: ignore[arg-type]
+
+
 def test_a_discrete_flow_is_refused() -> None:
     with pytest.raises(TypeError, match="needs a flow with a CNF"):
         cnf.FlowMatching()(cnf.build("realnvp", 2), torch.zeros(4, 2))
