@@ -30,7 +30,7 @@ class FitConfig:
         weight_decay: AdamW's.
         clip: Largest norm of the gradient; 0 for no clipping.
         ema: Decay of the running average of the weights, which is what is judged and returned.
-        checks: Validations, log rows and checkpoints over the whole budget; two more of them early.
+        checks: Validations, log rows and checkpoints over the whole budget; two more early, one at the end of a phase.
         patience: Checks without improvement after which to end the phase, and with the last phase the run; None for
             never.
         seed: Of the order of the data and of all noise.
