@@ -18,7 +18,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from cnf.checkpoints import CheckpointError, load, save
+from cnf.checkpoints import load, save
 from cnf.continuous.cnf import CNF, reconfigure
 from cnf.continuous.divergences import Bottleneck, Divergence, Exact, Hutchinson, HutchPP
 from cnf.continuous.fields import ConvField, MLPField, PlanarField, PotentialField, VectorField
@@ -32,9 +32,18 @@ from cnf.continuous.regularizers import (
     KineticEnergy,
     Regularizer,
 )
-from cnf.continuous.solvers import RandomEnd, RungeKutta, Solver, SolverError, Torchdiffeq, count_evaluations
+from cnf.continuous.solvers import RandomEnd, RungeKutta, Solver, Torchdiffeq, count_evaluations
 from cnf.discrete.augmentation import Augment
 from cnf.distributions import DiagonalNormal, GaussianMixture, StandardNormal, Uniform
+from cnf.errors import (
+    CheckpointError,
+    CnfError,
+    ConvergenceError,
+    DataError,
+    SampleError,
+    SolverError,
+    TrainingError,
+)
 from cnf.flows import Density, Flow, FlowDistribution, Uncertain
 from cnf.models import MODELS, build
 from cnf.models.velocity import from_velocity
@@ -48,10 +57,10 @@ from cnf.objectives.variational import ReverseKL
 from cnf.transforms import Compose, Inverse, Mapped, Transform
 
 if TYPE_CHECKING:
-    from cnf.training import FitConfig, FitResult, TrainingError, fit
+    from cnf.training import FitConfig, FitResult, fit
 
 # Loaded when asked for: they bring the engine, matplotlib and the like.
-_TRAINING = ("FitConfig", "FitResult", "TrainingError", "fit")
+_TRAINING = ("FitConfig", "FitResult", "fit")
 _MODULES = ("data", "metrics", "plotting", "training")
 
 
@@ -69,8 +78,11 @@ __all__ = [
     "BridgePath",
     "CNF",
     "CheckpointError",
+    "CnfError",
     "Compose",
+    "ConvergenceError",
     "ConvField",
+    "DataError",
     "Density",
     "DiagonalNormal",
     "DirectionalJacobian",
@@ -111,6 +123,7 @@ __all__ = [
     "Regularizer",
     "ReverseKL",
     "RungeKutta",
+    "SampleError",
     "Solver",
     "SolverError",
     "StableCoupling",

@@ -23,6 +23,7 @@ from cnf.continuous.divergences import DIVERGENCES
 from cnf.continuous.regularizers import REGULARIZERS
 from cnf.continuous.solvers import RandomEnd, RungeKutta, Torchdiffeq
 from cnf.discrete.residual import ExactLogDet, FixedPoint, PowerSeries, RussianRoulette
+from cnf.errors import CheckpointError
 from cnf.flows import Flow
 from cnf.models import MODELS, build
 
@@ -34,10 +35,6 @@ SETTINGS = {
         ExactLogDet, PowerSeries, RussianRoulette, FixedPoint,
     )
 }  # fmt: skip
-
-
-class CheckpointError(RuntimeError):
-    """A folder that is no model, or a damaged one."""
 
 
 def save(flow: Flow, folder: str | Path) -> Path:

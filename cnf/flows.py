@@ -12,8 +12,8 @@ from torch.distributions import Distribution, constraints
 
 from cnf.continuous.cnf import as_times, cnfs_of, reconfigure, refined, without_costs
 from cnf.continuous.divergences import Hutchinson
-from cnf.continuous.solvers import SolverError
 from cnf.distributions import BaseDensity
+from cnf.errors import SampleError
 from cnf.noise import Recorded, Replayed
 from cnf.transforms import Transform
 
@@ -155,7 +155,7 @@ class Flow(nn.Module):
             if twin is None:
                 return Uncertain(value, spread, torch.zeros_like(value))
             reference = _again(twin, repeated, context, noise.draws).mean(0)
-        except SolverError as error:
+        except SampleError as error:
             raise error.renumbered([*range(rows)] * repeats) from error
         return Uncertain(value, spread, (value - reference).abs().to(value))
 
@@ -324,7 +324,7 @@ def _again(twin: Flow, x: Tensor, context: Tensor | None, draws: Sequence[Tensor
         with Replayed(draws):
             return twin.log_prob(x.double(), None if context is None else context.double())
     except RuntimeError as error:
-        if isinstance(error, SolverError) or "dtype" not in str(error):
+        if isinstance(error, SampleError) or "dtype" not in str(error):
             raise
     with Replayed(draws):
         return twin.to(x.dtype).log_prob(x, context)

@@ -11,9 +11,9 @@ from torch import Tensor
 from tqdm import tqdm
 
 from cnf.continuous.cnf import CNF, without_costs
-from cnf.continuous.solvers import SolverError
 from cnf.data.rows import as_rows
 from cnf.discrete.residual import Residual
+from cnf.errors import SampleError
 from cnf.flows import Flow
 
 
@@ -46,7 +46,7 @@ def log_prob_of_rows(flow: Flow, data: Any, *, batch_size: int = 2048, progress:
 
     Raises:
         ValueError: A batch size below 1, or NaN or infinite values in the data.
-        SolverError: The density of some rows cannot be found within the tolerance; their numbers are those in `data`.
+        SampleError: The density of some rows cannot be found within the tolerance; their numbers are those in `data`.
     """
     if batch_size < 1:
         raise ValueError(f"batch_size must be at least 1, got {batch_size}")
@@ -58,7 +58,7 @@ def log_prob_of_rows(flow: Flow, data: Any, *, batch_size: int = 2048, progress:
             x, context, numbers = rows.read(chosen.tolist())
             try:
                 log_prob[chosen] = _log_prob_on_device(flow, x, context)
-            except SolverError as error:
+            except SampleError as error:
                 raise error.renumbered(numbers.tolist()) from error
             bar.update(len(chosen))
     return log_prob

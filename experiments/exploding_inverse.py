@@ -21,7 +21,7 @@ from torch import Generator, Tensor
 
 import cnf
 from cnf.data.toy import toy
-from cnf.discrete.roots import ConvergenceError
+from cnf.errors import ConvergenceError
 from cnf.metrics import mean_and_error
 from cnf.plotting import DENSITY
 from experiments.run import run

@@ -13,6 +13,7 @@ import cnf
 
 PACKAGE = Path(cnf.__file__).parent
 LAYERS = [
+    {"errors"},
     {"transforms", "distributions", "networks", "noise", "data"},
     {"discrete", "continuous"},
     {"manifolds", "flows"},

@@ -11,11 +11,10 @@ from collections.abc import Sequence
 
 import tyro
 
-from cnf.checkpoints import CheckpointError
 from cnf.cli.apply import Plot, Sample, Score
 from cnf.cli.fit import Fit
 from cnf.cli.listing import List
-from cnf.continuous.solvers import SolverError
+from cnf.errors import CnfError
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -24,11 +23,5 @@ def main(arguments: Sequence[str] | None = None) -> None:
     command = tyro.extras.subcommand_cli_from_dict(dict(names.items()), args=arguments, prog="cnf", description=__doc__)
     try:
         command()
-    except (ValueError, OSError, CheckpointError, SolverError) as error:
-        raise SystemExit(f"cnf: {error}") from error
-    except RuntimeError as error:
-        from cnf.training import TrainingError  # it loads the training engine
-
-        if not isinstance(error, TrainingError):
-            raise
+    except (ValueError, OSError, CnfError) as error:
         raise SystemExit(f"cnf: {error}") from error

@@ -15,13 +15,13 @@ from torch import Tensor
 from tqdm import tqdm
 from tyro.conf import Positional
 
-from cnf.checkpoints import CheckpointError, load, read_json, write_pieces
+from cnf.checkpoints import load, read_json, write_pieces
 from cnf.cli.report import draw
 from cnf.cli.tables import check_suffix, csv_text, table_bytes
 from cnf.cli.usage import UsageError, use_threads
-from cnf.data import DataError
 from cnf.data.sources import open_source
 from cnf.data.tabular import READERS, load_table, take
+from cnf.errors import CheckpointError, DataError
 from cnf.flows import Flow
 from cnf.metrics import log_prob_of_rows, mean_and_error
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import torch
 
+from cnf.errors import CnfError
 from cnf.flows import Flow
 
 SMALL = 100_000  # parameters
 
 
-class UsageError(ValueError):
+class UsageError(CnfError, ValueError):
     """A request that cannot be met; the message says what was expected, what came and what to do."""
 
 

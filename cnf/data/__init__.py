@@ -1,5 +1,5 @@
 """Data sets: numbers in, tensors out. What has a log-determinant is a Transform, in `cnf.discrete`."""
 
+from cnf.errors import DataError
 
-class DataError(ValueError):
-    """Data that cannot be used; the message says what was expected, what came, and what to do."""
+__all__ = ["DataError"]

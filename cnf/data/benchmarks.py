@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from cnf.data import DataError
 from cnf.data.tabular import data_root, open_npy
+from cnf.errors import DataError
 
 Parts = tuple[np.ndarray, np.ndarray, np.ndarray]
 

@@ -12,8 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cnf.data import DataError
 from cnf.data.tabular import data_root
+from cnf.errors import DataError
 
 __all__ = ["DIGITS_LEVELS", "dequantize", "load_digits", "load_mnist", "read_idx"]
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler, default_collate
 
-from cnf.data import DataError
+from cnf.errors import DataError
 
 Batch = tuple[Tensor, Tensor | None, Tensor]  # x, context, the numbers of the rows
 

@@ -9,12 +9,12 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from cnf.data import DataError
 from cnf.data.benchmarks import MAF_SETS, load_maf
 from cnf.data.images import DIGITS_LEVELS, dequantize, load_digits, load_mnist
 from cnf.data.rows import Rows
 from cnf.data.tabular import READERS, check_columns, load_table, select, split
 from cnf.data.toy import TOYS, Toy
+from cnf.errors import DataError
 
 IMAGES = ("digits", "mnist")
 TOY_ROWS = (100_000, 2_000, 10_000)  # training, validation, test

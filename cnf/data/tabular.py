@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from cnf.data import DataError
+from cnf.errors import DataError
 
 CHUNK = 2**21  # cells looked at together: 16 MB of float64, whatever the size of a memory map
 SHOWN = 5  # rows and columns that an error message lists before it says "..."

@@ -12,7 +12,7 @@ from typing import Any, ClassVar, TypeVar
 import torch
 from torch import Tensor, nn
 
-from cnf.discrete.roots import ConvergenceError
+from cnf.errors import ConvergenceError
 from cnf.networks.lipschitz import ChainJacobian, LipschitzMLP
 from cnf.transforms import Mapped, Transform
 
@@ -272,11 +272,9 @@ def _check_series(terms: int, probes: int, noise: str) -> None:
 def _failure(off: Tensor, allowed: Tensor, iterations: int) -> ConvergenceError:
     samples = (~(off <= allowed)).nonzero().flatten()
     return ConvergenceError(
-        f"no fixed point after {iterations} iterations for {len(samples)} of {len(off)} samples, first "
-        f"{samples[:5].tolist()}, off by {off[samples].max().item():.1e}: look for NaN or huge values in them, lower "
-        "lipschitz, or loosen the tolerance",
-        samples,
-    )
+        f"no fixed point after {iterations} iterations, off by {off[samples].max().item():.1e}", samples.tolist(),
+        "look for NaN or huge values in these rows, lower lipschitz, or loosen the tolerance.",
+    )  # fmt: skip
 
 
 def _check_dim(x: Tensor, dim: int) -> None:

@@ -7,19 +7,9 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from cnf.errors import ConvergenceError
+
 Increasing = Callable[[Tensor], tuple[Tensor, Tensor]]  # x -> f(x), f'(x), elementwise
-
-
-class ConvergenceError(RuntimeError):
-    """An iteration ended before it met its tolerance.
-
-    Attributes:
-        samples: Rows of the batch that failed.
-    """
-
-    def __init__(self, message: str, samples: Tensor) -> None:
-        super().__init__(message)
-        self.samples = samples
 
 
 @torch.no_grad()
@@ -91,7 +81,7 @@ def _widened(function: Increasing, target: Tensor, low: Tensor, high: Tensor) ->
 def _failure(what: str, done: Tensor) -> ConvergenceError:
     samples = (~done).reshape(len(done), -1).any(1).nonzero().flatten()
     return ConvergenceError(
-        f"{what} for {len(samples)} of {len(done)} samples, first {samples[:5].tolist()}: "
-        "look for NaN or huge values in them and in the parameters, or loosen the tolerance",
-        samples,
+        what,
+        samples.tolist(),
+        "look for NaN or huge values in these rows and in the parameters, or loosen the tolerance.",
     )

@@ -1,6 +1,7 @@
 """Training a flow, on one processor or many."""
 
+from cnf.errors import TrainingError
 from cnf.training.run import fit
-from cnf.training.settings import FitConfig, FitResult, TrainingError
+from cnf.training.settings import FitConfig, FitResult
 
 __all__ = ["FitConfig", "FitResult", "TrainingError", "fit"]

@@ -13,7 +13,8 @@ from typing import Any
 
 from torch import Tensor
 
-from cnf.checkpoints import CheckpointError, read_state, write_bytes, write_state
+from cnf.checkpoints import read_state, write_bytes, write_state
+from cnf.errors import CheckpointError
 from cnf.training.settings import FitConfig
 
 Parts = dict[str, dict[str, Tensor]]  # state dicts of what a run consists of

@@ -21,11 +21,11 @@ from torch.optim import Optimizer
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader
 
-from cnf.checkpoints import CheckpointError
 from cnf.continuous.cnf import cnfs_of, reconfigure, without_costs
 from cnf.continuous.divergences import Divergence
-from cnf.continuous.solvers import RungeKutta, Solver, SolverError, count_evaluations
+from cnf.continuous.solvers import RungeKutta, Solver, count_evaluations
 from cnf.data.rows import Batch, Batches, Rows, as_rows
+from cnf.errors import CheckpointError, SampleError, TrainingError
 from cnf.flows import Flow
 from cnf.models import recipe_of
 from cnf.objectives.likelihood import Loss, Objective
@@ -35,7 +35,7 @@ from cnf.training.bar import Bar
 from cnf.training.interruption import Interruption, interruption_noted
 from cnf.training.optimizers import load_state, optimizers, state_of
 from cnf.training.record import Parts, Progress
-from cnf.training.settings import FitConfig, FitResult, TrainingError
+from cnf.training.settings import FitConfig, FitResult
 
 EARLY_CHECKS = (0.25, 0.5)  # parts of the space between checks: on a small table a flow may be at its best that soon
 INITIAL_ROWS = 65_536  # rows from which a data-dependent start is taken
@@ -290,14 +290,14 @@ class _Run:
         """The loss, after its backward pass."""
         try:
             loss: Loss = self.minimand(example, self.at.phase)
-        except SolverError as error:
+        except SampleError as error:
             raise self._failure(str(error), rows[error.samples]) from error
         if not loss.value.isfinite():
             bad = rows if loss.rows is None else rows[~loss.rows.isfinite()]
             raise self._failure(f"the loss is {loss.value.item()}", bad)
         try:
             self.fabric.backward(loss.value)
-        except (AssertionError, SolverError) as error:  # of an adjoint's backward solve
+        except (AssertionError, SampleError) as error:  # of an adjoint's backward solve
             raise self._failure(f"the gradient's solve failed: {error}", rows[:0]) from error
         return loss
 
@@ -337,7 +337,7 @@ class _Run:
             x, context, _ = self.fabric.to_device(rows.read(share[first : first + VALIDATION_ROWS]))
             try:
                 total -= judge.log_prob(x, context).double().sum().cpu()
-            except SolverError:
+            except SampleError:
                 total += math.inf
         nll = self._mean_over_processes(total).item() * self.batches.world / len(rows)
         return nll if math.isfinite(nll) else math.inf

@@ -114,7 +114,3 @@ class FitResult:
     best_step: int
     stopped: str
     checkpoint: Path | None = None
-
-
-class TrainingError(RuntimeError):
-    """Training that cannot go on; the message says at which step, for which rows and what to try."""

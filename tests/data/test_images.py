@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 import torch
 
+from cnf.data import DataError
 from cnf.data.images import DIGITS_LEVELS, dequantize, load_digits, load_mnist, read_idx
-from cnf.data.tabular import DataError
 
 FORMATS = {0x08: "B", 0x09: "b", 0x0B: "h", 0x0C: "i", 0x0D: "f", 0x0E: "d"}
 

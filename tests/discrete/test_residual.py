@@ -19,7 +19,7 @@ from cnf.discrete.residual import (
     RussianRoulette,
     with_log_det,
 )
-from cnf.discrete.roots import ConvergenceError
+from cnf.errors import ConvergenceError
 from cnf.networks.lipschitz import ChainJacobian, LipschitzMLP, lipswish, spectral_norm
 
 
@@ -242,13 +242,13 @@ def test_gradients_against_finite_differences(method):
 
 def test_a_failure_to_converge_names_the_samples():
     layer = layer_with(inverse=FixedPoint(1e-12, max_iterations=3))
-    with pytest.raises(ConvergenceError, match=r"after 3 iterations for 5 of 5 samples, first \[0, 1, 2, 3, 4\]"):
+    with pytest.raises(ConvergenceError, match=r"after 3 iterations.*Samples: 0, 1, 2, 3, 4 "):
         layer.decode(torch.randn(5, 3).double())
     z = torch.randn(5, 3).double()
     z[3] = math.nan
     with pytest.raises(ConvergenceError) as error:
         layer_with().decode(z)
-    assert error.value.samples.tolist() == [3]
+    assert error.value.samples == [3]
 
 
 def test_it_starts_at_the_identity():

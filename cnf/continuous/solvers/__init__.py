@@ -4,7 +4,6 @@ from cnf.continuous.solvers.interface import (
     RightHandSide,
     Solution,
     Solver,
-    SolverError,
     State,
     Statistics,
     count_evaluations,
@@ -12,6 +11,7 @@ from cnf.continuous.solvers.interface import (
 from cnf.continuous.solvers.random_end import RandomEnd
 from cnf.continuous.solvers.runge_kutta import RungeKutta
 from cnf.continuous.solvers.torchdiffeq import Torchdiffeq
+from cnf.errors import SolverError
 
 __all__ = [
     "RandomEnd",

@@ -15,6 +15,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from cnf.errors import SolverError
+
 
 class State(NamedTuple):
     """What a solve carries, and the derivative of it.
@@ -46,29 +48,6 @@ class Solution(NamedTuple):
 
 
 RightHandSide = Callable[[float | Tensor, Tensor], State]
-
-
-class SolverError(RuntimeError):
-    """A solve that cannot reach its end within its tolerance; the message says where, for whom and what to try.
-
-    Attributes:
-        reason: What happened.
-        time: Where the solve stood.
-        advice: What to try.
-        samples: Rows of the batch that stopped it.
-    """
-
-    def __init__(self, reason: str, *, time: float, samples: Sequence[int], advice: str) -> None:
-        shown = ", ".join(map(str, samples[:8])) + (", …" if len(samples) > 8 else "")
-        rows = f" Samples: {shown} ({len(samples)} in all)." if samples else ""
-        super().__init__(f"{reason} at t = {time:.6g}.{rows} Try: {advice}")
-        self.reason, self.time, self.advice = reason, time, advice
-        self.samples = list(samples)
-
-    def renumbered(self, rows: Sequence[int]) -> SolverError:
-        """The same error, where the batch was the given rows of more data."""
-        samples = [int(rows[sample]) for sample in self.samples]
-        return SolverError(self.reason, time=self.time, samples=samples, advice=self.advice)
 
 
 class Count:

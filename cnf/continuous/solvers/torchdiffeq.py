@@ -16,7 +16,6 @@ from cnf.continuous.solvers.interface import (
     RightHandSide,
     Solution,
     Solver,
-    SolverError,
     State,
     Statistics,
     check_finite,
@@ -24,6 +23,7 @@ from cnf.continuous.solvers.interface import (
     record,
 )
 from cnf.continuous.solvers.refined import Refined
+from cnf.errors import SolverError
 
 
 @dataclass(frozen=True)
