@@ -13,7 +13,7 @@ import cnf
 
 PACKAGE = Path(cnf.__file__).parent
 LAYERS = [
-    {"errors"},
+    {"errors", "arguments"},
     {"transforms", "distributions", "networks", "noise", "data"},
     {"discrete", "continuous"},
     {"manifolds", "flows"},
