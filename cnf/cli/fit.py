@@ -5,7 +5,6 @@ from __future__ import annotations
 import ast
 import csv
 import dataclasses
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +20,7 @@ from cnf.cli.usage import UsageError, use_threads
 from cnf.data.sources import Source, open_source
 from cnf.flows import Flow
 from cnf.models import build
+from cnf.training.launch import find_launch
 
 if TYPE_CHECKING:
     from cnf.training import FitResult
@@ -75,21 +75,25 @@ class Fit:
     progress: bool = True
 
     def __call__(self) -> None:
-        if not _is_helper():
+        if not self._is_helper():
             self._check_folder()
         columns = [name.strip() for name in next(csv.reader([self.context]), []) if name.strip()]
         source = open_source(self.data, context=columns, root=self.data_root, seed=self.seed)
         torch.manual_seed(self.seed)
         flow = _built(self.model, source, _options(self.option))
         use_threads(flow, self.threads)
-        if not _is_helper():
+        if not self._is_helper():
             self._describe(source)
         result = self._train(flow, source)
         if result.stopped == "interrupted":
             print(f"Interrupted at step {result.steps}; go on with the same command and --resume")
             raise SystemExit(130)
-        if not _is_helper():
+        if not self._is_helper():
             self._report(flow, source, result)
+
+    def _is_helper(self) -> bool:
+        """Whether this is one of several processes of a training run, and not the one that writes."""
+        return find_launch(self.devices, self.num_nodes).helper
 
     def _check_folder(self) -> None:
         if self.resume != (self.out / "checkpoint.safetensors").exists():
@@ -139,11 +143,6 @@ class Fit:
             flow, source.train, validation=source.validation, config=FitConfig(**given),
             folder=self.out, resume=self.resume,
         )  # fmt: skip
-
-
-def _is_helper() -> bool:
-    """Whether this is one of several processes of a training run, and not the one that writes."""
-    return any(int(os.environ.get(name, 0)) > 0 for name in ("LOCAL_RANK", "RANK", "NODE_RANK"))
 
 
 def _built(model: str, source: Source, options: dict[str, Any]) -> Flow:

@@ -12,10 +12,9 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
-from lightning_fabric import Fabric
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
@@ -33,9 +32,13 @@ from cnf.objectives.phases import Phase
 from cnf.training import record
 from cnf.training.bar import Bar
 from cnf.training.interruption import Interruption, interruption_noted
+from cnf.training.launch import MARK, find_launch
 from cnf.training.optimizers import load_state, optimizers, state_of
 from cnf.training.record import Parts, Progress
 from cnf.training.settings import FitConfig, FitResult
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
 
 EARLY_CHECKS = (0.25, 0.5)  # parts of the space between checks: on a small table a flow may be at its best that soon
 INITIAL_ROWS = 65_536  # rows from which a data-dependent start is taken
@@ -103,19 +106,21 @@ def fit(
 
 def _engine(config: FitConfig) -> Fabric:
     """The engine that the config asks for, launched; under `torchrun` with as many processes as that started."""
-    devices, nodes = config.devices, config.num_nodes
-    if "LOCAL_WORLD_SIZE" in os.environ:
-        devices = int(os.environ["LOCAL_WORLD_SIZE"])
-        nodes = int(os.environ["WORLD_SIZE"]) // devices
+    launch = find_launch(config.devices, config.num_nodes)
+    from lightning_fabric import Fabric  # after that check, for it reads the launcher's variables while it is imported
+
+    if launch.several:
+        os.environ[MARK] = "1"
     try:
         fabric = Fabric(
-            accelerator=config.accelerator, devices=devices, num_nodes=nodes,
-            strategy="auto" if devices * nodes == 1 else "ddp_find_unused_parameters_true",
+            accelerator=config.accelerator, devices=launch.devices, num_nodes=launch.nodes,
+            strategy="ddp_find_unused_parameters_true" if launch.several else "auto",
             precision=config.precision,  # type: ignore[arg-type]
         )  # fmt: skip
     except (RuntimeError, ValueError) as error:
         raise ValueError(
-            f"cannot train with accelerator={config.accelerator!r}, devices={devices}, num_nodes={nodes}: {error}"
+            f"cannot train with accelerator={config.accelerator!r}, devices={launch.devices}, "
+            f"num_nodes={launch.nodes}: {error}"
         ) from error
     fabric.launch()
     return fabric
