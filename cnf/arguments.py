@@ -1,7 +1,7 @@
 """Arguments checked by the signature: what a hint says is what the documentation says and what is enforced.
 
 `@checked` stands on a function or a class. At a call, each argument is held against its hint: plain types, classes,
-`Sequence`, `Mapping`, `Literal`, unions, and the aliases at the end, which narrow a type by rules: `Size` is a whole
+`Sequence`, `Mapping`, unions, and the aliases at the end, which narrow a type by rules: `Size` is a whole
 number from 1 on, `Positive` a finite number above 0. A wrong type is a TypeError, a wrong value a ValueError; the
 message says what was expected and what came. What no hint can say, such as that low is below high, stays in the code.
 """
@@ -11,11 +11,11 @@ from __future__ import annotations
 import functools
 import inspect
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from numbers import Integral, Real
 from types import NoneType, UnionType
-from typing import Annotated, Any, Literal, NoReturn, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, NoReturn, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from torch import Tensor, nn
 
@@ -37,7 +37,7 @@ class Rule:
 
     words: str
     holds: Callable[[Any], Any]
-    known: Mapping[str, Any] | None = None
+    known: Collection[str] = ()
 
 
 def at_least(low: float) -> Rule:
@@ -60,8 +60,8 @@ def inside(low: float, high: float) -> Rule:
     return Rule(f"above {low} and below {high}", lambda value: (value > low) & (value < high))
 
 
-def key_of(known: Mapping[str, Any]) -> Rule:
-    """A key of a dict, which may be filled later."""
+def one_of(known: Collection[str]) -> Rule:
+    """One of these names, or of the keys of this dict."""
     return Rule("", lambda name: name in known, known)
 
 
@@ -131,8 +131,9 @@ def _checking(function: Any, source: Any) -> Any:
             bound = signature.bind(*args, **kwargs)
         except TypeError:
             return function(*args, **kwargs)  # for Python's own words
-        for name in hints().keys() & bound.arguments.keys():
-            bound.arguments[name] = _argument(signature.parameters[name], hints()[name], bound.arguments[name])
+        for name, hint in hints().items():
+            if name in bound.arguments:
+                bound.arguments[name] = _argument(signature.parameters[name], hint, bound.arguments[name])
         return function(*bound.args, **bound.kwargs)
 
     call.hints = hints  # type: ignore[attr-defined]
@@ -184,12 +185,6 @@ def _any_of(parts: Sequence[Any], value: Any) -> Any:
         except _Misfit as misfit:
             misfits.append(misfit)
     raise max(misfits, key=lambda misfit: (misfit.depth, misfit.kind is ValueError))
-
-
-def _literal(parts: Sequence[Any], value: Any) -> Any:
-    if not isinstance(value, str):
-        _refuse(value, TypeError)
-    return value if value in parts else _refuse(value)
 
 
 def _members(parts: Sequence[Any], value: Any) -> Any:
@@ -255,7 +250,6 @@ _FORMS: dict[Any, Callable[[Sequence[Any], Any], Any]] = {
     Annotated: _annotated,
     Union: _any_of,
     UnionType: _any_of,
-    Literal: _literal,
     Sequence: _members,
     tuple: _members,
     list: _members,
@@ -303,12 +297,10 @@ def _words(hint: Any, number: int = 0) -> str:
     """What is expected: one of them (0) or several (1)."""
     kind, parts = get_origin(hint) or hint, get_args(hint)
     if kind is Annotated:
-        known = next((rule.known for rule in parts[1:] if rule.known is not None), None)
-        if known is not None:
-            return _choice(list(known), number)
+        known = [repr(name) for rule in parts[1:] for name in rule.known]
+        if known:
+            return f"{('one', 'some')[number]} of {', '.join(known)}"
         return " ".join([_words(parts[0], number), *(rule.words for rule in parts[1:] if rule.words)])
-    if kind is Literal:
-        return _choice(parts, number)
     if kind in (Union, UnionType):
         return " or ".join(_words(part, number) for part in parts)
     if kind in (Sequence, tuple, list):
@@ -316,10 +308,6 @@ def _words(hint: Any, number: int = 0) -> str:
     if kind in (Mapping, dict):
         return f"{('a mapping', 'mappings')[number]} of {_words(parts[0], 1)} to {_words(parts[1], 1)}"
     return _noun(kind)[number]
-
-
-def _choice(known: Sequence[str], number: int) -> str:
-    return f"{('one', 'some')[number]} of {', '.join(map(repr, known))}"
 
 
 def _noun(kind: Any) -> tuple[str, str]:
@@ -331,7 +319,7 @@ def _noun(kind: Any) -> tuple[str, str]:
 
 
 Size = Annotated[int, between(1, LARGEST)]  # of a layer, an event: what takes memory
-Width = Annotated[int, between(0, LARGEST)]  # that may be 0, for none
+SizeOrZero = Annotated[int, between(0, LARGEST)]  # that may be 0, for none
 Count = Annotated[int, between(1, MOST)]  # of steps, rows: what takes time
 Whole = Annotated[int, between(0, MOST)]
 Seed = Annotated[int, between(0, 2**32 - 1)]  # what numpy and torch both take

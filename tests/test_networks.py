@@ -126,7 +126,7 @@ def test_an_order_has_every_dimension_once(order):
 
 @pytest.mark.parametrize("hidden", [0, (), (8, 0)])
 def test_widths_are_positive(hidden):
-    with pytest.raises(ValueError, match="hidden must be a positive width"):
+    with pytest.raises(ValueError, match="hidden must be a whole number from 1"):
         ResidualMLP(2, 2, hidden=hidden)
 
 

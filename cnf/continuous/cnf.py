@@ -9,6 +9,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor, nn
 
+from cnf.arguments import checked
 from cnf.continuous.divergences import Divergence, Exact
 from cnf.continuous.fields import ModuleField, VectorField
 from cnf.continuous.regularizers import Regularizer
@@ -16,6 +17,7 @@ from cnf.continuous.solvers import RandomEnd, RightHandSide, RungeKutta, Solutio
 from cnf.transforms import ContinuousPart, Mapped, Transform
 
 
+@checked
 class CNF(Transform):
     """`dx/dt = f(t, x)`, `d log_det/dt = tr ∂f/∂x`: base at t = 0, data at t = 1.
 
@@ -42,7 +44,6 @@ class CNF(Transform):
         solver: Solver = RungeKutta(),
     ) -> None:
         super().__init__()
-        _check_settings(divergence, solver, regularizers)
         self.field = field if isinstance(field, VectorField) else ModuleField(field)
         self.divergence = divergence
         self.regularizers = dict(regularizers)
@@ -126,21 +127,6 @@ class CNF(Transform):
         return tuple(tensor for tensor in tensors if tensor.requires_grad)
 
 
-def _check_settings(divergence: object, solver: object, regularizers: Mapping[str, object]) -> None:
-    given = [("divergence", divergence, Divergence), ("solver", solver, Solver)]
-    given += [(f"regularizer {name!r}", part, Regularizer) for name, part in regularizers.items()]
-    for name, value, kind in given:
-        if not isinstance(value, kind):
-            raise TypeError(f"{name} must be a {kind.__name__} such as {EXAMPLES[kind]}, got {value!r}")
-
-
-EXAMPLES: dict[type, str] = {
-    Divergence: "cnf.Exact()",
-    Solver: 'cnf.RungeKutta("dopri5")',
-    Regularizer: "cnf.KineticEnergy()",
-}
-
-
 def as_time(t: float | Tensor, x: Tensor) -> Tensor:
     """A time as a scalar tensor of the dtype and device of x."""
     return t.to(x) if isinstance(t, Tensor) else x.new_full((), t)
@@ -161,6 +147,7 @@ def as_times(times: Tensor | Sequence[float], x: Tensor) -> Tensor:
 Module = TypeVar("Module", bound=nn.Module)
 
 
+@checked
 def reconfigure(
     flow: Module,
     *,
@@ -186,7 +173,6 @@ def reconfigure(
     cnfs = cnfs_of(twin)
     if not cnfs:
         raise ValueError(f"{type(flow).__name__} holds no CNF, so there is nothing to reconfigure")
-    _check_settings(divergence or cnfs[0].divergence, solver or cnfs[0].solver, regularizers or {})
     for cnf in cnfs:
         cnf.divergence = divergence or cnf.divergence
         cnf.solver = solver or cnf.solver

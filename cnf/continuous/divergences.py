@@ -9,11 +9,12 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field, replace
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import torch
 from torch import Tensor
 
+from cnf.arguments import Size, checked, one_of
 from cnf.continuous.chains import ChainLinearization
 from cnf.continuous.fields import VectorField
 from cnf.continuous.linearization import Linearization, inner
@@ -27,6 +28,7 @@ class Divergence(ABC):
     """
 
     exact: ClassVar[bool] = False
+    example: ClassVar[str] = "cnf.Exact()"  # for messages
 
     @abstractmethod
     def probe(self, x: Tensor) -> Tensor | None:
@@ -86,15 +88,10 @@ def _orthogonal(x: Tensor, k: int, generator: torch.Generator | None) -> Tensor:
 NOISE = {"rademacher": _rademacher, "gaussian": _gaussian, "orthogonal": _orthogonal}
 
 
-def _check_probes(probes: int, noise: str) -> None:
-    if not isinstance(probes, int):
-        raise TypeError(f"probes must be a whole number, got {probes!r}")
-    if probes < 1:
-        raise ValueError(f"probes must be at least 1, got {probes}")
-    if noise not in NOISE:
-        raise ValueError(f"unknown noise {noise!r}: known ones are {', '.join(NOISE)}")
+Noise = Annotated[str, one_of(NOISE)]
 
 
+@checked
 @dataclass(frozen=True)
 class Hutchinson(Divergence):
     """`tr J ≈ 1/k Σ_i ε_iᵀ J ε_i` with `E[ε εᵀ] = I`: unbiased, one product a probe.
@@ -115,12 +112,9 @@ class Hutchinson(Divergence):
         Hutchinson 1990; Grathwohl et al. 2019, FFJORD, arXiv 1810.01367.
     """
 
-    probes: int = 1
-    noise: str = "rademacher"
+    probes: Size = 1
+    noise: Noise = "rademacher"
     generator: torch.Generator | None = field(default=None, repr=False, compare=False)
-
-    def __post_init__(self) -> None:
-        _check_probes(self.probes, self.noise)
 
     def probe(self, x: Tensor) -> Tensor:
         return NOISE[self.noise](x, self.probes, self.generator)
@@ -136,6 +130,7 @@ class Hutchinson(Divergence):
         return replace(self, generator=generator)
 
 
+@checked
 @dataclass(frozen=True)
 class HutchPP(Divergence):
     """Hutch++: the trace exactly on a subspace that catches the large directions of J, Hutchinson off it.
@@ -154,11 +149,11 @@ class HutchPP(Divergence):
         Meyer et al. 2021, arXiv 2010.09649; in CNFs: Liu et al. 2025, arXiv 2502.18808.
     """
 
-    probes: int = 3
+    probes: Size = 3
     generator: torch.Generator | None = field(default=None, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        if self.probes < 3 or self.probes % 3:
+        if self.probes % 3:
             raise ValueError(f"Hutch++ needs a positive multiple of 3 probes, got {self.probes}")
 
     def probe(self, x: Tensor) -> Tensor:
@@ -185,6 +180,7 @@ class HutchPP(Divergence):
         return replace(self, generator=generator)
 
 
+@checked
 @dataclass(frozen=True)
 class Bottleneck(Divergence):
     """Hutchinson in a hidden layer h: `tr J = tr (∂h/∂x)(∂f/∂h) ≈ 1/k Σ_i ε_iᵀ (∂h/∂x)(∂f/∂h) ε_i`.
@@ -206,15 +202,10 @@ class Bottleneck(Divergence):
         Grathwohl et al. 2019, FFJORD, section 3.1.1, arXiv 1810.01367.
     """
 
-    width: int
-    probes: int = 1
-    noise: str = "gaussian"
+    width: Size
+    probes: Size = 1
+    noise: Noise = "gaussian"
     generator: torch.Generator | None = field(default=None, repr=False, compare=False)
-
-    def __post_init__(self) -> None:
-        if self.width < 1:
-            raise ValueError(f"width must be at least 1, got {self.width}")
-        _check_probes(self.probes, self.noise)
 
     def probe(self, x: Tensor) -> Tensor:
         """`(k, N, width)`."""

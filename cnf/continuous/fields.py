@@ -4,15 +4,20 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Any, NamedTuple, cast
+from typing import Annotated, Any, NamedTuple, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from cnf.arguments import Size, SizeOrZero, Sizes, Widths, checked, one_of
 from cnf.continuous.chains import ChainLinearization, Probed, TraceForm, probed, trace_form
 from cnf.continuous.linearization import FunctionalLinearization, Linearization, PotentialLinearization
+from cnf.networks import ActivationName
 from cnf.networks import activation as activation_by_name
+from cnf.networks.residual import as_widths
+
+TimeName = Annotated[str, one_of(("concat", "concatsquash"))]
 
 
 class VectorField(nn.Module, ABC):
@@ -54,6 +59,7 @@ class VectorField(nn.Module, ABC):
         return FunctionalLinearization(x, t, lambda t, x: self.velocity(t, x, context, prepared))
 
 
+@checked
 class ModuleField(VectorField):
     """Any `nn.Module` that takes `(t, x, context)` and treats each row for itself, as a field."""
 
@@ -119,6 +125,7 @@ class Prepared(NamedTuple):
     probed: Probed | None
 
 
+@checked
 class MLPField(VectorField):
     """A multilayer perceptron of `x`, time and context, with closed-form derivatives.
 
@@ -145,22 +152,18 @@ class MLPField(VectorField):
 
     def __init__(
         self,
-        dim: int,
-        hidden: int | Sequence[int] = (64, 64),
-        context_dim: int = 0,
-        activation: str = "tanh",
-        time: str = "concat",
+        dim: Size,
+        hidden: Widths = (64, 64),
+        context_dim: SizeOrZero = 0,
+        activation: ActivationName = "tanh",
+        time: TimeName = "concat",
         *,
         residual: bool = False,
     ) -> None:
         super().__init__()
-        if time not in ("concat", "concatsquash"):
-            raise ValueError(f"unknown time embedding {time!r}: known ones are concat, concatsquash")
-        hidden = (hidden,) if isinstance(hidden, int) else tuple(hidden)
-        if not hidden:
-            raise ValueError("hidden must give the width of at least one hidden layer, got none")
+        hidden = as_widths(hidden)
         if residual and len(set(hidden)) > 1:
-            raise ValueError(f"a residual field needs hidden layers of one width, got {tuple(hidden)}")
+            raise ValueError(f"a residual field needs hidden layers of one width, got {hidden}")
         self.dim, self.context_dim, self.residual = dim, context_dim, residual
         self.activation = activation_by_name(activation)
         squash = time == "concatsquash"
@@ -248,6 +251,7 @@ def _linears(modules: nn.ModuleList) -> list[nn.Linear]:
     return cast("list[nn.Linear]", list(modules))
 
 
+@checked
 class PotentialField(VectorField):
     """A gradient field `f = −∇ₓΦ(s)`, `s = [x, t, context]`, with closed-form gradient, Laplacian and Hessian.
 
@@ -266,11 +270,9 @@ class PotentialField(VectorField):
     """
 
     def __init__(
-        self, dim: int, hidden: int = 32, *, depth: int = 1, rank: int | None = None, context_dim: int = 0
+        self, dim: Size, hidden: Size = 32, *, depth: Size = 1, rank: Size | None = None, context_dim: SizeOrZero = 0
     ) -> None:
         super().__init__()
-        if depth < 1:
-            raise ValueError(f"depth must be at least 1, got {depth}")
         self.dim, self.context_dim, self.step = dim, context_dim, 1 / depth
         size = dim + 1 + context_dim
         self.layers = nn.ModuleList([nn.Linear(size, hidden), *(nn.Linear(hidden, hidden) for _ in range(depth))])
@@ -323,6 +325,7 @@ def _log_two_cosh(a: Tensor) -> Tensor:
     return a.abs() + F.softplus(-2 * a.abs())
 
 
+@checked
 class PlanarField(VectorField):
     """A sum of planar units whose weights a hypernetwork of time moves, with a closed-form trace.
 
@@ -339,7 +342,7 @@ class PlanarField(VectorField):
         each entry of u as in the authors' code.
     """
 
-    def __init__(self, dim: int, width: int = 64, *, hyper: int = 32, context_dim: int = 0) -> None:
+    def __init__(self, dim: Size, width: Size = 64, *, hyper: Size = 32, context_dim: SizeOrZero = 0) -> None:
         super().__init__()
         self.dim, self.width, self.context_dim = dim, width, context_dim
         self.hyper = nn.Sequential(
@@ -374,6 +377,7 @@ class PlanarField(VectorField):
         return inner.unflatten(-1, (self.width, self.dim)), bias, outer
 
 
+@checked
 class ConvField(VectorField):
     """A convolutional field for images; every layer is FFJORD's ConcatSquash with one gate and shift a channel.
 
@@ -392,12 +396,12 @@ class ConvField(VectorField):
 
     def __init__(
         self,
-        event_shape: Sequence[int],
-        hidden: Sequence[int] = (64, 64, 64),
-        context_dim: int = 0,
-        activation: str = "softplus",
+        event_shape: Sizes,
+        hidden: Widths = (64, 64, 64),
+        context_dim: SizeOrZero = 0,
+        activation: ActivationName = "softplus",
         *,
-        kernel: int = 3,
+        kernel: Size = 3,
     ) -> None:
         super().__init__()
         if len(event_shape) != 3:
@@ -406,7 +410,7 @@ class ConvField(VectorField):
             raise ValueError(f"kernel must be odd to keep the resolution, got {kernel}")
         self.context_dim = context_dim
         self.activation = activation_by_name(activation)
-        sizes = [event_shape[0], *hidden, event_shape[0]]
+        sizes = [event_shape[0], *as_widths(hidden), event_shape[0]]
         self.layers = nn.ModuleList(
             nn.Conv2d(i, o, kernel, padding=kernel // 2) for i, o in zip(sizes, sizes[1:], strict=False)
         )

@@ -7,10 +7,12 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from cnf.arguments import SizeOrZero, checked
 from cnf.continuous.cnf import CNF, as_times
 from cnf.continuous.solvers import RungeKutta, Solver
 
 
+@checked
 class NeuralODE(nn.Module):
     """The features at t = 1 of `dh/dt = f(t, h)`, `h(0) = (x, 0)`: x with zeros appended.
 
@@ -36,10 +38,8 @@ class NeuralODE(nn.Module):
         torch.Size([5, 3])
     """
 
-    def __init__(self, field: nn.Module, extra: int = 0, solver: Solver = RungeKutta()) -> None:
+    def __init__(self, field: nn.Module, extra: SizeOrZero = 0, solver: Solver = RungeKutta()) -> None:
         super().__init__()
-        if extra < 0:
-            raise ValueError(f"extra must not be negative, got {extra}")
         self.extra = extra
         self.cnf = CNF(field, solver=solver)
 

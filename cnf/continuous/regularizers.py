@@ -8,15 +8,19 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from typing import ClassVar
 
 from torch import Tensor
 
+from cnf.arguments import Size, checked
 from cnf.continuous.divergences import Hutchinson
 from cnf.continuous.linearization import Linearization, PotentialLinearization
 
 
 class Regularizer(ABC):
     """The integrand of a path cost."""
+
+    example: ClassVar[str] = "cnf.KineticEnergy()"  # for messages
 
     def probe(self, x: Tensor, probe: Tensor | None) -> Tensor | None:
         """The noise of one solve: the divergence's own where that lies in the space of x, unless more is asked for."""
@@ -39,6 +43,7 @@ class KineticEnergy(Regularizer):
         return linearization.velocity.square().flatten(1).sum(1)
 
 
+@checked
 @dataclass(frozen=True)
 class JacobianFrobenius(Regularizer):
     """`‖∂f/∂x‖_F²`, exactly or by `E ‖J ε‖²`.
@@ -52,7 +57,7 @@ class JacobianFrobenius(Regularizer):
         Finlay et al. 2020, arXiv 2002.02798.
     """
 
-    probes: int | None = None
+    probes: Size | None = None
 
     def __post_init__(self) -> None:
         if self.probes is not None:
@@ -84,6 +89,7 @@ class DirectionalJacobian(Regularizer):
         return linearization.jvp(linearization.velocity.unsqueeze(0))[0].square().flatten(1).sum(1)
 
 
+@checked
 @dataclass(frozen=True)
 class HigherDerivative(Regularizer):
     """TayNODE's `‖d^K x/dt^K‖²`: small where a solver of order K takes long steps.
@@ -102,11 +108,7 @@ class HigherDerivative(Regularizer):
         Kelly et al. 2020, Learning differential equations that are easy to solve, arXiv 2007.04504.
     """
 
-    order: int = 2
-
-    def __post_init__(self) -> None:
-        if not isinstance(self.order, int) or self.order < 1:
-            raise ValueError(f"order must be a whole number, at least 1, got {self.order}")
+    order: Size = 2
 
     def __call__(self, linearization: Linearization, probe: Tensor | None) -> Tensor:
         return linearization.derivative(self.order).square().flatten(1).sum(1)

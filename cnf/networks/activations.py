@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from cnf.arguments import checked, one_of
 
 
 class Activation(NamedTuple):
@@ -55,7 +57,11 @@ ACTIVATIONS = {
 
 CONDITIONER_ACTIVATIONS = {**ACTIVATIONS, "relu": Activation(torch.relu, _relu)}  # a field has to be smooth, these not
 
+ActivationName = Annotated[str, one_of(ACTIVATIONS)]
+ConditionerActivation = Annotated[str, one_of(CONDITIONER_ACTIVATIONS)]
 
+
+@checked
 def activation(name: str, known: Mapping[str, Activation] = ACTIVATIONS) -> Activation:
     """Look an activation up by name.
 

@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import cast
+from typing import Annotated, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from cnf.arguments import Rule, Size, SizeOrZero, Widths, checked
+from cnf.networks.activations import ConditionerActivation
 from cnf.networks.residual import ResidualNet, as_widths, circular
 
 
+@checked
 class MaskedLinear(nn.Linear):
     """`(M ∘ W) x + b` with a mask M of zeros and ones, `(outputs, inputs)`."""
 
     mask: Tensor
 
-    def __init__(self, mask: Tensor) -> None:
+    def __init__(self, mask: Annotated[Tensor, Rule("with two dimensions", lambda mask: mask.dim() == 2)]) -> None:
         super().__init__(mask.shape[1], mask.shape[0])
         self.register_buffer("mask", mask.to(self.weight.dtype), persistent=False)
 
@@ -25,6 +28,7 @@ class MaskedLinear(nn.Linear):
         return F.linear(x, self.mask * self.weight, self.bias)
 
 
+@checked
 class MADE(ResidualNet):
     """A residual masked network: the outputs of a dimension see the context and the dimensions before it in `order`.
 
@@ -51,13 +55,13 @@ class MADE(ResidualNet):
 
     def __init__(
         self,
-        dim: int,
-        outputs_per_dim: int,
+        dim: Size,
+        outputs_per_dim: Size,
         *,
-        hidden: int | Sequence[int] = 64,
-        blocks: int = 2,
-        context_dim: int = 0,
-        activation: str = "relu",
+        hidden: Widths = 64,
+        blocks: SizeOrZero = 2,
+        context_dim: SizeOrZero = 0,
+        activation: ConditionerActivation = "relu",
         order: Sequence[int] | None = None,
         angles: bool = False,
     ) -> None:

@@ -9,7 +9,8 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from cnf.networks.activations import CONDITIONER_ACTIVATIONS
+from cnf.arguments import Size, SizeOrZero, Widths, checked
+from cnf.networks.activations import CONDITIONER_ACTIVATIONS, ConditionerActivation
 from cnf.networks.activations import activation as activation_by_name
 
 Layer = nn.Linear | nn.Conv2d
@@ -29,6 +30,7 @@ class Conditioner(nn.Module, ABC):
         """The parameters, `(N, outputs, …)`, of `x`, `(N, inputs, …)`, and a context `(N, C)` or None."""
 
 
+@checked
 class ResidualNet(Conditioner, ABC):
     """Hidden layers, then residual blocks, with an activation before every layer but the first.
 
@@ -51,8 +53,8 @@ class ResidualNet(Conditioner, ABC):
         blocks: Sequence[Sequence[Layer]],
         last: Layer,
         *,
-        context_dim: int,
-        activation: str,
+        context_dim: SizeOrZero,
+        activation: ConditionerActivation,
         angles: bool = False,
     ) -> None:
         super().__init__()
@@ -95,6 +97,7 @@ class ResidualNet(Conditioner, ABC):
         return added
 
 
+@checked
 class ResidualMLP(ResidualNet):
     """A residual network of vectors; see `ResidualNet`.
 
@@ -110,13 +113,13 @@ class ResidualMLP(ResidualNet):
 
     def __init__(
         self,
-        inputs: int,
-        outputs: int,
+        inputs: Size,
+        outputs: Size,
         *,
-        hidden: int | Sequence[int] = 64,
-        blocks: int = 2,
-        context_dim: int = 0,
-        activation: str = "relu",
+        hidden: Widths = 64,
+        blocks: SizeOrZero = 2,
+        context_dim: SizeOrZero = 0,
+        activation: ConditionerActivation = "relu",
         angles: bool = False,
     ) -> None:
         widths = as_widths(hidden)
@@ -131,6 +134,7 @@ class ResidualMLP(ResidualNet):
         )
 
 
+@checked
 class ConvResNet(ResidualNet):
     """A residual network of 3×3 convolutions that keeps height and width; see `ResidualNet`.
 
@@ -147,13 +151,13 @@ class ConvResNet(ResidualNet):
 
     def __init__(
         self,
-        inputs: int,
-        outputs: int,
+        inputs: Size,
+        outputs: Size,
         *,
-        hidden: int = 64,
-        blocks: int = 2,
-        context_dim: int = 0,
-        activation: str = "relu",
+        hidden: Size = 64,
+        blocks: SizeOrZero = 2,
+        context_dim: SizeOrZero = 0,
+        activation: ConditionerActivation = "relu",
     ) -> None:
         super().__init__(
             [_conv(inputs, hidden)],
@@ -164,6 +168,7 @@ class ConvResNet(ResidualNet):
         )
 
 
+@checked
 class Skip(Conditioner):
     """`x + h(x)`, for maps that are to start at the identity.
 
@@ -189,13 +194,11 @@ def _conv(inputs: int, outputs: int) -> nn.Conv2d:
     return nn.Conv2d(inputs, outputs, 3, padding=1)
 
 
-def as_widths(hidden: int | Sequence[int]) -> tuple[int, ...]:
+@checked
+def as_widths(hidden: Widths) -> tuple[int, ...]:
     """One width, or several, as a tuple.
 
     Raises:
         ValueError: No layer, or a width that is not positive.
     """
-    widths = (hidden,) if isinstance(hidden, int) else tuple(hidden)
-    if not widths or min(widths) < 1:
-        raise ValueError(f"hidden must be a positive width or several of them, got {hidden}")
-    return widths
+    return (hidden,) if isinstance(hidden, int) else tuple(hidden)

@@ -420,18 +420,18 @@ def test_the_log_det_of_a_solve_is_unbiased(divergence):
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: Hutchinson(0), "probes must be at least 1, got 0"),
-        (lambda: Hutchinson(noise="uniform"), "unknown noise 'uniform': known ones are rademacher, gaussian"),
+        (lambda: Hutchinson(0), "probes must be .* from 1 to .*, got 0"),
+        (lambda: Hutchinson(noise="uniform"), "noise must be one of 'rademacher', 'gaussian', .* got 'uniform'"),
         (
             lambda: Hutchinson(4, "orthogonal").probe(torch.zeros(9, 3)),
             "orthogonal noise in 3 dimensions takes at most 3 probes, got 4",
         ),
-        (lambda: Bottleneck(0), "width must be at least 1, got 0"),
-        (lambda: Bottleneck(2, 0), "probes must be at least 1, got 0"),
-        (lambda: Bottleneck(2, noise="uniform"), "unknown noise 'uniform'"),
+        (lambda: Bottleneck(0), "width must be .* from 1 to .*, got 0"),
+        (lambda: Bottleneck(2, 0), "probes must be .* from 1 to .*, got 0"),
+        (lambda: Bottleneck(2, noise="uniform"), "noise must be one of"),
         (lambda: Bottleneck(2, 3, "orthogonal").probe(torch.zeros(9, 4)), "in 2 dimensions takes at most 2 probes"),
         (lambda: HutchPP(4), "positive multiple of 3 probes, got 4"),
-        (lambda: HutchPP(0), "positive multiple of 3 probes, got 0"),
+        (lambda: HutchPP(0), "probes must be .* from 1 to .*, got 0"),
         (lambda: HutchPP(9).probe(torch.zeros(4, 2)), "in 2 dimensions takes at most 6 probes, got 9"),
     ],
 )

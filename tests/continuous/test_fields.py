@@ -138,11 +138,11 @@ def test_a_user_module_that_changes_the_shape_is_named():
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: MLPField(2, activation="relu"), "unknown activation 'relu': known ones are tanh, softplus, silu, elu"),
-        (lambda: MLPField(2, time="fourier"), "unknown time embedding 'fourier': known ones are concat, concatsquash"),
-        (lambda: MLPField(2, ()), "at least one hidden layer"),
+        (lambda: MLPField(2, activation="relu"), "activation must be one of 'tanh', 'softplus', 'silu', 'elu', got 'relu'"),
+        (lambda: MLPField(2, time="fourier"), "time must be one of 'concat', 'concatsquash', got 'fourier'"),
+        (lambda: MLPField(2, ()), r"hidden must be .*, got \(\)"),
         (lambda: MLPField(2, (8, 9), residual=True), r"one width, got \(8, 9\)"),
-        (lambda: PotentialField(2, depth=0), "depth must be at least 1, got 0"),
+        (lambda: PotentialField(2, depth=0), "depth must be .* from 1 to .*, got 0"),
         (lambda: ConvField((3, 4)), r"an event \(C, H, W\), got \(3, 4\)"),
         (lambda: ConvField((1, 4, 4), kernel=2), "kernel must be odd"),
     ],

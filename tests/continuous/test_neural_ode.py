@@ -100,7 +100,7 @@ def test_the_solver_can_be_exchanged_and_counted():
 
 
 def test_impossible_numbers_are_refused():
-    with pytest.raises(ValueError, match="extra must not be negative, got -1"):
+    with pytest.raises(ValueError, match="extra must be .* from 0 to .*, got -1"):
         NeuralODE(MLPField(2), -1)
     with pytest.raises(ValueError, match=r"x must be rows \(N, D\).*got \(2,\)"):
         NeuralODE(MLPField(2))(torch.zeros(2))

@@ -10,7 +10,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
@@ -98,6 +98,8 @@ def record(*, evaluations: int = 0, solves: int = 0, accepted: int = 0, rejected
 
 class Solver(ABC):
     """Integrates `d state/dt = rhs(t, x)` from one time to another."""
+
+    example: ClassVar[str] = 'cnf.RungeKutta("dopri5")'  # for messages
 
     @property
     def redraw(self) -> bool:

@@ -8,10 +8,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from cnf.arguments import Fraction, checked
 from cnf.continuous.solvers.interface import RightHandSide, Solution, Solver, State
 from cnf.continuous.solvers.runge_kutta import RungeKutta
 
 
+@checked
 @dataclass(frozen=True)
 class RandomEnd(Solver):
     """STEER: integrates to `end + (2u − 1) · width · (end − start)`, `u` uniform on [0, 1), drawn once a solve.
@@ -34,13 +36,7 @@ class RandomEnd(Solver):
     """
 
     solver: Solver = RungeKutta()
-    width: float = 0.5
-
-    def __post_init__(self) -> None:
-        if not isinstance(self.solver, Solver):
-            raise TypeError(f'solver must be a Solver such as RungeKutta("dopri5"), got {self.solver!r}')
-        if not 0 < self.width < 1:
-            raise ValueError(f"width must be between 0 and 1, got {self.width}")
+    width: Fraction = 0.5
 
     @property
     def redraw(self) -> bool:

@@ -8,11 +8,13 @@ from itertools import pairwise
 
 from torch import Tensor
 
+from cnf.arguments import checked
 from cnf.continuous.solvers.interface import RightHandSide, Solution, Solver, State, Statistics
 
 PARTS = 4  # the error of a method of order p falls by 4^p: enough for Euler's, and not dear for any
 
 
+@checked
 @dataclass(frozen=True)
 class Refined(Solver):
     """Takes each step of a solver in four, wherever its steps lie.

@@ -6,12 +6,13 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
+from cnf.arguments import Count, Positive, Size, checked, one_of
 from cnf.continuous.solvers.compiled import compiled
 from cnf.continuous.solvers.interface import (
     RightHandSide,
@@ -30,6 +31,7 @@ GRADIENTS = ("backprop", "checkpoint")
 Number = float | Tensor  # a scalar tensor in compiled steps, where a float would be a constant of the graph
 
 
+@checked
 @dataclass(frozen=True)
 class RungeKutta(Solver):
     """Explicit Runge-Kutta methods, adaptive or on a fixed grid, differentiated through their own steps.
@@ -60,30 +62,22 @@ class RungeKutta(Solver):
         ValueError: An unknown method or gradient, tolerances or steps that are not positive, `redraw` without `steps`.
     """
 
-    method: str = "dopri5"
-    rtol: float = 1e-5
-    atol: float = 1e-5
-    steps: int | None = None
-    gradient: str = "backprop"
-    max_steps: int = 10_000
+    method: Annotated[str, one_of(TABLEAUS)] = "dopri5"
+    rtol: Positive = 1e-5
+    atol: Positive = 1e-5
+    steps: Size | None = None
+    gradient: Annotated[str, one_of(GRADIENTS)] = "backprop"
+    max_steps: Count = 10_000
     redraw: bool = field(default=False, kw_only=True)
     compile: bool = field(default=False, kw_only=True)
 
     def __post_init__(self) -> None:
-        if self.method not in TABLEAUS:
-            raise ValueError(f"unknown method {self.method!r}: known ones are {', '.join(TABLEAUS)}")
-        if self.gradient not in GRADIENTS:
-            raise ValueError(f"unknown gradient {self.gradient!r}: known ones are {', '.join(GRADIENTS)}")
         if self.steps is None and self.tableau.error is None:
             adaptive = [name for name, tableau in TABLEAUS.items() if tableau.error]
             raise ValueError(
                 f"{self.method} has no error estimate: give steps=n for a fixed grid, "
                 f"or take an adaptive method ({', '.join(adaptive)})"
             )
-        for name in ("rtol", "atol", "steps", "max_steps"):
-            value = getattr(self, name)
-            if value is not None and not value > 0:
-                raise ValueError(f"{name} must be positive, got {value}")
         if self.redraw and self.steps is None:
             raise ValueError(
                 "redraw=True needs a fixed grid, steps=n: an adaptive solver would judge each step by its noise and "

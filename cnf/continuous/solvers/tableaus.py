@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from cnf.arguments import Size, checked
 
+
+@checked
 @dataclass(frozen=True)
 class Tableau:
     """An explicit method `x₁ = x₀ + h Σ b_i k_i`, `k_i = f(t₀ + c_i h, x₀ + h Σ_j a_ij k_j)`.
@@ -18,7 +21,7 @@ class Tableau:
             here have the last stage at the solution (first same as last), so an accepted step costs one stage less.
     """
 
-    order: int
+    order: Size
     a: tuple[tuple[float, ...], ...]
     b: tuple[float, ...]
     c: tuple[float, ...]

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from cnf.arguments import Count, Positive, Size, checked
 from cnf.continuous.solvers.interface import (
     ADVICE,
     RightHandSide,
@@ -26,6 +27,7 @@ from cnf.continuous.solvers.refined import Refined
 from cnf.errors import SolverError
 
 
+@checked
 @dataclass(frozen=True)
 class Torchdiffeq(Solver):
     """`odeint` or `odeint_adjoint` of torchdiffeq.
@@ -51,13 +53,13 @@ class Torchdiffeq(Solver):
     """
 
     method: str = "dopri5"
-    rtol: float = 1e-5
-    atol: float = 1e-5
-    steps: int | None = None
+    rtol: Positive = 1e-5
+    atol: Positive = 1e-5
+    steps: Size | None = None
     adjoint: bool = True
     seminorm: bool = False
     options: Mapping[str, Any] = field(default_factory=dict)
-    max_steps: int = 10_000
+    max_steps: Count = 10_000
 
     def __post_init__(self) -> None:
         methods = _methods()
@@ -70,10 +72,6 @@ class Torchdiffeq(Solver):
             raise ValueError(f"{self.method} chooses its own steps: leave steps out, or take a fixed-grid method")
         if self.seminorm and not self.adjoint:
             raise ValueError("the seminorm belongs to the adjoint: give adjoint=True with it")
-        for name in ("rtol", "atol", "steps", "max_steps"):
-            value = getattr(self, name)
-            if value is not None and not value > 0:
-                raise ValueError(f"{name} must be positive, got {value}")
 
     def __call__(
         self,
