@@ -138,7 +138,7 @@ def test_a_user_module_that_changes_the_shape_is_named():
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: MLPField(2, activation="relu"), "activation must be one of 'tanh', 'softplus', 'silu', 'elu', got 'relu'"),
+        (lambda: MLPField(2, activation="relu"), "activation must be one of 'tanh', .* got 'relu'"),
         (lambda: MLPField(2, time="fourier"), "time must be one of 'concat', 'concatsquash', got 'fourier'"),
         (lambda: MLPField(2, ()), r"hidden must be .*, got \(\)"),
         (lambda: MLPField(2, (8, 9), residual=True), r"one width, got \(8, 9\)"),
