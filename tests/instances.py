@@ -221,6 +221,17 @@ FIELDS: dict[str, Instance] = {
     "module": Instance(lambda c: ModuleField(randomized(UserField(c))), contexts=(0, CONTEXT)),
 }
 
+# Fields that are solved: of the perceptrons, those in which every two settings meet, and every time, residual and depth.
+SOLVED = [
+    *(
+        f"mlp-{activation}-{('concat', 'concatsquash')[(place + depth) % 2]}-"
+        f"{'residual-' if (place // 2 + depth) % 2 else ''}{depth}"
+        for place, activation in enumerate(ACTIVATIONS)
+        for depth in (1, 2, 3)
+    ),
+    *(name for name in FIELDS if not name.startswith("mlp-") or name == "mlp-bottleneck"),
+]
+
 TRANSFORMS: dict[str, Instance] = {
     "affine": Instance(lambda c: affine((3,))),
     "affine-image": Instance(lambda c: affine((2, 3)), (2, 3)),
@@ -241,11 +252,12 @@ TRANSFORMS: dict[str, Instance] = {
     "standardize-context": Instance(
         lambda c: initialized(StandardizeContext(conditional(c), c), (3,), c), contexts=(CONTEXT,), tolerance=1e-6
     ),
-    **{f"cnf-{name}": continuous(field) for name, field in FIELDS.items() if "-elu-" not in name},
     **{
-        f"cnf-{name}": continuous(replace(field, contexts=(CONTEXT,)), TIGHTER)
-        for name, field in FIELDS.items()
-        if "-elu-" in name
+        f"cnf-{name}": continuous(
+            replace(FIELDS[name], contexts=(FIELDS[name].contexts[place // 2 % len(FIELDS[name].contexts)],)),
+            TIGHTER if "-elu-" in name else TIGHT,
+        )
+        for place, name in enumerate(SOLVED)
     },
     "coupling-shift": Instance(
         lambda c: Compose([affine((3,)), coupling(Shift(), alternating(3), (3,), 0).make(c)]), contexts=(0, CONTEXT)
