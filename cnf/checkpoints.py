@@ -6,15 +6,11 @@ import dataclasses
 import hashlib
 import inspect
 import json
-import math
-import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import safetensors
 import torch
-from safetensors.torch import load as load_tensors
 from safetensors.torch import save as dump_tensors
 from torch import Tensor
 
@@ -24,10 +20,23 @@ from cnf.continuous.regularizers import REGULARIZERS
 from cnf.continuous.solvers import RandomEnd, RungeKutta, Torchdiffeq
 from cnf.discrete.residual import ExactLogDet, FixedPoint, PowerSeries, RussianRoulette
 from cnf.errors import CheckpointError
+from cnf.files import read_json, read_state, read_tensors, write_bytes, write_json, write_pieces, write_state
 from cnf.flows import Flow
 from cnf.models import MODELS, build
+from cnf.models.limits import NoLargerThan
+
+__all__ = [
+    "check_state", "load", "read_json", "read_state", "read_tensors", "save", "write_bytes", "write_json",
+    "write_pieces", "write_state",
+]  # fmt: skip
 
 FORMAT = 1
+DTYPES = {
+    str(dtype).removeprefix("torch."): dtype for dtype in (torch.float32, torch.float64, torch.float16, torch.bfloat16)
+}
+NEEDED = ("model", "event_shape", "context_dim", "options", "dtype")
+KNOWN = {*NEEDED, "format", "parameters", "versions", "weights_sha256", "description_sha256"}
+MOST_STEPS = 1_000_000  # of a fixed grid in a file
 SETTINGS = {
     setting.__name__: setting
     for setting in (
@@ -38,151 +47,143 @@ SETTINGS = {
 
 
 def save(flow: Flow, folder: str | Path) -> Path:
-    """Write a flow that `cnf.build` made to `folder/model.json` and `folder/model.safetensors`.
+    """Write a flow to `folder/model.json` and `folder/model.safetensors`.
 
+    A flow that `cnf.build` made is described whole, and `load(folder)` makes it again. Of any other (put together by
+    hand, or by `from_velocity`) the weights are written: build it again and give it to `load(folder, into=flow)`.
     Both files are written under temporary names and renamed, so a reader never sees half of one.
+
+    Args:
+        flow: What to save.
+        folder: Where to; it is made if there is none.
 
     Returns:
         The folder.
 
     Raises:
-        ValueError: The flow was not made by `cnf.build`, so nothing says how to make it again.
+        ValueError: Options that JSON cannot hold, or a state that is not made of tensors.
+        OSError: A file cannot be written; the message names it.
+
+    Example:
+        >>> import tempfile, cnf
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     cnf.load(cnf.save(cnf.build("realnvp", 2), folder)).event_shape
+        torch.Size([2])
     """
-    if flow.spec is None:
-        raise ValueError(
-            "only flows made by cnf.build can be saved, for nothing else says how to make them again: "
-            "add your builder to cnf.MODELS and build by its name, or save flow.state_dict()"
-        )
     folder = Path(folder)
-    weights = dump_tensors({name: tensor.contiguous() for name, tensor in flow.state_dict().items()})
+    weights = dump_tensors(_state(flow))
+    spec = flow.spec or {"name": None, "event_shape": flow.event_shape, "context_dim": None, "options": {}}
     description = {
         "format": FORMAT,
-        "model": flow.spec["name"],
-        "event_shape": list(flow.spec["event_shape"]),
-        "context_dim": flow.spec["context_dim"],
-        "options": {name: _to_json(value) for name, value in _options(flow, flow.spec).items()},
+        "model": spec["name"],
+        "event_shape": list(spec["event_shape"]),
+        "context_dim": spec["context_dim"],
+        "options": {} if flow.spec is None else {k: _to_json(v) for k, v in _options(flow, flow.spec).items()},
         "dtype": str(flow.base.dtype).removeprefix("torch."),
         "parameters": sum(parameter.numel() for parameter in flow.parameters()),
         "versions": {"cnf": _version(), "torch": torch.__version__},
         "weights_sha256": hashlib.sha256(weights).hexdigest(),
     }
     write_bytes(folder / "model.safetensors", weights)
-    write_json(folder / "model.json", description)
+    write_json(folder / "model.json", {**description, "description_sha256": _digest(description)})
     return folder
 
 
-def load(folder: str | Path) -> Flow:
+def load(folder: str | Path, into: Flow | None = None) -> Flow:
     """Read a flow that `save` wrote, on the CPU.
 
+    Sizes, kinds and values of the weights are compared with the description before memory is taken for it.
+
+    Args:
+        folder: What `save` left.
+        into: A flow that takes the weights, on its device; needed for one that was built by hand.
+
     Raises:
-        CheckpointError: Files are missing, truncated, damaged, or not of this format.
+        CheckpointError: Files are missing, truncated, damaged, or not of this format, or they do not fit `into`, which
+            is then left as it was.
     """
     folder = Path(folder)
-    description = read_json(folder / "model.json")
-    missing = [key for key in ("model", "event_shape", "context_dim", "options", "dtype") if key not in description]
-    if missing:
-        raise CheckpointError(f"{folder / 'model.json'} is not a cnf model: it has no {', '.join(missing)}")
+    path = folder / "model.json"
+    description = _description(path)
+    tensors = read_tensors(folder / "model.safetensors", description["weights_sha256"])
+    if description["model"] is None and into is None:
+        raise CheckpointError(
+            f"{folder} holds the weights of a flow that cnf.build did not make: build it again and give it to "
+            "cnf.load(folder, into=flow)"
+        )
     try:
-        if description.get("format", 0) > FORMAT:
-            raise CheckpointError(f"{folder} was written by a newer cnf (format {description['format']}): upgrade cnf")
-        options = {name: _from_json(value) for name, value in description["options"].items()}
-        flow = build(description["model"], description["event_shape"], description["context_dim"], **options)
-        flow = flow.to(getattr(torch, description["dtype"]))
-        flow.load_state_dict(read_tensors(folder / "model.safetensors", description.get("weights_sha256")))
-    except (ValueError, TypeError, AttributeError, RuntimeError) as error:
-        if isinstance(error, CheckpointError):
-            raise
-        raise CheckpointError(f"{folder} does not hold the model that its model.json describes: {error}") from error
+        flow = _built(description, tensors) if into is None else into
+        check_state(flow.state_dict(), tensors)
+        flow.load_state_dict(tensors)
+    except Exception as error:  # a description may be wrong in any way, and fail anywhere
+        whole = "the flow that is given" if into is not None else "the model that its model.json describes"
+        raise CheckpointError(f"{folder} does not hold {whole}: {error}") from error
+    if into is None and description.get("description_sha256", digest := _digest(description)) != digest:
+        raise CheckpointError(
+            f"{path} is not as cnf wrote it: restore it, or remove its description_sha256 if you changed it on purpose"
+        )
     return flow
 
 
-def read_tensors(path: Path, sha256: str | None = None) -> dict[str, Tensor]:
-    """Tensors by name from a safetensors file.
+def check_state(expected: Mapping[str, Tensor], tensors: Mapping[str, Tensor]) -> None:
+    """Hold tensors that were read against those of a module: names, shapes, kinds of numbers, and finite values.
 
     Raises:
-        CheckpointError: The file is missing or damaged.
+        ValueError: They differ; the message names the first that does.
     """
-    data = _read(path)
-    if sha256 is not None and hashlib.sha256(data).hexdigest() != sha256:
-        raise CheckpointError(f"{path} is not the file that model.json was written with: truncated, or of another run")
-    try:
-        return load_tensors(data)
-    except safetensors.SafetensorError as error:
-        raise CheckpointError(f"{path} is damaged or no safetensors file: {error}") from error
+    for what, names in (("missing", expected.keys() - tensors.keys()), ("unknown", tensors.keys() - expected.keys())):
+        if names:
+            raise ValueError(f"{what} weights {', '.join(sorted(names)[:5])} ({len(names)} in all)")
+    for name, old in expected.items():
+        new = tensors[name]
+        if (new.shape, new.dtype) != (old.shape, old.dtype):
+            raise ValueError(
+                f"{name} must be {tuple(old.shape)} of {old.dtype}, the file has {tuple(new.shape)} of {new.dtype}"
+            )
+        if not new.isfinite().all() and (new.isnan().any() or old.isfinite().all()):
+            raise ValueError(f"{name} has NaN or infinite values")
+        if name.rpartition(".")[2] == "scale" and (new == 0).any() and (old != 0).all():
+            raise ValueError(f"{name} has a scale of 0")
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object.
-
-    Raises:
-        CheckpointError: The file is missing, damaged or no object.
-    """
-    try:
-        value = json.loads(_read(path))
-    except ValueError as error:
-        raise CheckpointError(f"{path} is damaged, it is no JSON: {error}") from error
-    if not isinstance(value, dict):
-        raise CheckpointError(f"{path} holds no JSON object")
-    return value
+def _state(flow: Flow) -> dict[str, Tensor]:
+    """The weights, each in memory of its own: networks may share some."""
+    state = flow.state_dict()
+    strange = [name for name, value in state.items() if not isinstance(value, Tensor)]
+    if strange:
+        raise ValueError(f"only tensors can be saved, but {', '.join(strange)} of the state are none")
+    return {name: tensor.detach().cpu().contiguous().clone() for name, tensor in state.items()}
 
 
-def _read(path: Path) -> bytes:
-    if not path.is_file():
-        raise CheckpointError(f"there is no {path.name} in {path.parent}: is it a folder that cnf wrote?")
-    return path.read_bytes()
+def _description(path: Path) -> dict[str, Any]:
+    description = read_json(path)
+    missing = [key for key in NEEDED if key not in description]
+    if missing:
+        raise CheckpointError(f"{path} is not a cnf model: it has no {', '.join(missing)}")
+    version = description.get("format", FORMAT)
+    if not isinstance(version, int) or version > FORMAT:
+        raise CheckpointError(f"{path} was written by a newer cnf (format {version!r}): upgrade cnf")
+    if not isinstance(description.get("weights_sha256"), str):
+        raise CheckpointError(f"{path} has no checksum of the weights (weights_sha256): restore it, or train again")
+    unknown = description.keys() - KNOWN
+    if unknown:
+        raise CheckpointError(f"{path} is damaged: it has unknown entries {', '.join(sorted(unknown))}")
+    return description
 
 
-def write_bytes(path: Path, data: bytes) -> None:
-    """Write a file whole or not at all."""
-    write_pieces(path, [data])
+def _digest(description: Mapping[str, Any]) -> str:
+    rest = {key: value for key, value in description.items() if key != "description_sha256"}
+    return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
 
 
-def write_pieces(path: Path, pieces: Iterable[bytes]) -> None:
-    """Write a file piece by piece, whole or not at all: under a temporary name, then renamed."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with open(temporary, "wb") as file:
-            file.writelines(pieces)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-
-
-def write_json(path: Path, value: Mapping[str, Any]) -> None:
-    """Write a JSON object whole or not at all; numbers that are not finite become null."""
-    write_bytes(path, (json.dumps(_finite(value), indent=2, allow_nan=False) + "\n").encode())
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {key: _finite(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_finite(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def write_state(path: Path, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
-    """Write tensors and JSON facts as one safetensors file, whole or not at all."""
-    ready = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    write_bytes(path, dump_tensors(ready, metadata={"facts": json.dumps(facts)}))
-
-
-def read_state(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """What `write_state` wrote.
-
-    Raises:
-        CheckpointError: The file is missing, damaged or of another origin.
-    """
-    tensors = read_tensors(path)
-    with safetensors.safe_open(path, framework="pt") as file:
-        metadata = file.metadata() or {}
-    if "facts" not in metadata:
-        raise CheckpointError(f"{path} is no checkpoint of a training run")
-    return tensors, json.loads(metadata["facts"])
+def _built(description: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Flow:
+    """The flow that is described, if it is no larger than its weights."""
+    if description["dtype"] not in DTYPES:
+        raise ValueError(f"dtype must be one of {', '.join(DTYPES)}, got {description['dtype']!r}")
+    options = {name: _from_json(value) for name, value in description["options"].items()}
+    with NoLargerThan(tensors):
+        flow = build(description["model"], description["event_shape"], description["context_dim"], **options)
+    return flow.to(DTYPES[description["dtype"]])
 
 
 def _options(flow: Flow, spec: Mapping[str, Any]) -> dict[str, Any]:
@@ -220,6 +221,9 @@ def _from_json(value: Any) -> Any:
         return items
     if value["type"] not in SETTINGS:
         raise CheckpointError(f"unknown setting {value['type']!r}: known ones are {', '.join(SETTINGS)}")
+    steps = items.get("steps")
+    if isinstance(steps, int) and steps > MOST_STEPS:
+        raise CheckpointError(f"steps must be at most {MOST_STEPS:,} in a file, got {steps:,}")
     return SETTINGS[value["type"]](**items)
 
 

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import random
+import resource
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
-from instances import affine, conditional, randomized
+from instances import affine, randomized
+from safetensors.torch import load as load_tensors
+from safetensors.torch import save as dump_tensors
 
 from cnf import (
     Bottleneck,
@@ -26,6 +32,7 @@ from cnf import (
     StandardNormal,
     Torchdiffeq,
     build,
+    from_velocity,
     load,
     save,
 )
@@ -122,11 +129,42 @@ def test_saving_again_replaces_and_leaves_no_other_files(tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["model.json", "model.safetensors"]
 
 
-def test_flows_of_ones_own_cannot_be_saved(tmp_path):
-    with pytest.raises(ValueError, match=r"only flows made by cnf.build can be saved.*state_dict"):
-        save(Flow(conditional(0), StandardNormal(3)), tmp_path)
-    with pytest.raises(ValueError, match="only flows made by cnf.build"):
-        save(Flow(affine((3,)), StandardNormal(3)), tmp_path)
+def wrapped() -> Flow:
+    network = torch.nn.Sequential(
+        torch.nn.Linear(3, 8), torch.nn.BatchNorm1d(8), torch.nn.SiLU(), torch.nn.Linear(8, 2)
+    )
+    network[3].bias = torch.nn.Parameter(torch.randn(2))
+    network.register_parameter("tied", network[3].bias)
+    return from_velocity(network.eval(), 2, arguments="concat", solver=RungeKutta("rk4", steps=2))
+
+
+def by_hand() -> Flow:
+    return Flow(affine((3,)), StandardNormal(3)).double()
+
+
+@pytest.mark.parametrize("make", [wrapped, by_hand])
+def test_a_flow_that_was_built_by_hand_takes_its_weights_back(make, tmp_path):
+    flow, twin = randomized(make(), 0.5), make()
+    save(flow, tmp_path)
+    with pytest.raises(CheckpointError, match=r"build it again and give it to cnf.load\(folder, into=flow\)"):
+        load(tmp_path)
+    assert load(tmp_path, into=twin) is twin
+    x = torch.randn(5, *flow.event_shape, dtype=flow.base.dtype)
+    assert torch.equal(flow.log_prob(x), twin.log_prob(x))
+
+
+def test_a_flow_that_does_not_fit_is_left_as_it_was(folder):
+    for other, message in [
+        (build("cnf", 2, hidden=(5, 5, 5)), r"must be \(5, 3\) of torch.float32, the file has"),
+        (build("cnf", 2).double(), "of torch.float64, the file has"),
+        (build("realnvp", 2), "missing weights transform"),
+    ]:
+        before = {name: tensor.clone() for name, tensor in other.state_dict().items()}
+        with pytest.raises(CheckpointError, match=f"does not hold the flow that is given: .*{message}"):
+            load(folder, into=other)
+        assert all(torch.equal(before[name], tensor) for name, tensor in other.state_dict().items())
+    fitting = build("cnf", 2)
+    assert load(folder, into=fitting) is fitting
 
 
 def test_options_that_json_cannot_hold_are_refused(tmp_path):
@@ -138,6 +176,29 @@ def test_options_that_json_cannot_hold_are_refused(tmp_path):
 def edited(folder, **changes) -> None:
     path = folder / "model.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+
+
+def with_weights(folder, data: bytes) -> None:
+    (folder / "model.safetensors").write_bytes(data)
+    edited(folder, weights_sha256=hashlib.sha256(data).hexdigest())
+
+
+def with_tensor(folder, change, ending: str = "weight") -> None:
+    tensors = load_tensors((folder / "model.safetensors").read_bytes())
+    name = next(name for name in tensors if name.endswith(ending))
+    with_weights(folder, dump_tensors({**tensors, name: change(tensors[name])}))
+
+
+def replaced_by_folder(path: Path) -> None:
+    path.unlink()
+    path.mkdir()
+
+
+def nested(depth: int) -> dict[str, object]:
+    value: dict[str, object] = {}
+    for _ in range(depth):
+        value = {"a": value}
+    return value
 
 
 SPOILED = {
@@ -164,10 +225,35 @@ SPOILED = {
     "other shape": (lambda f: edited(f, event_shape=[3]), "does not hold the model"),
     "no such dtype": (lambda f: edited(f, dtype="float99"), "does not hold the model"),
     "no dtype": (lambda f: edited(f, dtype="nn"), "does not hold the model"),
-    "foreign weights": (
-        lambda f: (edited(f, weights_sha256=None), (f / "model.safetensors").write_bytes(b"nonsense")),
-        "no safetensors",
+    "foreign weights": (lambda f: with_weights(f, b"nonsense"), "no safetensors"),
+    "empty weights": (lambda f: with_weights(f, b""), "no safetensors"),
+    "no checksum": (lambda f: edited(f, weights_sha256=None), "has no checksum of the weights"),
+    "another checksum": (lambda f: edited(f, weights_sha256="0" * 64), "truncated, or of another run"),
+    "brackets": (lambda f: (f / "model.json").write_text("[" * 200_000), "model.json is damaged"),
+    "nested options": (lambda f: edited(f, options=nested(900)), "does not hold the model"),
+    "a long number": (lambda f: (f / "model.json").write_text('{"format": ' + "1" * 100_000), "model.json is damaged"),
+    "an empty description": (lambda f: (f / "model.json").write_text(""), "it is no JSON"),
+    "another encoding": (lambda f: (f / "model.json").write_bytes('{"é": 1}'.encode("latin-1")), "it is no JSON"),
+    "a folder for a description": (lambda f: replaced_by_folder(f / "model.json"), "model.json cannot be read"),
+    "a folder for weights": (lambda f: replaced_by_folder(f / "model.safetensors"), "safetensors cannot be read"),
+    "an unknown entry": (lambda f: edited(f, opt1ons={}), "unknown entries opt1ons"),
+    "a format in words": (lambda f: edited(f, format="one"), "newer cnf"),
+    "a list for a name": (lambda f: edited(f, model=[]), "does not hold the model"),
+    "a list for a setting": (lambda f: edited(f, options={"solver": {"type": []}}), "does not hold the model"),
+    "short floats": (lambda f: edited(f, dtype="float8"), "dtype must be one of float32, float64"),
+    "a list for a dtype": (lambda f: edited(f, dtype=["float32"]), "does not hold the model"),
+    "a negative shape": (lambda f: edited(f, event_shape=[-2]), "does not hold the model"),
+    "a context in words": (lambda f: edited(f, context_dim="x"), "does not hold the model"),
+    "changed settings": (
+        lambda f: edited(f, options={"solver": {"type": "RungeKutta", "rtol": 0.5}}), "remove its description_sha256",
     ),
+    "NaN weights": (lambda f: with_tensor(f, lambda w: w.fill_(torch.nan)), "has NaN or infinite values"),
+    "infinite weights": (lambda f: with_tensor(f, lambda w: w.fill_(torch.inf)), "has NaN or infinite values"),
+    "complex weights": (lambda f: with_tensor(f, lambda w: w.to(torch.complex64)), "of torch.complex64"),
+    "whole weights": (lambda f: with_tensor(f, torch.Tensor.long), "of torch.int64"),
+    "short weights": (lambda f: with_tensor(f, torch.Tensor.half), "of torch.float16"),
+    "other shapes": (lambda f: with_tensor(f, lambda w: w.flatten()), "the file has"),
+    "a scale of zero": (lambda f: with_tensor(f, torch.zeros_like, "scale"), "has a scale of 0"),
 }  # fmt: skip
 
 
@@ -177,6 +263,50 @@ def test_a_spoiled_folder_says_what_is_wrong(spoil, message, folder):
     spoil(folder)
     with pytest.raises(CheckpointError, match=message):
         load(folder)
+
+
+HUGE = {
+    "wide": ("cnf", {"hidden": [20_000, 20_000]}),
+    "deep": ("realnvp", {"layers": 10**9}),
+    "masks": ("maf", {"hidden": [20_000, 20_000]}),
+    "repeated": ("rbig", {"layers": 10**7}),
+    "steps": ("cnf", {"solver": {"type": "RungeKutta", "method": "rk4", "steps": 10**9}}),
+    "torchdiffeq": ("cnf", {"solver": {"type": "Torchdiffeq", "method": "rk4", "steps": 10**9}}),
+}
+
+
+@pytest.mark.parametrize(("name", "options"), HUGE.values(), ids=HUGE)
+def test_a_description_larger_than_its_weights_takes_neither_time_nor_memory(name, options, tmp_path):
+    edited(save(build(name, 2), tmp_path), options=options)
+    before, begun = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.process_time()
+    with pytest.raises(CheckpointError, match="larger than its weights|more than all of its weights|steps must be"):
+        load(tmp_path)
+    assert time.process_time() - begun < 2
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200_000  # kilobytes
+
+
+@pytest.mark.parametrize("name", ["model.json", "model.safetensors"])
+def test_one_bit_or_cut_anywhere_is_found(name, tmp_path):
+    path = save(build("realnvp", 2, layers=1, hidden=(2,)), tmp_path) / name
+    whole, draw = path.read_bytes(), random.Random(0)
+    for _ in range(150):
+        data = bytearray(whole)
+        data[draw.randrange(len(data))] ^= 1 << draw.randrange(8)
+        path.write_bytes(data)
+        with pytest.raises(CheckpointError, match=str(tmp_path)):
+            load(tmp_path)
+    for length in range(0, len(whole) - 1, len(whole) // 20):
+        path.write_bytes(whole[:length])
+        with pytest.raises(CheckpointError, match=str(tmp_path)):
+            load(tmp_path)
+
+
+def test_a_description_without_its_own_checksum_may_be_changed(folder):
+    description = json.loads((folder / "model.json").read_text())
+    del description["description_sha256"]
+    description["options"] = {"solver": {"type": "RungeKutta", "rtol": 0.5}}
+    (folder / "model.json").write_text(json.dumps(description))
+    assert load(folder).transform.transforms[1].solver.rtol == 0.5
 
 
 def test_a_file_in_pieces_is_written_whole_or_not_at_all(tmp_path: Path) -> None:

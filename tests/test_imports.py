@@ -14,7 +14,7 @@ import cnf
 PACKAGE = Path(cnf.__file__).parent
 LAYERS = [
     {"errors", "arguments"},
-    {"transforms", "distributions", "networks", "noise", "data"},
+    {"transforms", "distributions", "networks", "noise", "data", "files"},
     {"discrete", "continuous"},
     {"manifolds", "flows"},
     {"objectives", "metrics"},
