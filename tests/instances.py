@@ -221,7 +221,7 @@ FIELDS: dict[str, Instance] = {
     "module": Instance(lambda c: ModuleField(randomized(UserField(c))), contexts=(0, CONTEXT)),
 }
 
-# Fields that are solved: of the perceptrons, those in which every two settings meet, and every time, residual and depth.
+# Fields that are solved: of the perceptrons, one for every two settings, and every time, residual and depth.
 SOLVED = [
     *(
         f"mlp-{activation}-{('concat', 'concatsquash')[(place + depth) % 2]}-"
