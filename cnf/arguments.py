@@ -67,7 +67,7 @@ def one_of(known: Collection[str]) -> Rule:
 
 def of_floats(*dims: int) -> Rule:
     """A tensor of floating point, with one of these numbers of dimensions, if any are given."""
-    words = f" with {' or '.join(map(str, dims))} dimensions" if dims else ""
+    words = f" with {' or '.join(map(str, dims))} axes" if dims else ""
     return Rule(f"of floating point{words}", lambda v: v.is_floating_point() and (not dims or v.dim() in dims))
 
 
@@ -302,7 +302,7 @@ def _words(hint: Any, number: int = 0) -> str:
             return f"{('one', 'some')[number]} of {', '.join(known)}"
         return " ".join([_words(parts[0], number), *(rule.words for rule in parts[1:] if rule.words)])
     if kind in (Union, UnionType):
-        return " or ".join(_words(part, number) for part in parts)
+        return " or ".join([_words(part, number) for part in parts]).replace(f" of {_words(parts[0], 1)}", " of them")
     if kind in (Sequence, tuple, list):
         return f"{('a sequence', 'sequences')[number]} of {_words(parts[0], 1)}"
     if kind in (Mapping, dict):
@@ -319,6 +319,7 @@ def _noun(kind: Any) -> tuple[str, str]:
 
 
 Size = Annotated[int, between(1, LARGEST)]  # of a layer, an event: what takes memory
+Ambient = Annotated[int, between(2, LARGEST)]  # of the vectors that a manifold consists of
 SizeOrZero = Annotated[int, between(0, LARGEST)]  # that may be 0, for none
 Count = Annotated[int, between(1, MOST)]  # of steps, rows: what takes time
 Whole = Annotated[int, between(0, MOST)]
@@ -327,7 +328,13 @@ Finite = Annotated[float, Rule("other than infinity", lambda value: abs(value) <
 Positive = Annotated[float, above(0)]
 NonNegative = Annotated[float, at_least(0)]
 Fraction = Annotated[float, inside(0, 1)]
+Share = Annotated[float, Rule("above 0 and not above 1", lambda value: 0 < value <= 1)]
 
 Sizes = Annotated[Sequence[Size], Rule("", len)]
 Shape = Size | Sizes  # of an event; a number for a vector of that length
 Widths = Size | Sizes  # of hidden layers; a number for one
+
+Numbers = Annotated[Tensor, of_floats()]
+Vector = Annotated[Tensor, of_floats(1)]
+Matrix = Annotated[Tensor, of_floats(2)]
+Positives = Annotated[Tensor | float, above(0)]  # one, or a tensor of them

@@ -90,7 +90,7 @@ def test_what_fits_the_hint_is_taken_as_it_is(hint, value):
         (Finite, 10**400, ValueError, "got int, 1000"),
         (NonNegative, -1e-9, ValueError, "not below 0"),
         (Positive | None, "x", TypeError, "below infinity or None, got 'x'"),
-        (Widths, 0, ValueError, "or a sequence of whole numbers from 1 to 1048576, got 0"),
+        (Widths, 0, ValueError, "from 1 to 1048576 or a sequence of them, got 0"),
         (Widths, (64, 0), ValueError, "got 0 at position 1"),
         (Widths, (64, 2.5), TypeError, "got 2.5 at position 1"),
         (Widths, (), ValueError, r"got \(\)"),

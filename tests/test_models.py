@@ -137,7 +137,7 @@ def test_a_flow_of_ones_own_trains_by_plain_likelihood():
         ),
         (lambda: build("cnf", 2, width=3), "cnf has no option width: its options are hidden, activation, time"),
         (lambda: build("cnf", 2, -1), "context_dim must not be negative"),
-        (lambda: build("cnf", 0), "event_shape must be a positive int"),
+        (lambda: build("cnf", 0), "event_shape must be a whole number from 1"),
         (lambda: build("cnf", 2, preprocess="whiten"), "unknown preprocessing 'whiten': known ones are standardize"),
         (lambda: build("cnf", 2, activation="relu"), "activation must be one of 'tanh', .* got 'relu'"),
     ],

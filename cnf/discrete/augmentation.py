@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor
 
+from cnf.arguments import Shape, Size, checked
 from cnf.distributions import LOG_2PI, as_event_shape
 from cnf.transforms import Mapped, Transform
 
 
+@checked
 class Augment(Transform):
     """Appends standard normal noise e to the data: `z = (x, e)`, `log_det = −log q(e)`; decode drops it again.
 
@@ -30,10 +30,8 @@ class Augment(Transform):
         Huang et al. 2020, Augmented normalizing flows, arXiv 2002.07101; Chen et al. 2020, VFlow, arXiv 2002.09741.
     """
 
-    def __init__(self, extra: int, event_shape: int | Sequence[int] | None = None) -> None:
+    def __init__(self, extra: Size, event_shape: Shape | None = None) -> None:
         super().__init__()
-        if extra < 1:
-            raise ValueError(f"extra must be at least 1, got {extra}")
         self.extra = extra
         self.event_shape = None if event_shape is None else as_event_shape(event_shape)
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from cnf.arguments import checked
 from cnf.discrete.maps import ElementwiseMap
 from cnf.networks import MADE
 from cnf.transforms import Mapped, Transform
 
 
+@checked
 class Autoregressive(Transform):
     """`z_i = τ(x_i; θ_i)` with `θ_i` a function of `x_{<i}` and the context; `log_det = Σᵢ log dz_i/dx_i`.
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from cnf.arguments import Size, checked
 from cnf.discrete.maps import ElementwiseMap
 from cnf.networks import Conditioner
 from cnf.transforms import Mapped, Transform
@@ -14,23 +15,27 @@ from cnf.transforms import Mapped, Transform
 Function = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]  # elements and raw parameters to values and log-slopes
 
 
-def alternating(dim: int, *, flip: bool = False) -> Tensor:
+@checked
+def alternating(dim: Size, *, flip: bool = False) -> Tensor:
     """The mask `1, 0, 1, 0, …` of a vector or of channels, `(dim,)`; flipped `0, 1, 0, 1, …`."""
     return (torch.arange(dim) % 2 == 1) if flip else (torch.arange(dim) % 2 == 0)
 
 
-def half(dim: int, *, flip: bool = False) -> Tensor:
+@checked
+def half(dim: Size, *, flip: bool = False) -> Tensor:
     """The mask of the first half of a vector or of channels, `(dim,)`, which has the odd one; flipped, of the rest."""
     first = torch.arange(dim) < (dim + 1) // 2
     return ~first if flip else first
 
 
-def checkerboard(height: int, width: int, *, flip: bool = False) -> Tensor:
+@checked
+def checkerboard(height: Size, width: Size, *, flip: bool = False) -> Tensor:
     """The mask of every other pixel, `(height, width)`."""
     rows, columns = torch.arange(height)[:, None], torch.arange(width)
     return (rows + columns) % 2 == int(flip)
 
 
+@checked
 class Coupling(Transform):
     """`z_a = x_a`, `z_b = τ(x_b; θ(x_a, context))`; `log_det = Σ log dz_b/dx_b`. Both directions are one pass.
 

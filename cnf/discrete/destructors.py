@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from abc import ABC
 from collections.abc import Sequence
+from typing import Annotated
 
 import torch
 from torch import Tensor
 from torch.distributions import constraints
 
+from cnf.arguments import Rule, Size, checked
 from cnf.distributions import LOG_2PI
 from cnf.transforms import Compose, Inverse, Mapped, Transform
 
@@ -44,6 +46,7 @@ def _inside(z: Tensor) -> Tensor:
     return z.clamp(torch.finfo(z.dtype).tiny, 1 - torch.finfo(z.dtype).eps)
 
 
+@checked
 class Gaussianized(Destructor):
     """`z = Φ(f(x))` with a transform f whose start from data makes them standard normal: RBIG, marginals, a flow.
 
@@ -66,6 +69,7 @@ class Gaussianized(Destructor):
         self.transform.initialize(x, context)
 
 
+@checked
 class GaussianDestructor(Destructor):
     """`z = Φ(L⁻¹(x − μ))` with the mean μ of the data and the Cholesky factor L of their covariance.
 
@@ -76,7 +80,7 @@ class GaussianDestructor(Destructor):
     mean: Tensor
     factor: Tensor
 
-    def __init__(self, dim: int) -> None:
+    def __init__(self, dim: Size) -> None:
         super().__init__()
         self.cdf = NormalCDF()
         self.register_buffer("mean", torch.zeros(dim))
@@ -109,7 +113,8 @@ class GaussianDestructor(Destructor):
         self.factor.copy_(factor)
 
 
-def chain(layers: Sequence[Transform]) -> Compose:
+@checked
+def chain(layers: Annotated[Sequence[Transform], Rule("", len)]) -> Compose:
     """Destructors and other transforms one after another, each fitted to what those before it leave.
 
     Where the next one wants the line and not the unit cube, or the other way round, `Φ⁻¹` or `Φ` stands between; the

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from typing import Annotated
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.distributions import constraints
 
+from cnf.arguments import Finite, Shape, Size, between, checked
 from cnf.distributions import as_event_shape
+from cnf.distributions.interface import spread
 from cnf.networks import softplus
 from cnf.transforms import ContinuousPart, Mapped, Transform
 
 
+@checked
 class Affine(Transform):
     """`z = (x − shift) / scale` with constants: `log_det = −Σ log |scale|`.
 
@@ -28,16 +31,13 @@ class Affine(Transform):
     shift: Tensor
     scale: Tensor
 
-    def __init__(
-        self, event_shape: int | Sequence[int], *, shift: Tensor | float = 0.0, scale: Tensor | float = 1.0
-    ) -> None:
+    def __init__(self, event_shape: Shape, *, shift: Tensor | Finite = 0.0, scale: Tensor | Finite = 1.0) -> None:
         super().__init__()
         self.event_shape = as_event_shape(event_shape)
-        ones = torch.ones(self.event_shape)
-        self.register_buffer("shift", ones * shift)
-        self.register_buffer("scale", ones * scale)
-        if not self.scale.isfinite().all() or (self.scale == 0).any():
-            raise ValueError(f"scale must be finite and not zero, got {self.scale.tolist()}")
+        self.register_buffer("shift", spread("shift", shift, self.event_shape))
+        self.register_buffer("scale", spread("scale", scale, self.event_shape))
+        if (self.scale == 0).any():
+            raise ValueError(f"scale must not be zero, got {self.scale.tolist()}")
 
     def encode(self, x: Tensor, context: Tensor | None = None) -> Mapped:
         return Mapped((x - self.shift) / self.scale, -self._log_scale(len(x)))
@@ -49,6 +49,7 @@ class Affine(Transform):
         return self.scale.abs().log().sum().expand(n)
 
 
+@checked
 class Standardize(Affine):
     """An `Affine` whose shift and scale `initialize` sets to the mean and standard deviation of the data.
 
@@ -58,7 +59,7 @@ class Standardize(Affine):
 
     data_dependent = True
 
-    def __init__(self, event_shape: int | Sequence[int]) -> None:
+    def __init__(self, event_shape: Shape) -> None:
         super().__init__(event_shape)
 
     @torch.no_grad()
@@ -80,6 +81,7 @@ class Standardize(Affine):
         self.scale.copy_(std)
 
 
+@checked
 class Logit(Transform):
     """From the unit interval, widened by `α/(1 − 2α)` on both sides, to the line: `z = logit(α + (1 − 2α) x)`.
 
@@ -92,10 +94,8 @@ class Logit(Transform):
         Dinh et al. 2017, RealNVP, arXiv 1605.08803.
     """
 
-    def __init__(self, alpha: float = 0.0) -> None:
+    def __init__(self, alpha: Annotated[float, between(0, 0.499)] = 0.0) -> None:
         super().__init__()
-        if not 0 <= alpha < 0.5:
-            raise ValueError(f"alpha must be in [0, 0.5), got {alpha}")
         self.alpha = alpha
         margin = alpha / (1 - 2 * alpha)
         self.domain = constraints.interval(-margin, 1 + margin)  # where the line is mapped to, samples too
@@ -136,6 +136,7 @@ class Softplus(Transform):
         return Mapped(softplus(z), F.logsigmoid(z).flatten(1).sum(1))
 
 
+@checked
 class StandardizeContext(Transform):
     """A transform that sees its context standardised; `initialize` takes mean and standard deviation from the data.
 
@@ -146,7 +147,7 @@ class StandardizeContext(Transform):
 
     data_dependent = True
 
-    def __init__(self, transform: Transform, context_dim: int) -> None:
+    def __init__(self, transform: Transform, context_dim: Size) -> None:
         super().__init__()
         self.transform = transform
         self.standardize = Standardize(context_dim)

@@ -6,15 +6,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from cnf.arguments import Ambient, Count, Positive, Seed, Size, SizeOrZero, checked
 from cnf.discrete.linear import Householder
 from cnf.discrete.maps import LogisticMixture
 from cnf.discrete.marginals import Splines, fit_splines, identity_splines
-from cnf.discrete.rotations import rotation_fit
+from cnf.discrete.rotations import RotationName, rotation_fit
 from cnf.distributions import LOG_2PI
 from cnf.networks import ResidualMLP
 from cnf.transforms import Mapped, Transform
 
 
+@checked
 class RBIG(Transform):
     """Rotation-based iterative Gaussianization: `x ← R_k Ψ_k(x)`, Ψ_k making each element normal; fitted, not trained.
 
@@ -49,19 +51,16 @@ class RBIG(Transform):
 
     def __init__(
         self,
-        dim: int,
+        dim: Size,
         *,
-        layers: int = 200,
-        rotation: str = "pca",
-        knots: int = 32,
-        patience: int = 10,
-        significance: float = 1.0,
-        seed: int = 0,
+        layers: Size = 200,
+        rotation: RotationName = "pca",
+        knots: Size = 32,
+        patience: Count = 10,
+        significance: Positive = 1.0,
+        seed: Seed = 0,
     ) -> None:
         super().__init__()
-        if layers < 1 or patience < 1:
-            raise ValueError(f"layers and patience must be positive, got {layers} and {patience}")
-        rotation_fit(rotation)
         self.dim, self.rotation, self.patience, self.significance = dim, rotation, patience, significance
         self.seed = seed
         self.register_buffer("knots", torch.stack(identity_splines(dim, knots)).repeat(layers, 1, 1, 1))
@@ -123,6 +122,7 @@ class RBIG(Transform):
         self.reductions[k] = reduction
 
 
+@checked
 class GaussianizationLayer(Transform):
     """A layer of a Gaussianization flow, trainable: `z = H Φ⁻¹(F(x))`, F a mixture of logistics for each element.
 
@@ -146,13 +146,13 @@ class GaussianizationLayer(Transform):
 
     def __init__(
         self,
-        dim: int,
+        dim: Size,
         *,
-        components: int = 16,
-        context_dim: int = 0,
-        hidden: int = 64,
-        blocks: int = 2,
-        rotation: str = "pca",
+        components: Ambient = 16,
+        context_dim: SizeOrZero = 0,
+        hidden: Size = 64,
+        blocks: SizeOrZero = 2,
+        rotation: RotationName = "pca",
     ) -> None:
         super().__init__()
         self.context_dim = context_dim
@@ -196,8 +196,6 @@ class GaussianizationLayer(Transform):
 
 def _levels(components: int, dtype: torch.dtype) -> Tensor:
     """The middles of equal shares of probability, `(K,)`."""
-    if components < 2:
-        raise ValueError(f"a Gaussianization layer needs 2 or more components, got {components}")
     return (torch.arange(components, dtype=dtype) + 0.5) / components
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from cnf.arguments import Size, Sizes, checked
 from cnf.discrete.coupling import Coupling, half
 from cnf.discrete.linear import invertible_conv1x1
 from cnf.discrete.maps import AffineMap, ElementwiseMap
@@ -15,7 +16,8 @@ from cnf.transforms import Compose, Transform
 Net = Callable[[int, int], Conditioner]  # the numbers of inputs and outputs to a conditioner
 
 
-def glow_step(features: int, net: Net, *, elementwise: ElementwiseMap = AffineMap(), lu: bool = True) -> Transform:
+@checked
+def glow_step(features: Size, net: Net, *, elementwise: ElementwiseMap = AffineMap(), lu: bool = True) -> Transform:
     """`ActNorm`, a linear layer started at a rotation, a coupling in which the first half moves the second.
 
     On images `(N, C, H, W)` the linear layer is the invertible 1×1 convolution, and the net convolutional.
@@ -38,12 +40,13 @@ def glow_step(features: int, net: Net, *, elementwise: ElementwiseMap = AffineMa
     return Compose([ActNorm(features), mixing, _coupling(features, net, elementwise, flip=False)])
 
 
+@checked
 def multiscale_glow(
-    event_shape: Sequence[int],
+    event_shape: Sizes,
     net: Net,
     *,
-    scales: int,
-    steps: int,
+    scales: Size,
+    steps: Size,
     elementwise: ElementwiseMap = AffineMap(),
     lu: bool = True,
 ) -> Transform:

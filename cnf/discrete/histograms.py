@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import math
+from typing import Annotated
 
 import torch
 from torch import Tensor
 from torch.distributions import constraints
 
+from cnf.arguments import Ambient, Fraction, Positive, Size, between, checked
 from cnf.discrete.destructors import Destructor
 from cnf.transforms import Mapped
 
 NO_SPLIT = 2.0  # a threshold that is never reached
 
 
+@checked
 class HistogramDestructor(Destructor):
     """`zᵢ = F̂ᵢ(xᵢ)` with a histogram of each element on the unit interval, so `F̂ᵢ` is piecewise linear.
 
@@ -26,10 +29,8 @@ class HistogramDestructor(Destructor):
     domain = constraints.unit_interval
     cdf: Tensor
 
-    def __init__(self, dim: int, *, bins: int = 32, pseudo_count: float = 1.0) -> None:
+    def __init__(self, dim: Size, *, bins: Size = 32, pseudo_count: Positive = 1.0) -> None:
         super().__init__()
-        if bins < 1 or not pseudo_count > 0:
-            raise ValueError(f"bins and pseudo_count must be positive, got {bins} and {pseudo_count}")
         self.pseudo_count = pseudo_count
         self.register_buffer("cdf", torch.linspace(0, 1, bins + 1).repeat(dim, 1))
 
@@ -57,6 +58,7 @@ class HistogramDestructor(Destructor):
 Split = tuple[int, Tensor]  # axis, and relative thresholds in data and base (2,)
 
 
+@checked
 class TreeDestructor(Destructor):
     """A density that is constant on the boxes of a tree: each split moves its threshold t to the share p of the mass.
 
@@ -83,14 +85,15 @@ class TreeDestructor(Destructor):
     leaves: Tensor
 
     def __init__(
-        self, dim: int, *, depth: int = 8, cells: int = 16, significance: float = 0.01, pseudo_count: float = 1.0
+        self,
+        dim: Size,
+        *,
+        depth: Annotated[int, between(1, 20)] = 8,
+        cells: Ambient = 16,
+        significance: Fraction = 0.01,
+        pseudo_count: Positive = 1.0,
     ) -> None:
         super().__init__()
-        if depth < 1 or cells < 2 or not 0 < significance < 1 or not pseudo_count > 0:
-            raise ValueError(
-                "a tree needs depth ≥ 1, cells ≥ 2, significance in (0, 1) and a positive pseudo_count, "
-                f"got {depth}, {cells}, {significance} and {pseudo_count}"
-            )
         self.dim, self.depth, self.cells = dim, depth, cells
         self.significance, self.pseudo_count = significance, pseudo_count
         nodes = 2**depth - 1

@@ -13,9 +13,11 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from cnf.arguments import Size, checked
 from cnf.transforms import Mapped, Transform
 
 
+@checked
 class Permutation(Transform):
     """`z_i = x_{order_i}` along the first axis of the event, with log-determinant 0.
 
@@ -54,6 +56,7 @@ class Permutation(Transform):
         return Mapped(z[:, self.order.argsort()], z.new_zeros(len(z)))
 
 
+@checked
 class Linear(Transform, ABC):
     """`z = W x + b` along the first axis of the event; `log_det = P log|det W|` with P pixels (1 for vectors).
 
@@ -62,10 +65,8 @@ class Linear(Transform, ABC):
         bias: Whether there is a `b`.
     """
 
-    def __init__(self, dim: int, *, bias: bool) -> None:
+    def __init__(self, dim: Size, *, bias: bool) -> None:
         super().__init__()
-        if dim < 1:
-            raise ValueError(f"dim must be positive, got {dim}")
         self.dim = dim
         self.bias = nn.Parameter(torch.zeros(dim)) if bias else None
 
@@ -93,6 +94,7 @@ class Linear(Transform, ABC):
         return (math.prod(x.shape[2:]) * self.log_abs_det()).expand(len(x))
 
 
+@checked
 class LULinear(Linear):
     """`W = P L U`: the log-determinant is a sum, the inverse two triangular solves.
 
@@ -111,7 +113,7 @@ class LULinear(Linear):
     order: Tensor
     sign: Tensor
 
-    def __init__(self, dim: int, *, rotation: bool = False, bias: bool = True) -> None:
+    def __init__(self, dim: Size, *, rotation: bool = False, bias: bool = True) -> None:
         super().__init__(dim, bias=bias)
         permutation, lower, upper = torch.linalg.lu(random_rotation(dim) if rotation else torch.eye(dim))
         self.factors = nn.Parameter(lower.tril(-1) + upper.triu(1))  # L below the diagonal, U above it
@@ -138,6 +140,7 @@ class LULinear(Linear):
         return self.log_scale.sum()
 
 
+@checked
 class DenseLinear(Linear):
     """`W` itself is the parameter: the log-determinant and the inverse cost `O(D³)`. It starts at a random rotation.
 
@@ -149,7 +152,7 @@ class DenseLinear(Linear):
         Kingma and Dhariwal 2018, Glow, arXiv 1807.03039.
     """
 
-    def __init__(self, dim: int, *, bias: bool = True) -> None:
+    def __init__(self, dim: Size, *, bias: bool = True) -> None:
         super().__init__(dim, bias=bias)
         self.weight = nn.Parameter(random_rotation(dim))
 
@@ -163,6 +166,7 @@ class DenseLinear(Linear):
         return torch.linalg.slogdet(self.weight).logabsdet
 
 
+@checked
 class Householder(Linear):
     """A product of K reflections, `W = H_1 … H_K` with `H_k = I − 2 v_k v_kᵀ / ‖v_k‖²`: orthogonal, log-determinant 0.
 
@@ -178,10 +182,8 @@ class Householder(Linear):
         Joffrain et al. 2006, Accumulating Householder transformations, revisited.
     """
 
-    def __init__(self, dim: int, *, reflections: int | None = None) -> None:
+    def __init__(self, dim: Size, *, reflections: Size | None = None) -> None:
         super().__init__(dim, bias=False)
-        if reflections is not None and reflections < 1:
-            raise ValueError(f"reflections must be positive, got {reflections}")
         self.vectors = nn.Parameter(torch.randn(reflections or dim, dim))
 
     @classmethod
@@ -220,7 +222,8 @@ class Householder(Linear):
         return self.vectors.new_zeros(())
 
 
-def invertible_conv1x1(channels: int, *, lu: bool = True) -> Linear:
+@checked
+def invertible_conv1x1(channels: Size, *, lu: bool = True) -> Linear:
     """Glow's invertible 1×1 convolution of images `(N, C, H, W)`, or its like for vectors; starts at a random rotation.
 
     Args:
@@ -230,7 +233,8 @@ def invertible_conv1x1(channels: int, *, lu: bool = True) -> Linear:
     return LULinear(channels, rotation=True, bias=False) if lu else DenseLinear(channels, bias=False)
 
 
-def random_rotation(dim: int, *, generator: torch.Generator | None = None) -> Tensor:
+@checked
+def random_rotation(dim: Size, *, generator: torch.Generator | None = None) -> Tensor:
     """An orthogonal matrix `(D, D)` drawn uniformly (Haar)."""
     q, r = torch.linalg.qr(torch.randn(dim, dim, generator=generator))
     return q * r.diagonal().sign()

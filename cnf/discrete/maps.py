@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.distributions import constraints
 
+from cnf.arguments import Positive, Size, checked
 from cnf.discrete.roots import attach_gradient, solve_monotone
 
 
@@ -65,6 +66,7 @@ class Shift(ElementwiseMap):
         return z - raw[..., 0], torch.zeros_like(z)
 
 
+@checked
 @dataclass(frozen=True)
 class AffineMap(ElementwiseMap):
     """`z = eˢ x + t` with `s = b tanh(r / b)`: the slope stays within `e⁻ᵇ` and `eᵇ`, whatever the raw numbers.
@@ -79,11 +81,7 @@ class AffineMap(ElementwiseMap):
         Dinh et al. 2017, RealNVP, arXiv 1605.08803. Behrmann et al. 2021, arXiv 2006.09347, on what happens unbounded.
     """
 
-    bound: float = 3.0
-
-    def __post_init__(self) -> None:
-        if not self.bound > 0:
-            raise ValueError(f"bound must be positive, got {self.bound}")
+    bound: Positive = 3.0
 
     @property
     def size(self) -> int:
@@ -102,6 +100,7 @@ class AffineMap(ElementwiseMap):
         return shift, self.bound * torch.tanh(log_scale / self.bound)
 
 
+@checked
 @dataclass(frozen=True)
 class LogisticMixture(ElementwiseMap):
     """The distribution function of a mixture of logistics, followed by the logit.
@@ -120,12 +119,8 @@ class LogisticMixture(ElementwiseMap):
         Ho et al. 2019, Flow++, arXiv 1902.00275.
     """
 
-    components: int = 8
-    bound: float = 3.0
-
-    def __post_init__(self) -> None:
-        if self.components < 1 or not self.bound > 0:
-            raise ValueError(f"components and bound must be positive, got {self.components} and {self.bound}")
+    components: Size = 8
+    bound: Positive = 3.0
 
     @property
     def size(self) -> int:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from cnf.arguments import LARGEST, Rule, Seed, Size, between, checked
 from cnf.discrete.splines import Bins
 from cnf.transforms import Mapped, Transform
 
@@ -56,6 +57,11 @@ class Splines(NamedTuple):
         return Bins(x[0], z[0], x[1] - x[0], z[1] - z[0], slope[0], slope[1])
 
 
+Knots = Annotated[int, between(4, LARGEST)]
+Bandwidth = Annotated[float, Rule(f"above 0 and not above {WIDEST}", lambda value: 0 < value <= WIDEST)]
+
+
+@checked
 class MarginalGaussianization(Transform):
     """`zᵢ = Φ⁻¹(F̂ᵢ(xᵢ))` with an estimate `F̂ᵢ` of each element's distribution function; fitted, not trained.
 
@@ -75,7 +81,7 @@ class MarginalGaussianization(Transform):
     data_dependent = True
     knots: Tensor
 
-    def __init__(self, dim: int, *, knots: int = 32, narrowest: float = 0.25, seed: int = 0) -> None:
+    def __init__(self, dim: Size, *, knots: Knots = 32, narrowest: Bandwidth = 0.25, seed: Seed = 0) -> None:
         super().__init__()
         self.narrowest, self.seed = narrowest, seed
         self.register_buffer("knots", torch.stack(identity_splines(dim, knots)))
@@ -100,14 +106,13 @@ class MarginalGaussianization(Transform):
         self.knots.copy_(torch.stack(splines))
 
 
-def identity_splines(dim: int, knots: int) -> Splines:
+@checked
+def identity_splines(dim: Size, knots: Knots) -> Splines:
     """`z = x`.
 
     Raises:
         ValueError: No dimension, or too few knots.
     """
-    if dim < 1 or knots < 4:
-        raise ValueError(f"marginals need dim ≥ 1 and 4 or more knots, got dim={dim} and knots={knots}")
     x = torch.linspace(-3, 3, knots).repeat(dim, 1)
     return Splines(x, x.clone(), torch.ones_like(x))
 

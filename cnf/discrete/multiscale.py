@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Annotated
 
 import torch
 from torch import Tensor
 
+from cnf.arguments import Rule, Size, checked
 from cnf.transforms import Compose, Inverse, Mapped, Transform
 
 
@@ -38,6 +40,7 @@ class Squeeze(Transform):
         return Mapped(squares.permute(0, 1, 4, 2, 5, 3).flatten(4, 5).flatten(2, 3), z.new_zeros(len(z)))
 
 
+@checked
 class Split(Transform):
     """The first features are latents already and stay; the others go on through a transform.
 
@@ -51,10 +54,8 @@ class Split(Transform):
         ValueError: `kept` is not positive, or leaves nothing to go on.
     """
 
-    def __init__(self, rest: Transform, *, kept: int) -> None:
+    def __init__(self, rest: Transform, *, kept: Size) -> None:
         super().__init__()
-        if kept < 1:
-            raise ValueError(f"kept must be positive, got {kept}")
         self.rest, self.kept = rest, kept
         self.context_dim, self.data_dependent = rest.context_dim, rest.data_dependent
 
@@ -79,7 +80,8 @@ class Split(Transform):
         return x[:, : self.kept], x[:, self.kept :]
 
 
-def multiscale(scales: Sequence[Transform], *, channels: int) -> Transform:
+@checked
+def multiscale(scales: Annotated[Sequence[Transform], Rule("", len)], *, channels: Size) -> Transform:
     """Squeeze, transform, let half of the channels go, and the same again with the other half; nothing goes at the end.
 
     The latents are packed back: at each scale those that left and those that went on are put together and unsqueezed,
@@ -98,8 +100,6 @@ def multiscale(scales: Sequence[Transform], *, channels: int) -> Transform:
     References:
         Dinh et al. 2017, RealNVP, arXiv 1605.08803; Kingma and Dhariwal 2018, Glow, arXiv 1807.03039.
     """
-    if not scales:
-        raise ValueError("a multi-scale transform needs at least one scale")
     steps = [Squeeze(), scales[0]]
     if len(scales) > 1:
         steps.append(Split(multiscale(scales[1:], channels=2 * channels), kept=2 * channels))

@@ -7,9 +7,11 @@ import math
 import torch
 from torch import Tensor, nn
 
+from cnf.arguments import Positive, Share, Size, checked
 from cnf.transforms import Mapped, Transform
 
 
+@checked
 class ActNorm(Transform):
     """`z = (x + shift) · exp(log_scale)` for each feature; `log_det = P Σ log_scale` with P pixels (1 for vectors).
 
@@ -24,7 +26,7 @@ class ActNorm(Transform):
 
     data_dependent = True
 
-    def __init__(self, features: int) -> None:
+    def __init__(self, features: Size) -> None:
         super().__init__()
         self.shift = nn.Parameter(torch.zeros(features))
         self.log_scale = nn.Parameter(torch.zeros(features))
@@ -55,6 +57,7 @@ class ActNorm(Transform):
         self.log_scale.copy_(-0.5 * variance.log())
 
 
+@checked
 class BatchNorm(Transform):
     """`z = γ (x − m) / √(v + ε) + β` for each feature, m and v the mean and variance of the batch, or running ones.
 
@@ -82,10 +85,14 @@ class BatchNorm(Transform):
     mean: Tensor
     variance: Tensor
 
-    def __init__(self, features: int, *, momentum: float = 0.1, eps: float = 1e-5) -> None:
+    def __init__(
+        self,
+        features: Size,
+        *,
+        momentum: Share = 0.1,
+        eps: Positive = 1e-5,
+    ) -> None:
         super().__init__()
-        if not (0 < momentum <= 1 and eps > 0):
-            raise ValueError(f"momentum must be in (0, 1] and eps positive, got {momentum} and {eps}")
         self.momentum, self.eps = momentum, eps
         self.shift = nn.Parameter(torch.zeros(features))
         self.log_scale = nn.Parameter(torch.zeros(features))

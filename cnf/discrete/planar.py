@@ -8,12 +8,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from cnf.arguments import Numbers, Size, SizeOrZero, checked
 from cnf.discrete.roots import attach_gradient, solve_monotone
 from cnf.transforms import Mapped, Transform
 
 UNIT = math.log(math.e - 1)  # softplus(UNIT) = 1
 
 
+@checked
 class Parameters(nn.Module):
     """A parameter vector that a context may move: `θ + h(context)`, with `h = 0` at the start.
 
@@ -23,7 +25,7 @@ class Parameters(nn.Module):
         hyper: Hidden units of h; 0 for a linear map.
     """
 
-    def __init__(self, start: Tensor, *, context_dim: int, hyper: int) -> None:
+    def __init__(self, start: Numbers, *, context_dim: SizeOrZero, hyper: SizeOrZero) -> None:
         super().__init__()
         self.value = nn.Parameter(start.clone())
         self.hyper: nn.Module | None = None
@@ -42,6 +44,7 @@ class Parameters(nn.Module):
         return moved
 
 
+@checked
 class Planar(Transform):
     """`x = z + û tanh(wᵀz + b)`, decode in closed form; `log_det = log(1 + (1 − tanh²) wᵀû)`.
 
@@ -62,7 +65,7 @@ class Planar(Transform):
         Rezende and Mohamed 2015, arXiv 1505.05770.
     """
 
-    def __init__(self, dim: int, *, context_dim: int = 0, hyper: int = 0) -> None:
+    def __init__(self, dim: Size, *, context_dim: SizeOrZero = 0, hyper: SizeOrZero = 0) -> None:
         super().__init__()
         self.dim, self.context_dim = dim, context_dim
         w = torch.randn(dim) / dim**0.5
@@ -96,6 +99,7 @@ class Planar(Transform):
         return u + ((margin - 1 - inner) / square).unsqueeze(1) * w, w, b.squeeze(1), margin
 
 
+@checked
 class Radial(Transform):
     """`x = z + β̂ h(r) (z − z₀)`, `h(r) = 1 / (α + r)`, `r = ‖z − z₀‖`; both directions in closed form.
 
@@ -111,7 +115,7 @@ class Radial(Transform):
         Rezende and Mohamed 2015, arXiv 1505.05770.
     """
 
-    def __init__(self, dim: int, *, context_dim: int = 0, hyper: int = 0) -> None:
+    def __init__(self, dim: Size, *, context_dim: SizeOrZero = 0, hyper: SizeOrZero = 0) -> None:
         super().__init__()
         self.dim, self.context_dim = dim, context_dim
         start = torch.cat([torch.randn(dim), torch.tensor([UNIT, UNIT]) + 0.01 * torch.randn(2)])  # α ≈ 1, β̂ ≈ 0

@@ -5,13 +5,14 @@ from __future__ import annotations
 import copy
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, ClassVar, TypeVar
+from typing import Annotated, Any, ClassVar, TypeVar
 
 import torch
 from torch import Tensor, nn
 
+from cnf.arguments import Count, Fraction, Positive, Size, SizeOrZero, Widths, checked, one_of
 from cnf.errors import ConvergenceError
 from cnf.networks.lipschitz import ChainJacobian, LipschitzMLP
 from cnf.transforms import Mapped, Transform
@@ -22,6 +23,7 @@ NOISE: dict[str, Callable[[Tensor], Tensor]] = {
     "rademacher": lambda like: torch.randint(0, 2, like.shape, device=like.device).to(like.dtype) * 2 - 1,
     "gaussian": torch.randn_like,
 }
+Noise = Annotated[str, one_of(NOISE)]
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,7 @@ class ExactLogDet(LogDet):
         return torch.linalg.slogdet(identity + dense).logabsdet
 
 
+@checked
 @dataclass(frozen=True)
 class PowerSeries(LogDet):
     """The series `log det(I + J) = Σ_k (−1)^{k+1} tr(Jᵏ) / k`, cut off; traces by Hutchinson's `vᵀ Jᵏ v`.
@@ -66,18 +69,16 @@ class PowerSeries(LogDet):
         Behrmann et al. 2019, i-ResNet, arXiv 1811.00995.
     """
 
-    terms: int = 10
-    probes: int = 1
-    noise: str = "rademacher"
-
-    def __post_init__(self) -> None:
-        _check_series(self.terms, self.probes, self.noise)
+    terms: Count = 10
+    probes: Size = 1
+    noise: Noise = "rademacher"
 
     def __call__(self, jacobian: ChainJacobian) -> Tensor:
         ones = jacobian.slopes[0].new_ones(self.terms, 1)
         return _series(jacobian, _probe(jacobian, self.probes, self.noise), ones)
 
 
+@checked
 @dataclass(frozen=True)
 class RussianRoulette(LogDet):
     """The whole series without bias: the number of terms is random, and what is seldom computed counts for more.
@@ -96,15 +97,10 @@ class RussianRoulette(LogDet):
         Chen et al. 2019, Residual flows, arXiv 1906.02735.
     """
 
-    exact_terms: int = 3
-    continuation: float = 0.5
-    probes: int = 1
-    noise: str = "rademacher"
-
-    def __post_init__(self) -> None:
-        _check_series(self.exact_terms, self.probes, self.noise)
-        if not 0 < self.continuation < 1:
-            raise ValueError(f"continuation must be in (0, 1), got {self.continuation}")
+    exact_terms: Count = 3
+    continuation: Fraction = 0.5
+    probes: Size = 1
+    noise: Noise = "rademacher"
 
     def __call__(self, jacobian: ChainJacobian) -> Tensor:
         uniform = 1 - torch.rand_like(jacobian.slopes[0][:, 0])  # in (0, 1]
@@ -115,6 +111,7 @@ class RussianRoulette(LogDet):
         return _series(jacobian, _probe(jacobian, self.probes, self.noise), weights)
 
 
+@checked
 @dataclass(frozen=True)
 class FixedPoint:
     """The inverse of `x + g(x)` by `x ← z − g(x)`, which comes closer by the factor `Lip(g)` each time.
@@ -125,8 +122,8 @@ class FixedPoint:
         max_iterations: When to give up; a contraction by 0.97 reaches 2e-12 in 890.
     """
 
-    tolerance: float | None = None
-    max_iterations: int = 1000
+    tolerance: Positive | None = None
+    max_iterations: Count = 1000
 
     @torch.no_grad()
     def solve(self, function: Callable[[Tensor], Tensor], target: Tensor, *, margin: float = 1.0) -> Tensor:
@@ -152,6 +149,7 @@ class FixedPoint:
         raise _failure(off, allowed, self.max_iterations)
 
 
+@checked
 class Residual(Transform):
     """`z = x + g(x)` with `Lip(g) < 1`, invertible by a fixed-point iteration; `log_det = log det(I + ∂g/∂x)`.
 
@@ -177,17 +175,15 @@ class Residual(Transform):
 
     def __init__(
         self,
-        dim: int,
+        dim: Size,
         *,
-        hidden: Sequence[int] = (64, 64),
-        context_dim: int = 0,
-        lipschitz: float = 0.97,
+        hidden: Widths = (64, 64),
+        context_dim: SizeOrZero = 0,
+        lipschitz: Fraction = 0.97,
         log_det: LogDet = ExactLogDet(),
         inverse: FixedPoint = FixedPoint(),
     ) -> None:
         super().__init__()
-        if not 0 < lipschitz < 1:
-            raise ValueError(f"lipschitz must be in (0, 1), got {lipschitz}")
         self.dim, self.context_dim = dim, context_dim
         self.network = LipschitzMLP(dim, hidden, lipschitz=lipschitz, context_dim=context_dim)
         self.log_det, self.inverse = log_det, inverse
@@ -230,6 +226,7 @@ class _ImplicitGradient(torch.autograd.Function):
         return ctx.inverse.solve(ctx.jacobian.multiply_transposed, gradient, margin=0.0), None, None
 
 
+@checked
 def with_log_det(flow: Module, log_det: LogDet) -> Module:
     """A copy that shares all parameters and buffers but computes the log-determinants of its residual layers otherwise.
 
@@ -260,13 +257,6 @@ def _series(jacobian: ChainJacobian, probe: Tensor, weights: Tensor) -> Tensor:
         power = jacobian.multiply(power)
         total = total - (-1) ** k / k * weight * (probe * power).sum(2).mean(0)
     return total
-
-
-def _check_series(terms: int, probes: int, noise: str) -> None:
-    if terms < 1 or probes < 1:
-        raise ValueError(f"at least one term and one probe are needed, got {terms} and {probes}")
-    if noise not in NOISE:
-        raise ValueError(f"unknown noise {noise!r}: known ones are {', '.join(NOISE)}")
 
 
 def _failure(off: Tensor, allowed: Tensor, iterations: int) -> ConvergenceError:

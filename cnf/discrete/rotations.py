@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Annotated
 
 import torch
 from torch import Tensor
 
+from cnf.arguments import Seed, Size, checked, one_of
 from cnf.transforms import Mapped, Transform
 
 ICA_ROWS = 10_000  # rows that independent components are looked for in
 ICA_STEPS = 100
 
 
+@checked
 class Rotation(Transform):
     """`z = R x` with an orthogonal matrix that `initialize` takes from the data; log-determinant 0.
 
@@ -28,10 +31,9 @@ class Rotation(Transform):
     data_dependent = True
     weight: Tensor
 
-    def __init__(self, dim: int, kind: str = "pca", *, seed: int = 0) -> None:
+    def __init__(self, dim: Size, kind: RotationName = "pca", *, seed: Seed = 0) -> None:
         super().__init__()
         self.kind, self.seed = kind, seed
-        rotation_fit(kind)
         self.register_buffer("weight", torch.eye(dim))
 
     def encode(self, x: Tensor, context: Tensor | None = None) -> Mapped:
@@ -109,3 +111,4 @@ def _correlated(x: Tensor) -> bool:
 
 
 ROTATIONS: dict[str, RotationFit] = {"pca": _principal_or_random, "ica": _independent, "random": _random}
+RotationName = Annotated[str, one_of(ROTATIONS)]

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.distributions import constraints
 
+from cnf.arguments import Ambient, Fraction, Positive, checked
 from cnf.discrete.maps import ElementwiseMap
 from cnf.distributions.torus import ANGLES, require_angles
 
@@ -98,13 +99,12 @@ class Axes(NamedTuple):
         return Bins(*begins.unbind(0), *sizes.unbind(0), *ends.unbind(0))
 
 
-def _check_spline(bins: int, min_size: float, min_slope: float) -> None:
-    if bins < 2:
-        raise ValueError(f"a spline needs 2 or more bins, got {bins}")
-    if not (0 < min_size * bins < 1 and 0 < min_slope < 1):
-        raise ValueError(f"min_size must be in (0, 1 / bins) and min_slope in (0, 1), got {min_size} and {min_slope}")
+def _check_spline(bins: int, min_size: float) -> None:
+    if not min_size * bins < 1:
+        raise ValueError(f"{bins} bins of min_size {min_size} are wider than the whole: take fewer, or smaller ones")
 
 
+@checked
 @dataclass(frozen=True)
 class RationalQuadratic(ElementwiseMap):
     """A rational-quadratic spline on `[−B, B]`, the identity with slope 1 outside.
@@ -125,15 +125,13 @@ class RationalQuadratic(ElementwiseMap):
         Durkan et al. 2019, Neural spline flows, arXiv 1906.04032. Gregory and Delbourgo 1982.
     """
 
-    bins: int = 8
-    bound: float = 5.0
-    min_size: float = 1e-3
-    min_slope: float = 1e-3
+    bins: Ambient = 8
+    bound: Positive = 5.0
+    min_size: Fraction = 1e-3
+    min_slope: Fraction = 1e-3
 
     def __post_init__(self) -> None:
-        _check_spline(self.bins, self.min_size, self.min_slope)
-        if not self.bound > 0:
-            raise ValueError(f"a spline needs a positive bound, got {self.bound}")
+        _check_spline(self.bins, self.min_size)
 
     @property
     def size(self) -> int:
@@ -159,6 +157,7 @@ class RationalQuadratic(ElementwiseMap):
         return axes.bins(logits.unflatten(0, (2, self.bins)), slopes, at, axis=axis)
 
 
+@checked
 @dataclass(frozen=True)
 class CircularSpline(ElementwiseMap):
     """A rational-quadratic spline of the circle, followed by a rotation: `z = (s(x) + φ) mod 2π`, angles in [0, 2π).
@@ -179,14 +178,14 @@ class CircularSpline(ElementwiseMap):
         Rezende et al. 2020, Normalizing flows on tori and spheres, arXiv 2002.02428.
     """
 
-    bins: int = 8
-    min_size: float = 1e-3
-    min_slope: float = 1e-3
+    bins: Ambient = 8
+    min_size: Fraction = 1e-3
+    min_slope: Fraction = 1e-3
 
     domain: ClassVar[constraints.Constraint] = ANGLES
 
     def __post_init__(self) -> None:
-        _check_spline(self.bins, self.min_size, self.min_slope)
+        _check_spline(self.bins, self.min_size)
 
     @property
     def size(self) -> int:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from typing import Annotated
 
 import torch
 from torch import Tensor, nn
 from torch.distributions import constraints
 
-from cnf.distributions.interface import BaseDensity
+from cnf.arguments import Finite, Numbers, Positives, Shape, above, checked
+from cnf.distributions.interface import BaseDensity, log_spread, spread
 
 LOG_2PI = math.log(2 * math.pi)
 
@@ -24,6 +25,7 @@ class StandardNormal(BaseDensity):
         return self._noise(n, generator)
 
 
+@checked
 class DiagonalNormal(BaseDensity):
     """`N(loc, diag(scale²))` with trainable `loc` and `log_scale`.
 
@@ -33,13 +35,10 @@ class DiagonalNormal(BaseDensity):
         scale: Initial standard deviation, positive, broadcast to the event.
     """
 
-    def __init__(
-        self, event_shape: int | Sequence[int], *, loc: Tensor | float = 0.0, scale: Tensor | float = 1.0
-    ) -> None:
+    def __init__(self, event_shape: Shape, *, loc: Tensor | Finite = 0.0, scale: Positives = 1.0) -> None:
         super().__init__(event_shape)
-        zeros = torch.zeros(self.event_shape)
-        self.loc = nn.Parameter(zeros + loc)
-        self.log_scale = nn.Parameter((zeros + scale).log())
+        self.loc = nn.Parameter(spread("loc", loc, self.event_shape))
+        self.log_scale = nn.Parameter(log_spread("scale", scale, self.event_shape))
         self._like = self.loc.detach().new_zeros(())  # samples follow the dtype of loc
 
     def log_prob(self, z: Tensor) -> Tensor:
@@ -50,6 +49,7 @@ class DiagonalNormal(BaseDensity):
         return self.loc + self.log_scale.exp() * self._noise(n, generator)
 
 
+@checked
 class GaussianMixture(BaseDensity):
     """`Σ_k w_k N(loc_k, diag(scale_k²))` with trainable weights, means and scales.
 
@@ -61,12 +61,18 @@ class GaussianMixture(BaseDensity):
         weights: `(K,)`, positive, normalised here; equal by default.
     """
 
-    def __init__(self, loc: Tensor, *, scale: Tensor | float = 1.0, weights: Tensor | None = None) -> None:
+    def __init__(
+        self,
+        loc: Numbers,
+        *,
+        scale: Positives = 1.0,
+        weights: Annotated[Tensor, above(0)] | None = None,
+    ) -> None:
         super().__init__(loc.shape[1:])
         weights = torch.ones(len(loc)) if weights is None else weights
         self.loc = nn.Parameter(loc.clone())
-        self.log_scale = nn.Parameter((torch.zeros_like(loc) + scale).log())
-        self.logits = nn.Parameter(weights.to(loc).log())
+        self.log_scale = nn.Parameter(log_spread("scale", scale, loc.shape).to(loc))
+        self.logits = nn.Parameter(log_spread("weights", weights.to(loc), loc.shape[:1]))
         self._like = loc.new_zeros(())  # samples follow the dtype of loc
 
     def log_prob(self, z: Tensor) -> Tensor:
@@ -80,12 +86,13 @@ class GaussianMixture(BaseDensity):
         return self.loc[component] + self.log_scale[component].exp() * self._noise(n, generator)
 
 
+@checked
 class Uniform(BaseDensity):
     """Uniform on the box `[low, high]`: `log p = −Σ log(high − low)` inside, −∞ outside."""
 
-    def __init__(self, event_shape: int | Sequence[int], *, low: float = 0.0, high: float = 1.0) -> None:
+    def __init__(self, event_shape: Shape, *, low: Finite = 0.0, high: Finite = 1.0) -> None:
         super().__init__(event_shape)
-        if not low < high:
+        if not low < high or math.isinf(high - low):
             raise ValueError(f"a uniform density needs low < high, got low={low}, high={high}")
         self.low, self.high = low, high
 

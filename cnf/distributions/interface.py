@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from numbers import Integral
+from typing import Annotated
 
 import torch
 from torch import Tensor, nn
 from torch.distributions import constraints
 
+from cnf.arguments import Shape, above, checked, conform
+
 OFF = 1e-5  # how far from a manifold rounding may leave a point, of float32 too
 
 
+@checked
 class BaseDensity(nn.Module, ABC):
     """A density with exact `log_prob` and reparametrised samples.
 
@@ -22,7 +26,7 @@ class BaseDensity(nn.Module, ABC):
 
     _like: Tensor
 
-    def __init__(self, event_shape: int | Sequence[int]) -> None:
+    def __init__(self, event_shape: Shape) -> None:
         super().__init__()
         self.event_shape = as_event_shape(event_shape)
         self.register_buffer("_like", torch.zeros(()), persistent=False)  # carries dtype and device
@@ -55,16 +59,38 @@ class BaseDensity(nn.Module, ABC):
         return torch.randn(shape, generator=generator, dtype=self.dtype, device=self.device)
 
 
-def as_event_shape(event_shape: int | Sequence[int]) -> torch.Size:
+@checked
+def as_event_shape(event_shape: Shape) -> torch.Size:
     """An int as a vector's shape, a sequence as itself.
 
     Raises:
         ValueError: A dimension is not a positive integer.
     """
-    sizes = tuple(event_shape) if isinstance(event_shape, Iterable) else (event_shape,)
-    if not sizes or not all(isinstance(size, Integral) and not isinstance(size, bool) and size > 0 for size in sizes):
-        raise ValueError(f"event_shape must be a positive int or a tuple of them, got {event_shape!r}")
-    return torch.Size([int(size) for size in sizes])
+    return torch.Size([event_shape] if isinstance(event_shape, int) else event_shape)
+
+
+def spread(name: str, value: Tensor | float, shape: Sequence[int]) -> Tensor:
+    """A number, or a tensor that broadcasts, as a tensor of this shape.
+
+    Args:
+        name: Of the argument, for the message.
+        value: In floating point, or converted to the default type.
+        shape: What it is spread over.
+
+    Raises:
+        ValueError: It does not broadcast, or is too large for its type.
+    """
+    known = isinstance(value, Tensor) and value.is_floating_point()
+    tensor = torch.as_tensor(value, dtype=None if known else torch.get_default_dtype())
+    pairs = zip(reversed(tensor.shape), reversed(shape), strict=False)
+    if tensor.dim() > len(shape) or any(own not in (1, other) for own, other in pairs):
+        raise ValueError(f"{name} must have shape {tuple(shape)} or broadcast to it, got {tuple(tensor.shape)}")
+    return conform(name, Tensor, tensor).expand(tuple(shape)).clone()
+
+
+def log_spread(name: str, value: Tensor | float, shape: Sequence[int]) -> Tensor:
+    """The logarithm of a positive number, or of positive numbers, as a tensor of this shape; see `spread`."""
+    return conform(name, Annotated[Tensor, above(0)], spread(name, value, shape)).log()
 
 
 def require_near(far: Tensor, place: str, remedy: str) -> None:

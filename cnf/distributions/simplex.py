@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Annotated
 
 import torch
 from torch import Tensor, nn
 from torch.distributions import constraints
 
+from cnf.arguments import Finite, Positive, Positives, Size, above, checked
 from cnf.distributions.euclidean import LOG_2PI
-from cnf.distributions.interface import BaseDensity, require_ambient, require_near
+from cnf.distributions.interface import BaseDensity, log_spread, require_ambient, require_near, spread
 
 
 def require_simplex(x: Tensor, n: int) -> None:
@@ -54,6 +56,7 @@ def log_ratio_basis(n: int) -> Tensor:
     return basis
 
 
+@checked
 class Dirichlet(BaseDensity):
     """`log p(x) = log Γ(Σα) − Σ log Γ(αᵢ) + Σ (αᵢ − 1) log xᵢ − ½ log n`, in the Riemannian volume. Trainable.
 
@@ -66,10 +69,10 @@ class Dirichlet(BaseDensity):
         ValueError: A concentration that is not positive.
     """
 
-    def __init__(self, concentration: Tensor | Sequence[float]) -> None:
+    def __init__(self, concentration: Annotated[Tensor, above(0)] | Sequence[Positive]) -> None:
         concentration = torch.as_tensor(concentration)
-        if concentration.dim() != 1 or not (concentration > 0).all() or not concentration.isfinite().all():
-            raise ValueError(f"concentration must be a vector (n,) of positive numbers, got {concentration.tolist()}")
+        if concentration.dim() != 1:
+            raise ValueError(f"concentration must be a vector (n,), got {concentration.tolist()}")
         super().__init__(require_ambient(len(concentration), "a simplex"))
         if not concentration.is_floating_point():
             concentration = concentration.to(torch.get_default_dtype())
@@ -100,6 +103,7 @@ class Dirichlet(BaseDensity):
         return as_point(logs.log_softmax(1))
 
 
+@checked
 class LogisticNormal(BaseDensity):
     """`x = softmax(T y)` with `y ~ N(loc, diag(scale²))` in `ℝⁿ⁻¹`, T an orthonormal basis of the vectors with sum 0.
 
@@ -115,14 +119,11 @@ class LogisticNormal(BaseDensity):
         Aitchison and Shen 1980, Biometrika 67(2); the coordinates y: Egozcue et al. 2003.
     """
 
-    def __init__(self, n: int, *, loc: Tensor | float = 0.0, scale: Tensor | float = 1.0) -> None:
+    def __init__(self, n: Size, *, loc: Tensor | Finite = 0.0, scale: Positives = 1.0) -> None:
         super().__init__(require_ambient(n, "a simplex"))
-        zeros = torch.zeros(n - 1)
-        self.loc = nn.Parameter(zeros + loc)
-        self.log_scale = nn.Parameter((zeros + scale).log())
+        self.loc = nn.Parameter(spread("loc", loc, (n - 1,)))
+        self.log_scale = nn.Parameter(log_spread("scale", scale, (n - 1,)))
         self._like = self.loc.detach().new_zeros(())
-        if not self.log_scale.isfinite().all():
-            raise ValueError(f"scale must be positive, got {scale}")
 
     @property
     def support(self) -> constraints.Constraint:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
+from typing import Annotated
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.distributions import constraints
 
-from cnf.distributions.interface import OFF, BaseDensity, require_ambient, require_near
+from cnf.arguments import Matrix, Positives, Size, Vector, above, checked, inside
+from cnf.distributions.interface import OFF, BaseDensity, log_spread, require_ambient, require_near, spread
 
 
 class UnitVectors(constraints.Constraint):
@@ -48,6 +50,7 @@ def frame(x: Tensor) -> Tensor:
     return -sign.unsqueeze(-1) * reflection
 
 
+@checked
 class SphereUniform(BaseDensity):
     """Uniform on the unit sphere: `log p = −log 2π^{n/2}/Γ(n/2)` with respect to the Riemannian volume.
 
@@ -55,7 +58,7 @@ class SphereUniform(BaseDensity):
         n: Length of the vectors; the sphere has dimension n − 1.
     """
 
-    def __init__(self, n: int) -> None:
+    def __init__(self, n: Size) -> None:
         super().__init__(require_ambient(n, "a sphere"))
 
     @property
@@ -70,6 +73,7 @@ class SphereUniform(BaseDensity):
         return F.normalize(self._noise(n, generator), dim=1)
 
 
+@checked
 class AngularCentralGaussian(BaseDensity):
     """The direction of a normal vector: `p(x) = |Σ|^{−1/2} (xᵀΣ⁻¹x)^{−n/2} / area`, in the Riemannian volume.
 
@@ -86,8 +90,8 @@ class AngularCentralGaussian(BaseDensity):
         Tyler 1987, Biometrika 74(3).
     """
 
-    def __init__(self, covariance: Tensor) -> None:
-        square = covariance.dim() == 2 and covariance.shape[0] == covariance.shape[1]
+    def __init__(self, covariance: Matrix) -> None:
+        square = covariance.shape[0] == covariance.shape[1]
         if not square or not torch.allclose(covariance, covariance.mT):
             raise ValueError(f"covariance must be a symmetric matrix, got shape {tuple(covariance.shape)}")
         super().__init__(require_ambient(len(covariance), "a sphere"))
@@ -117,6 +121,7 @@ class AngularCentralGaussian(BaseDensity):
         return F.normalize(self._noise(n, generator) @ self._factor.mT, dim=1)
 
 
+@checked
 class VonMisesFisher(BaseDensity):
     """`p(x) = C(κ) exp(κ μᵀx)` with `C(κ) = κ^ν / ((2π)^{n/2} I_ν(κ))`, `ν = n/2 − 1`, in the Riemannian volume.
 
@@ -134,8 +139,8 @@ class VonMisesFisher(BaseDensity):
         Wood 1994, Communications in Statistics 23(1), for the sampler.
     """
 
-    def __init__(self, mean: Tensor, concentration: Tensor | float) -> None:
-        if mean.dim() != 1 or not mean.norm() > 0 or not mean.isfinite().all():
+    def __init__(self, mean: Vector, concentration: Positives) -> None:
+        if not mean.norm() > 0:
             raise ValueError(f"mean must be a vector (n,) of positive length, got {mean.tolist()}")
         super().__init__(require_ambient(len(mean), "a sphere"))
         concentration = torch.as_tensor(concentration).to(mean)
@@ -193,6 +198,7 @@ class VonMisesFisher(BaseDensity):
         return drop.unsqueeze(1)
 
 
+@checked
 class SphericalCauchyMixture(BaseDensity):
     """`p(x) = Σ_k π_k ((1 − ρ_k²) / (1 + ρ_k² − 2ρ_k μ_kᵀx))^{n−1} / area`, in the Riemannian volume.
 
@@ -213,17 +219,21 @@ class SphericalCauchyMixture(BaseDensity):
         Kato and McCullagh 2020, Bernoulli 26(4).
     """
 
-    def __init__(self, means: Tensor, *, concentration: Tensor | float = 0.9, weights: Tensor | None = None) -> None:
-        if means.dim() != 2 or not (means.norm(dim=1) > 0).all() or not means.isfinite().all():
+    def __init__(
+        self,
+        means: Matrix,
+        *,
+        concentration: Annotated[Tensor | float, inside(0, 1)] = 0.9,
+        weights: Annotated[Tensor, above(0)] | None = None,
+    ) -> None:
+        if not len(means) or not (means.norm(dim=1) > 0).all():
             raise ValueError(f"means must be vectors (K, n) of positive length, got shape {tuple(means.shape)}")
         super().__init__(require_ambient(means.shape[1], "a sphere"))
-        concentration = torch.as_tensor(concentration).to(means).expand(len(means))
-        if not ((concentration > 0) & (concentration < 1)).all():
-            raise ValueError(f"concentration must be between 0 and 1, got {concentration.tolist()}")
+        concentration = spread("concentration", concentration, means.shape[:1]).to(means)
         weights = means.new_ones(len(means)) if weights is None else weights.to(means)
         self.directions = nn.Parameter(F.normalize(means.detach(), dim=1))
         self.raw = nn.Parameter(concentration.detach().logit())
-        self.logits = nn.Parameter(weights.detach().log())
+        self.logits = nn.Parameter(log_spread("weights", weights.detach(), means.shape[:1]))
         self._like = means.new_zeros(()).detach()
 
     @property

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 from torch.distributions import constraints
 
+from cnf.arguments import Shape, checked
 from cnf.distributions.interface import OFF, BaseDensity, require_near
 
 ANGLES = constraints.interval(-OFF, 2 * math.pi + OFF)  # [0, 2π) up to rounding, as `require_angles` takes them
@@ -21,6 +21,7 @@ def require_angles(x: Tensor) -> None:
     require_near(far.amax(-1), place, remedy)
 
 
+@checked
 class TorusUniform(BaseDensity):
     """Uniform on the torus of D angles in [0, 2π): `log p = −D log 2π`.
 
@@ -28,7 +29,7 @@ class TorusUniform(BaseDensity):
         event_shape: D, or the shape of an array of D angles.
     """
 
-    def __init__(self, event_shape: int | Sequence[int]) -> None:
+    def __init__(self, event_shape: Shape) -> None:
         super().__init__(event_shape)
 
     @property

@@ -197,7 +197,7 @@ def test_frames_of_several_augmented_cnfs_are_in_the_units_of_the_data():
 @pytest.mark.parametrize(
     ("make", "error", "message"),
     [
-        (lambda: Augment(0), ValueError, "extra must be at least 1, got 0"),
+        (lambda: Augment(0), ValueError, "extra must be .* from 1 to .*, got 0"),
         (lambda: Flow(Augment(2), StandardNormal(2)), ValueError, r"data with 2 more dimensions do not make a vector"),
         (lambda: Flow(Augment(2), StandardNormal((2, 3))), ValueError, r"do not make a vector \(2, 3\)"),
         (lambda: Flow(Augment(2, (2, 2)), StandardNormal(5)), ValueError, r"data \(2, 2\) with 2 more dimensions"),

@@ -103,9 +103,9 @@ def test_initialization_reaches_every_scale():
 
 
 def test_errors_say_what_was_expected():
-    with pytest.raises(ValueError, match="at least one scale"):
+    with pytest.raises(ValueError, match=r"scales must be a sequence of Transforms, got \[\]"):
         multiscale([], channels=1)
-    with pytest.raises(ValueError, match="kept must be positive"):
+    with pytest.raises(ValueError, match="kept must be"):
         Split(Compose([]), kept=0)
     with pytest.raises(ValueError, match=r"more than 3 features are needed to keep as many, got \(2, 3\)"):
         Split(Compose([]), kept=3).encode(torch.zeros(2, 3))

@@ -125,5 +125,5 @@ def test_errors_say_what_was_expected():
         BatchNorm(5).encode(torch.zeros(2, 4))
     with pytest.raises(ValueError, match="5 features"):
         ActNorm(5).decode(torch.zeros(2, 4))
-    with pytest.raises(ValueError, match="momentum must be in"):
+    with pytest.raises(ValueError, match="momentum must be"):
         BatchNorm(5, momentum=0.0)

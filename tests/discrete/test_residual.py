@@ -267,17 +267,17 @@ def test_a_copy_with_another_estimator_shares_the_parameters():
 
 
 def test_errors_say_what_was_expected():
-    with pytest.raises(ValueError, match=r"lipschitz must be in \(0, 1\), got 1.0"):
+    with pytest.raises(ValueError, match="lipschitz must be .* below 1, got 1.0"):
         Residual(3, lipschitz=1.0)
     with pytest.raises(ValueError, match=r"expected vectors \(N, 3\), got \(2, 4\)"):
         Residual(3).encode(torch.zeros(2, 4))
-    with pytest.raises(ValueError, match="unknown noise 'uniform': known ones are rademacher, gaussian"):
+    with pytest.raises(ValueError, match="noise must be one of 'rademacher', 'gaussian', got 'uniform'"):
         RussianRoulette(noise="uniform")
-    with pytest.raises(ValueError, match="continuation must be in"):
+    with pytest.raises(ValueError, match="continuation must be"):
         RussianRoulette(continuation=1.0)
-    with pytest.raises(ValueError, match="at least one term"):
+    with pytest.raises(ValueError, match="terms must be"):
         PowerSeries(0)
-    with pytest.raises(ValueError, match="hidden layers"):
+    with pytest.raises(ValueError, match="hidden must be"):
         Residual(3, hidden=())
     with pytest.raises(ValueError, match="conditional"):
         Residual(3, context_dim=2).encode(torch.zeros(2, 3))
