@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.distributions import constraints
 
-from cnf.arguments import Finite, Shape, Size, between, checked
+from cnf.arguments import Finite, Rule, Shape, Size, checked
 from cnf.distributions import as_event_shape
 from cnf.distributions.interface import spread
 from cnf.networks import softplus
@@ -94,7 +94,9 @@ class Logit(Transform):
         Dinh et al. 2017, RealNVP, arXiv 1605.08803.
     """
 
-    def __init__(self, alpha: Annotated[float, between(0, 0.499)] = 0.0) -> None:
+    def __init__(
+        self, alpha: Annotated[float, Rule("not below 0 and below 0.5", lambda value: 0 <= value < 0.5)] = 0.0
+    ) -> None:
         super().__init__()
         self.alpha = alpha
         margin = alpha / (1 - 2 * alpha)
