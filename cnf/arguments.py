@@ -25,7 +25,7 @@ MOST = 2**53  # of a count: beyond, floating point does not count by ones
 Target = TypeVar("Target", bound=Callable[..., Any])
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Rule:
     """What a hint demands beyond its type.
 
@@ -63,6 +63,11 @@ def inside(low: float, high: float) -> Rule:
 def one_of(known: Collection[str]) -> Rule:
     """One of these names, or of the keys of this dict."""
     return Rule("", lambda name: name in known, known)
+
+
+def advice(words: str) -> Rule:
+    """No demand, but words for the message."""
+    return Rule(f"({words})", lambda value: True)
 
 
 def of_floats(*dims: int) -> Rule:
@@ -290,6 +295,7 @@ _NOUNS: dict[Any, tuple[str, str]] = {
     NoneType: ("None", "None"),
     Callable: ("a function", "functions"),
     Any: ("anything", "anything"),
+    nn.Module: ("a torch.nn.Module", "modules"),
 }
 
 
@@ -297,10 +303,9 @@ def _words(hint: Any, number: int = 0) -> str:
     """What is expected: one of them (0) or several (1)."""
     kind, parts = get_origin(hint) or hint, get_args(hint)
     if kind is Annotated:
-        known = [repr(name) for rule in parts[1:] for name in rule.known]
-        if known:
-            return f"{('one', 'some')[number]} of {', '.join(known)}"
-        return " ".join([_words(parts[0], number), *(rule.words for rule in parts[1:] if rule.words)])
+        known = ", ".join(repr(name) for rule in parts[1:] for name in rule.known)
+        noun = f"{('one', 'some')[number]} of {known}" if known else _words(parts[0], number)
+        return " ".join([noun, *(rule.words for rule in parts[1:] if rule.words)])
     if kind in (Union, UnionType):
         return " or ".join([_words(part, number) for part in parts]).replace(f" of {_words(parts[0], 1)}", " of them")
     if kind in (Sequence, tuple, list):

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from cnf.arguments import Ambient, Count, Finite, checked
 from cnf.continuous.cnf import CNF, without_costs
 from cnf.data.rows import as_rows
 from cnf.discrete.residual import Residual
@@ -31,8 +32,9 @@ def mean_and_error(values: Tensor) -> Estimate:
     return Estimate(values.mean().item(), error)
 
 
+@checked
 @torch.no_grad()
-def log_prob_of_rows(flow: Flow, data: Any, *, batch_size: int = 2048, progress: bool = False) -> Tensor:
+def log_prob_of_rows(flow: Flow, data: Any, *, batch_size: Count = 2048, progress: bool = False) -> Tensor:
     """Log-densities in nats of many rows, in pieces of bounded memory.
 
     Args:
@@ -76,8 +78,9 @@ class LogMean(NamedTuple):
     standard_error: Tensor
 
 
+@checked
 @torch.no_grad()
-def importance_log_prob(flow: Flow, x: Tensor, context: Tensor | None = None, *, samples: int = 64) -> LogMean:
+def importance_log_prob(flow: Flow, x: Tensor, context: Tensor | None = None, *, samples: Ambient = 64) -> LogMean:
     """`log 1/K Σ_k p(x, e_k)/q(e_k)`, `e_k ~ q`: the density of a flow with noise beside the data, see `Augment`.
 
     A lower bound of `log p(x)` in expectation, tighter with every sample and tight as K grows; with K = 1 that of
@@ -126,9 +129,10 @@ def bits_per_dim(log_prob: Tensor, dims: int, *, levels: int = 256) -> Tensor:
     return -(log_prob / dims - math.log(levels)) / math.log(2)
 
 
+@checked
 @torch.no_grad()
 def normalization(
-    flow: Flow, low: Sequence[float], high: Sequence[float], *, points: int = 200, batch_size: int = 4096
+    flow: Flow, low: Sequence[Finite], high: Sequence[Finite], *, points: Ambient = 200, batch_size: Count = 4096
 ) -> float:
     """`∫ p(x) dx` over a box by the midpoint rule: 1 for a density that lies within it and is solved well.
 

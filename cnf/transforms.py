@@ -10,6 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import constraints
 
+from cnf.arguments import Sizes, checked
+
 
 class Mapped(NamedTuple):
     """What a transform returns.
@@ -102,6 +104,7 @@ class ContinuousPart(NamedTuple):
     context: Tensor | None
 
 
+@checked
 class Compose(Transform):
     """Several transforms in a row, `encode = f_k ∘ … ∘ f_1`; log-determinants and costs add up.
 
@@ -202,6 +205,7 @@ def _then(first: Mapped, second: Mapped) -> Mapped:
     return Mapped(second.value, first.log_det + second.log_det, costs)
 
 
+@checked
 class Inverse(Transform):
     """A transform with its two directions exchanged (an IAF is the inverse of a MAF).
 
@@ -225,6 +229,7 @@ class Inverse(Transform):
         return self.transform.encode(z, context)
 
 
+@checked
 class Flatten(Transform):
     """A transform of vectors, applied to events of any shape.
 
@@ -233,7 +238,7 @@ class Flatten(Transform):
         event_shape: The shape whose `D` elements are put in a row.
     """
 
-    def __init__(self, transform: Transform, event_shape: Sequence[int]) -> None:
+    def __init__(self, transform: Transform, event_shape: Sizes) -> None:
         super().__init__()
         self.transform = transform
         self.event_shape = tuple(event_shape)

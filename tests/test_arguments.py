@@ -110,7 +110,7 @@ def test_what_fits_the_hint_is_taken_as_it_is(hint, value):
         (Tensor, torch.zeros(2, dtype=torch.complex64), TypeError, "got tensor"),
         (Annotated[Tensor | float, above(0)], torch.tensor([1.0, -1.0]), ValueError, "above 0"),
         (Annotated[Tensor, of_floats(1)], torch.ones(3, dtype=torch.int), ValueError, "of floating point"),
-        (nn.Module, nn.Linear, TypeError, "must be a Module, got the class Linear itself: call it"),
+        (nn.Module, nn.Linear, TypeError, "must be a torch.nn.Module, got the class Linear itself: call it"),
         (nn.Module | None, object, TypeError, "got the class object itself"),
         (Callable[[int], int], int, TypeError, "must be a function, got the class int itself"),
         (Callable[[int], int], 5, TypeError, "got 5"),

@@ -312,7 +312,7 @@ def grid_of(figure: Figure, size: int) -> dict[tuple[int, int], Axes]:
 
 def test_corner_histograms_are_densities() -> None:
     data, samples = RNG.normal(size=(3_000, 3)), RNG.normal(2, 1, size=(500, 3))
-    grid = grid_of(plotting.corner_figure(data, samples, "abc"), 3)
+    grid = grid_of(plotting.corner_figure(data, samples, list("abc")), 3)
     filled, line = grid[1, 1].patches
     values, edges, _ = filled.get_data()
     inside = (data[:, 1] > edges[0]) & (data[:, 1] < edges[-1])
@@ -376,7 +376,7 @@ def test_corner_shows_the_first_columns(columns: int) -> None:
 
 def test_corner_of_a_constant_and_of_few_rows() -> None:
     rows = np.array([[1.0, 2.0, 0.0], [1.0, 3.0, 0.0], [1.0, 3.0, 1.0]])
-    plotting.corner_figure(rows, rows, "abc").savefig(os.devnull, format="png")
+    plotting.corner_figure(rows, rows, list("abc")).savefig(os.devnull, format="png")
 
 
 # Images and training -------------------------------------------------------------------------------------------
@@ -478,7 +478,7 @@ def test_a_failed_save_leaves_what_was_there(tmp_path: Path, monkeypatch: pytest
 def test_pyplot_is_not_needed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setitem(sys.modules, "matplotlib.pyplot", None)  # to import it is an error
     rows = RNG.normal(size=(50, 3))
-    plotting.save_figure(plotting.corner_figure(rows, rows, "abc"), tmp_path / "corner.png")
+    plotting.save_figure(plotting.corner_figure(rows, rows, list("abc")), tmp_path / "corner.png")
     plotting.path_animation(moving(Stretch()), tmp_path / "path.gif", n=10, frames=2)
 
 
@@ -517,10 +517,16 @@ HOLES[[2, 7], 1] = math.nan, math.inf
         ),
         (lambda: plotting.trajectory_figure(moving(Stretch()), times=(0, 2)), "times must be an increasing sequence"),
         (lambda: plotting.path_animation(moving(Stretch()), "a.gif", frames=1), "frames >= 2.*got frames=1"),
-        (lambda: plotting.corner_figure(TABLE, TABLE[:, :2], "abc"), "3 in the data, 2 in the samples and 3 names"),
+        (
+            lambda: plotting.corner_figure(TABLE, TABLE[:, :2], list("abc")),
+            "3 in the data, 2 in the samples and 3 names",
+        ),
         (lambda: plotting.corner_figure(TABLE, TABLE, "ab"), "3 in the data, 3 in the samples and 2 names"),
-        (lambda: plotting.corner_figure(TABLE[0], TABLE, "abc"), r"data must be a table \(N, D\), got shape \(3,\)"),
-        (lambda: plotting.corner_figure(TABLE, TABLE[:0], "abc"), r"samples are empty, shape \(0, 3\)"),
+        (
+            lambda: plotting.corner_figure(TABLE[0], TABLE, list("abc")),
+            r"data must be a table \(N, D\), got shape \(3,\)",
+        ),
+        (lambda: plotting.corner_figure(TABLE, TABLE[:0], list("abc")), r"samples are empty, shape \(0, 3\)"),
         (lambda: plotting.corner_figure(TABLE[:, :2], HOLES, "ab"), "samples have NaN or infinite values in 2 of 10"),
         (lambda: plotting.image_figure(torch.zeros(3, 8, 8)), r"\(N, 1, H, W\) or .* got \(3, 8, 8\)"),
         (lambda: plotting.image_figure(torch.zeros(0, 1, 8, 8)), r"not empty, got \(0, 1, 8, 8\)"),

@@ -167,9 +167,12 @@ def test_settings_and_precision_are_those_asked_for():
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: from_velocity(TimeFirst(2), 2, arguments="yx"), "unknown arguments 'yx': known ones are tx, xt, conc"),
-        (lambda: from_velocity(TimeFirst(2), 2, data_at=-1.0), "data_at must be 0 or positive and finite, got -1.0"),
-        (lambda: from_velocity(TimeFirst(2), 2, data_at=math.nan), "data_at must be 0 or positive and finite, got nan"),
+        (
+            lambda: from_velocity(TimeFirst(2), 2, arguments="yx"),
+            "arguments must be one of 'tx', 'xt', 'concat', got 'yx'",
+        ),
+        (lambda: from_velocity(TimeFirst(2), 2, data_at=-1.0), "data_at must be a number not below 0 .*, got -1.0"),
+        (lambda: from_velocity(TimeFirst(2), 2, data_at=math.nan), "data_at must be a number not below 0 .*, got nan"),
         (lambda: from_velocity(TimeFirst(2), 2, data_at=math.inf), "data_at must be"),
         (lambda: from_velocity(Concatenated(2), (1, 4, 4), arguments="concat"), r"not to events \(1, 4, 4\)"),
         (lambda: from_velocity(nn.Linear(3, 3), 2, arguments="concat").sample(4), "must return the shape of x"),
@@ -181,7 +184,7 @@ def test_impossible_networks_are_refused(make, message):
 
 
 def test_a_plain_function_is_refused():
-    with pytest.raises(TypeError, match=r"torch.nn.Module, got function"):
+    with pytest.raises(TypeError, match=r"torch.nn.Module \(wrap a function in one\), got function"):
         from_velocity(lambda t, x: x, 2)
 
 

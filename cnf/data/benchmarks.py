@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from cnf.arguments import Seed, checked
 from cnf.data.tabular import data_root, open_npy
 from cnf.errors import DataError
 
@@ -43,7 +44,8 @@ class MafSet:
     note: str = ""
 
 
-def load_maf(name: str, root: str | Path | None = None, *, seed: int = 42) -> MafSplits:
+@checked
+def load_maf(name: str, root: str | Path | None = None, *, seed: Seed = 42) -> MafSplits:
     """Loads a benchmark set of density estimation, with the published splits and preprocessing.
 
     The files are the user's to download, from https://zenodo.org/record/1161203.

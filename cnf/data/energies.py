@@ -10,10 +10,13 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from cnf.arguments import Finite, checked
+
 EDGE = 4.0  # half the width of the box that bounds U2 to U4, and of the published figures
 WALL = 0.1  # standard deviation of the density beyond the edge
 
 
+@checked
 @dataclass(frozen=True)
 class Energy:
     """A potential U on the plane and its density `p(z) = e^{−U(z)} / Z`, whose constant is known.
@@ -37,7 +40,7 @@ class Energy:
 
     name: str
     potential: Callable[[Tensor], Tensor]
-    log_normalizer: float
+    log_normalizer: Finite
 
     def __call__(self, z: Tensor) -> Tensor:
         """`log p̃(z) = −U(z)`, not normalised, differentiable; what `ReverseKL` takes.
@@ -57,6 +60,7 @@ class Energy:
         return self(z) - self.log_normalizer
 
 
+@checked
 def energy(name: str) -> Energy:
     """Look up an energy.
 

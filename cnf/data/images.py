@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from cnf.arguments import Ambient, checked
 from cnf.data.tabular import data_root
 from cnf.errors import DataError
 
@@ -22,7 +23,8 @@ IDX_DTYPES = {0x08: "u1", 0x09: "i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0
 GZIP_MAGIC = b"\x1f\x8b"
 
 
-def dequantize(images: Tensor, levels: int = 256, *, generator: torch.Generator | None = None) -> Tensor:
+@checked
+def dequantize(images: Tensor, levels: Ambient = 256, *, generator: torch.Generator | None = None) -> Tensor:
     """Makes integer levels continuous: `y = (x + u) / levels` with `u` uniform on `[0, 1)`.
 
     A density of `y` bounds the probability of `x` from below: `log P(x) ≥ E_u log p(y) − D log levels`.

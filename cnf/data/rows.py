@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler, default_collate
 
+from cnf.arguments import Count, Seed, Whole, checked
 from cnf.errors import DataError
 
 Batch = tuple[Tensor, Tensor | None, Tensor]  # x, context, the numbers of the rows
@@ -92,6 +93,7 @@ def _check_finite(name: str, values: Tensor | None, numbers: Tensor) -> None:
     )
 
 
+@checked
 class Batches(Sampler[list[int]]):
     """Batches of rows in an order that depends on the seed and the step alone, so that a run can be taken up anywhere.
 
@@ -107,7 +109,7 @@ class Batches(Sampler[list[int]]):
     """
 
     def __init__(
-        self, rows: int, batch_size: int, *, seed: int = 0, start: int = 0, rank: int = 0, world: int = 1
+        self, rows: Count, batch_size: Count, *, seed: Seed = 0, start: Whole = 0, rank: Whole = 0, world: Count = 1
     ) -> None:
         self.rows, self.batch_size = rows, min(batch_size, rows)
         self.seed, self.start, self.rank, self.world = seed, start, rank, world

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
+from cnf.arguments import Positive, Seed, Whole, checked
 from cnf.errors import DataError
 
 CHUNK = 2**21  # cells looked at together: 16 MB of float64, whatever the size of a memory map
@@ -139,7 +140,8 @@ def check_columns(table: Table) -> None:
         )
 
 
-def split(n: int, *, seed: int = 0, fractions: tuple[float, float, float] = (0.8, 0.1, 0.1)) -> Split:
+@checked
+def split(n: Whole, *, seed: Seed = 0, fractions: tuple[Positive, Positive, Positive] = (0.8, 0.1, 0.1)) -> Split:
     """Shuffles `n` rows and cuts them in three: first training, then validation, last test.
 
     The order is `numpy.random.default_rng(seed).permutation(n)`. Validation and test have `⌊fraction · n⌋`

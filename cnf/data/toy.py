@@ -11,9 +11,12 @@ from typing import ClassVar
 import torch
 from torch import Generator, Tensor
 
+from cnf.arguments import Finite, checked
+
 ROWS = 512  # points evaluated at once: bounds the (points, nodes) tables, which then also fit a cache
 
 
+@checked
 @dataclass(frozen=True)
 class Toy:
     """A distribution on the plane that is easy to sample and whose density is known.
@@ -42,7 +45,7 @@ class Toy:
     name: str
     sampler: Callable[[int, Generator | None], Tensor]
     density: Callable[[Tensor], Tensor] | None = None
-    entropy: float | None = None
+    entropy: Finite | None = None
 
     def sample(self, n: int, generator: Generator | None = None, *, dtype: torch.dtype = torch.float32) -> Tensor:
         """Draw `n` independent points.
@@ -337,6 +340,7 @@ def _cos(n: int, generator: Generator | None) -> Tensor:
     return torch.cat([u, 2.5 * u.sin()], dim=1)
 
 
+@checked
 def toy(name: str) -> Toy:
     """Look up a toy distribution.
 

@@ -9,11 +9,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from cnf.arguments import Count, NonNegative, Size, checked
 from cnf.distributions.interface import require_ambient
 from cnf.distributions.simplex import as_point, log_interior
 from cnf.manifolds.simplex import LogAffine
 
 
+@checked
 class DirichletCalibration(nn.Module):
     """`q = softmax(A log p + c)` with any matrix A: the posteriors when those of each class are Dirichlet distributed.
 
@@ -27,7 +29,7 @@ class DirichletCalibration(nn.Module):
         Kull et al. 2019, arXiv 1910.12656.
     """
 
-    def __init__(self, n: int) -> None:
+    def __init__(self, n: Size) -> None:
         super().__init__()
         self.n = require_ambient(n, "a simplex")
         self.matrix = nn.Parameter(torch.eye(n))
@@ -49,8 +51,9 @@ class DirichletCalibration(nn.Module):
 Calibrator = TypeVar("Calibrator", LogAffine, DirichletCalibration)
 
 
+@checked
 def fit_calibration(
-    posteriors: Tensor, labels: Tensor, model: Calibrator, *, penalty: float = 0.0, iterations: int = 500
+    posteriors: Tensor, labels: Tensor, model: Calibrator, *, penalty: NonNegative = 0.0, iterations: Count = 500
 ) -> Calibrator:
     """Fit a calibration to posteriors and true classes, by `min −mean log q(label)` with L-BFGS in float64.
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 
 from torch import Tensor, nn
 
+from cnf.arguments import checked
 from cnf.continuous.cnf import CNF
 from cnf.continuous.divergences import Divergence, Exact
 from cnf.continuous.fields import VectorField
@@ -21,6 +22,7 @@ TANGENT: dict[type, Callable[[Manifold, nn.Module], VectorField]] = {
 }
 
 
+@checked
 class ManifoldCNF(CNF):
     """`dx/dt = f(t, x)` on a sphere or a torus, f tangent, `d log_det/dt = div f`, in the Riemannian volume.
 

@@ -8,22 +8,25 @@ with it, so points that are brought back after every step and points that are br
 from __future__ import annotations
 
 import math
-from typing import Any, NamedTuple, cast
+from typing import Annotated, Any, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
 
+from cnf.arguments import Size, SizeOrZero, at_least, checked
 from cnf.continuous.chains import ChainLinearization
 from cnf.continuous.fields import ModuleField, VectorField
 from cnf.continuous.linearization import Linearization
 from cnf.distributions.interface import require_ambient
 from cnf.distributions.sphere import frame
 from cnf.manifolds.geometry import Torus
+from cnf.networks import ActivationName
 from cnf.networks import activation as activation_by_name
 
 FEW = 3  # dimensions of a sphere up to which its tangents are pushed one by one: a closed trace costs more
 
 
+@checked
 class SphereField(VectorField):
     """`f(t, x) = ‖x‖ (I − x̂x̂ᵀ) g(t, x̂)` with `x̂ = x/‖x‖`: tangent to the sphere, homogeneous of degree 1.
 
@@ -37,7 +40,7 @@ class SphereField(VectorField):
         field: g, a `VectorField` or any module with `(t, x, context)`, on `(N, n)`.
     """
 
-    def __init__(self, n: int, field: nn.Module) -> None:
+    def __init__(self, n: Size, field: nn.Module) -> None:
         super().__init__()
         self.n = require_ambient(n, "a sphere")
         self.field = field if isinstance(field, VectorField) else ModuleField(field)
@@ -113,6 +116,7 @@ class SphereLinearization(Linearization):
         return along - dimension * (self.unit * self.around.velocity).sum(1)
 
 
+@checked
 class TorusField(VectorField):
     """`f_i(t, x) = cos x_i g_{d+i} − sin x_i g_i`, `g = g(t, (cos x, sin x))`: periodic in every angle.
 
@@ -124,7 +128,7 @@ class TorusField(VectorField):
         field: g, a `VectorField` or any module with `(t, x, context)`, on `(N, 2d)`.
     """
 
-    def __init__(self, d: int, field: nn.Module) -> None:
+    def __init__(self, d: Size, field: nn.Module) -> None:
         super().__init__()
         self.d = Torus(d).d
         self.field = field if isinstance(field, VectorField) else ModuleField(field)
@@ -189,6 +193,7 @@ class TorusLinearization(Linearization):
         return torch.cat([-self.sine * v, self.cosine * v], -1)
 
 
+@checked
 class FourierField(VectorField):
     """A residual network on sines of many frequencies: `h_0 = sin(Bx + β)`,
     `h_i = h_{i−1} + σ(W_i h_{i−1} + b_i + U_i [t, context])`, `g = V h_L + v`.
@@ -214,20 +219,15 @@ class FourierField(VectorField):
 
     def __init__(
         self,
-        dim: int,
-        hidden: int = 128,
-        depth: int = 2,
-        context_dim: int = 0,
+        dim: Size,
+        hidden: Size = 128,
+        depth: Size = 2,
+        context_dim: SizeOrZero = 0,
         *,
-        frequency: float = 8.0,
-        activation: str = "silu",
+        frequency: Annotated[float, at_least(1)] = 8.0,
+        activation: ActivationName = "silu",
     ) -> None:
         super().__init__()
-        if depth < 1 or hidden < 1 or not frequency >= 1:
-            raise ValueError(
-                f"a Fourier field needs hidden >= 1, depth >= 1 and frequency >= 1, "
-                f"got hidden={hidden}, depth={depth}, frequency={frequency}"
-            )
         self.dim, self.context_dim = dim, context_dim
         self.activation = activation_by_name(activation)
         self.waves = nn.Linear(dim, hidden)

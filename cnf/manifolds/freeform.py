@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.distributions import constraints
 from torch.func import jvp, vjp, vmap
 
+from cnf.arguments import Size, checked
 from cnf.continuous.divergences import NOISE
 from cnf.manifolds.geometry import Manifold, volume_ratio
 from cnf.networks import Conditioner
@@ -21,6 +22,7 @@ Module = TypeVar("Module", bound=nn.Module)
 CHUNK = 32  # directions that a Jacobian is multiplied with at once; bounds the memory
 
 
+@checked
 class EncoderDecoder(Transform):
     """`encode`: `z = f(x)`, `decode`: `x = g(z)`, two networks of which g is trained to be the inverse of f.
 
@@ -49,7 +51,12 @@ class EncoderDecoder(Transform):
     """
 
     def __init__(
-        self, encoder: Conditioner, decoder: Conditioner, *, manifold: Manifold | None = None, probes: int | None = None
+        self,
+        encoder: Conditioner,
+        decoder: Conditioner,
+        *,
+        manifold: Manifold | None = None,
+        probes: Size | None = None,
     ) -> None:
         super().__init__()
         if encoder.context_dim != decoder.context_dim:
@@ -128,7 +135,8 @@ def along(function: Callable[[Tensor], Tensor], x: Tensor, directions: Tensor) -
     return vmap(product, chunk_size=CHUNK)(directions)
 
 
-def with_probes(flow: Module, probes: int) -> Module:
+@checked
+def with_probes(flow: Module, probes: Size) -> Module:
     """A copy that shares all parameters and buffers, but whose free-form transforms are as they are trained.
 
     Args:

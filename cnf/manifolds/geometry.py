@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.distributions import constraints
 
+from cnf.arguments import Size, checked
 from cnf.distributions.interface import require_ambient
 from cnf.distributions.simplex import log_ratio_basis, require_simplex
 from cnf.distributions.sphere import UnitVectors, frame, log_area, require_unit
@@ -103,6 +104,7 @@ class Manifold(ABC):
         """Draw n points with the `options` of torch's generators of noise."""
 
 
+@checked
 @dataclass(frozen=True)
 class Sphere(Manifold):
     """The vectors of length one in `ℝⁿ`, of dimension n − 1.
@@ -111,7 +113,7 @@ class Sphere(Manifold):
         n: Length of the vectors, at least 2.
     """
 
-    n: int
+    n: Size
 
     def __post_init__(self) -> None:
         require_ambient(self.n, "a sphere")
@@ -170,6 +172,7 @@ class Sphere(Manifold):
         return self.project(torch.randn(n, self.n, **options))
 
 
+@checked
 @dataclass(frozen=True)
 class Simplex(Manifold):
     """The vectors of n non-negative numbers with sum 1, of dimension n − 1; flat, its geodesics are straight lines.
@@ -180,7 +183,7 @@ class Simplex(Manifold):
         n: Length of the vectors, at least 2.
     """
 
-    n: int
+    n: Size
 
     def __post_init__(self) -> None:
         require_ambient(self.n, "a simplex")
@@ -239,6 +242,7 @@ class Simplex(Manifold):
         return self.project(-torch.log1p(-unit))
 
 
+@checked
 @dataclass(frozen=True)
 class Torus(Manifold):
     """The product of d circles of radius 1, whose points are given by their d angles in [0, 2π); flat.
@@ -249,11 +253,7 @@ class Torus(Manifold):
         d: Number of angles.
     """
 
-    d: int
-
-    def __post_init__(self) -> None:
-        if not isinstance(self.d, int) or self.d < 1:
-            raise ValueError(f"a torus needs at least one angle, got d={self.d!r}")
+    d: Size
 
     @property
     def dimension(self) -> int:

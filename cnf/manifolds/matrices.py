@@ -5,10 +5,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from cnf.arguments import Matrix, checked
 from cnf.discrete.linear import Linear, LULinear
 
 
-def invertible(matrix: Tensor) -> LULinear:
+@checked
+def invertible(matrix: Matrix) -> LULinear:
     """A trainable matrix that starts at `matrix` and stays invertible: `P L U` with a diagonal that keeps its signs.
 
     Raises:
@@ -25,6 +27,7 @@ def invertible(matrix: Tensor) -> LULinear:
     return linear
 
 
+@checked
 class PositiveDefinite(Linear):
     """`W = C Cᵀ`, symmetric and positive definite; C is lower triangular and its diagonal the exponential of numbers.
 
@@ -35,7 +38,7 @@ class PositiveDefinite(Linear):
         ValueError: `matrix` is not symmetric and positive definite.
     """
 
-    def __init__(self, matrix: Tensor) -> None:
+    def __init__(self, matrix: Matrix) -> None:
         super().__init__(len(matrix), bias=False)
         asymmetry, least = (matrix - matrix.mT).abs().max().item(), torch.linalg.eigvalsh(matrix.detach())[0].item()
         if not asymmetry <= 1e-5 * matrix.abs().max().item():

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import constraints
 
+from cnf.arguments import Finite, Fraction, Matrix, Numbers, Size, SizeOrZero, checked
 from cnf.discrete.linear import Linear
 from cnf.distributions.interface import require_ambient, require_rows
 from cnf.distributions.simplex import as_point, log_interior, log_ratio_basis, require_simplex
@@ -19,19 +20,19 @@ from cnf.manifolds.matrices import PositiveDefinite, dense, invertible, require_
 from cnf.transforms import Mapped, Transform
 
 
-def smooth(p: Tensor, epsilon: float = 1e-6) -> Tensor:
+@checked
+def smooth(p: Numbers, epsilon: Fraction = 1e-6) -> Tensor:
     """Move points into the simplex, away from its zeros: `(1 − ε) p + ε/n`.
 
     Args:
         p: Points on the simplex, `(…, n)`.
         epsilon: ε in (0, 1), the share of the uniform distribution.
     """
-    if not 0 < epsilon < 1:
-        raise ValueError(f"epsilon must be in (0, 1), got {epsilon}")
     require_simplex(p, p.shape[-1])
     return (1 - epsilon) * p + epsilon / p.shape[-1]
 
 
+@checked
 class LogAffine(Transform, ABC):
     """`encode`: `q = softmax(A log p + c)` with `A1 = λ1`, `log_det = log(|det A|/|λ|) + Σ (log qᵢ − log pᵢ)`.
 
@@ -40,7 +41,7 @@ class LogAffine(Transform, ABC):
 
     domain = constraints.unit_interval
 
-    def __init__(self, n: int, shift: Tensor | None, *, bias: bool, context_dim: int) -> None:
+    def __init__(self, n: Size, shift: Numbers | None, *, bias: bool, context_dim: SizeOrZero) -> None:
         super().__init__()
         self.n, self.context_dim = require_ambient(n, "a simplex"), context_dim
         if shift is not None and (shift.shape != (n,) or not shift.isfinite().all()):
@@ -99,6 +100,7 @@ class LogAffine(Transform, ABC):
         return self.constant + context @ self.slope.mT
 
 
+@checked
 class Calibration(LogAffine):
     """`encode`: `q = softmax(a⁻¹ log p + c)`, `log_det = (1 − n) log |a| + Σ (log qᵢ − log pᵢ)`.
 
@@ -123,12 +125,12 @@ class Calibration(LogAffine):
 
     def __init__(
         self,
-        n: int,
+        n: Size,
         *,
-        temperature: Tensor | float = 1.0,
-        shift: Tensor | None = None,
+        temperature: Tensor | Finite = 1.0,
+        shift: Numbers | None = None,
         bias: bool = True,
-        context_dim: int = 0,
+        context_dim: SizeOrZero = 0,
     ) -> None:
         super().__init__(n, shift, bias=bias, context_dim=context_dim)
         start = torch.as_tensor(temperature, dtype=None if shift is None else shift.dtype).detach()
@@ -155,6 +157,7 @@ class Calibration(LogAffine):
         return self.sign * log_factor.exp().reshape(-1, 1) * logs, (self.n - 1) * log_factor
 
 
+@checked
 class GeneralizedCalibration(LogAffine):
     """`encode`: `q = softmax(A log p + c)` with `A1 = λ1`, `log_det = log(|det A|/|λ|) + Σ (log qᵢ − log pᵢ)`.
 
@@ -178,11 +181,11 @@ class GeneralizedCalibration(LogAffine):
 
     def __init__(
         self,
-        n: int,
+        n: Size,
         *,
         positive: bool = False,
-        matrix: Tensor | None = None,
-        shift: Tensor | None = None,
+        matrix: Matrix | None = None,
+        shift: Numbers | None = None,
         bias: bool = True,
     ) -> None:
         super().__init__(n, shift, bias=bias, context_dim=0)
@@ -216,6 +219,7 @@ def _require_equal_sums(matrix: Tensor) -> None:
         raise ValueError("the rows of the matrix have sum 0, so it is singular: add a multiple of the matrix of ones")
 
 
+@checked
 @torch.no_grad()
 def compose(*calibrations: LogAffine) -> Calibration | GeneralizedCalibration:
     """The one calibration that does what several do in a row, a new one; the first of them sees the data.

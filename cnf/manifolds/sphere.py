@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from cnf.arguments import Matrix, Numbers, Size, SizeOrZero, checked
 from cnf.discrete.linear import LULinear
 from cnf.distributions.interface import require_ambient, require_rows
 from cnf.distributions.sphere import UnitVectors, require_unit
@@ -22,6 +23,7 @@ def margin(dtype: torch.dtype) -> float:
     return 1e-9 if dtype == torch.float64 else 1e-5
 
 
+@checked
 class NormalizedTranslation(Transform):
     """`encode`: `y = (x + c)/‖x + c‖` with `‖c‖ < 1`, `log_det = log(1 + xᵀc) − n log ‖x + c‖`.
 
@@ -43,7 +45,7 @@ class NormalizedTranslation(Transform):
     domain = UnitVectors()
     margin: Tensor
 
-    def __init__(self, n: int, *, shift: Tensor | None = None, context_dim: int = 0) -> None:
+    def __init__(self, n: Size, *, shift: Numbers | None = None, context_dim: SizeOrZero = 0) -> None:
         super().__init__()
         self.n, self.context_dim = require_ambient(n, "a sphere"), context_dim
         shift = 0.1 * torch.randn(n) / n**0.5 if shift is None else shift.detach()
@@ -93,6 +95,7 @@ class NormalizedTranslation(Transform):
         return (((length.square() + gap) / 2).log() - self.n * length.log()).squeeze(1)
 
 
+@checked
 class NormalizedLinear(Transform):
     """`encode`: `y = Mx/‖Mx‖`, `log_det = log |det M| − n log ‖Mx‖`; `decode` is the same with `M⁻¹`.
 
@@ -109,7 +112,7 @@ class NormalizedLinear(Transform):
 
     domain = UnitVectors()
 
-    def __init__(self, n: int, *, matrix: Tensor | None = None) -> None:
+    def __init__(self, n: Size, *, matrix: Matrix | None = None) -> None:
         super().__init__()
         self.n = require_ambient(n, "a sphere")
         if matrix is not None:
@@ -136,6 +139,7 @@ class NormalizedLinear(Transform):
         return Mapped(moved / length, log_abs_det - self.n * length.squeeze(1).log())
 
 
+@checked
 class NormalizedAffine(Transform):
     """`encode`: `y = (Mx + c)/‖Mx + c‖` with `‖M⁻¹c‖ < 1`, `log_det = log(|det M| (1 + xᵀM⁻¹c)/‖Mx + c‖ⁿ)`.
 
@@ -155,7 +159,7 @@ class NormalizedAffine(Transform):
     domain = UnitVectors()
 
     def __init__(
-        self, n: int, *, matrix: Tensor | None = None, shift: Tensor | None = None, context_dim: int = 0
+        self, n: Size, *, matrix: Matrix | None = None, shift: Numbers | None = None, context_dim: SizeOrZero = 0
     ) -> None:
         super().__init__()
         self.context_dim = context_dim

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
+from cnf.arguments import Shape, SizeOrZero, checked
 from cnf.continuous.divergences import Divergence, Exact, Hutchinson
 from cnf.continuous.solvers import RungeKutta
 from cnf.distributions import as_event_shape
@@ -24,7 +25,8 @@ from cnf.objectives.matching import FlowMatching
 from cnf.objectives.phases import Phase
 
 
-def build(name: str, event_shape: int | Sequence[int], context_dim: int = 0, **options: Any) -> Flow:
+@checked
+def build(name: str, event_shape: Shape, context_dim: SizeOrZero = 0, **options: Any) -> Flow:
     """Build a model by name; `cnf.save` writes down how.
 
     Every model standardises its context, and its data unless they are angles or directions: `flow.initialize(x,
@@ -51,8 +53,6 @@ def build(name: str, event_shape: int | Sequence[int], context_dim: int = 0, **o
     unknown = [key for key in options if key not in known]
     if unknown:
         raise ValueError(f"{name} has no option {', '.join(unknown)}: its options are {', '.join(known)}")
-    if context_dim < 0:
-        raise ValueError(f"context_dim must not be negative, got {context_dim}")
     flow = MODELS[name](shape, context_dim, **options)
     flow.spec = {"name": name, "event_shape": tuple(shape), "context_dim": context_dim, "options": options}
     return flow

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Annotated
 
+from cnf.arguments import SizeOrZero, Sizes, checked, one_of
 from cnf.discrete.elementwise import Logit, Standardize, StandardizeContext
 from cnf.discrete.marginals import MarginalGaussianization
 from cnf.distributions import BaseDensity, StandardNormal, as_event_shape
@@ -16,24 +18,24 @@ PREPROCESSING: dict[str, Callable[[Sequence[int]], list[Transform]]] = {
     "logit": lambda shape: [Logit(1e-6)],
     "none": lambda shape: [],
 }
+Preprocess = Annotated[str, one_of(PREPROCESSING)]
 
 
+@checked
 def assemble(
-    event_shape: Sequence[int],
-    context_dim: int,
+    event_shape: Sizes,
+    context_dim: SizeOrZero,
     members: Sequence[Transform],
-    preprocess: str,
+    preprocess: Preprocess,
     *,
     flat: bool,
-    extra: int = 0,
+    extra: SizeOrZero = 0,
     base: BaseDensity | None = None,
 ) -> Flow:
     """Preprocessing, then the members in the order of `encode`, on a standard normal base; `flat` ones get vectors.
 
     With `extra` dimensions that the members append, the base is one of vectors; another one can be given.
     """
-    if preprocess not in PREPROCESSING:
-        raise ValueError(f"unknown preprocessing {preprocess!r}: known ones are {', '.join(PREPROCESSING)}")
     body: Transform = members[0] if len(members) == 1 else Compose(members)
     if flat:
         body = _flattened(body, event_shape)

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 from torch import nn
 
+from cnf.arguments import Size, SizeOrZero, Sizes, Widths, checked
 from cnf.continuous.cnf import CNF
 from cnf.continuous.divergences import Divergence, Exact
-from cnf.continuous.fields import ConvField, MLPField, PlanarField, PotentialField, VectorField
+from cnf.continuous.fields import ConvField, MLPField, PlanarField, PotentialField, TimeName, VectorField
 from cnf.continuous.regularizers import HamiltonJacobi, JacobianFrobenius, KineticEnergy, Regularizer
 from cnf.continuous.solvers import RungeKutta, Solver
 from cnf.discrete.augmentation import Augment
 from cnf.flows import Flow
-from cnf.models.assembly import assemble, size
+from cnf.models.assembly import Preprocess, assemble, size
+from cnf.networks import ActivationName
 
 
 def _zero_last(field: MLPField | ConvField) -> MLPField | ConvField:
@@ -24,18 +26,19 @@ def _zero_last(field: MLPField | ConvField) -> MLPField | ConvField:
     return field
 
 
+@checked
 def cnf(
-    event_shape: Sequence[int],
-    context_dim: int = 0,
+    event_shape: Sizes,
+    context_dim: SizeOrZero = 0,
     *,
-    hidden: Sequence[int] | None = None,
-    activation: str = "silu",
-    time: str = "concat",
+    hidden: Widths | None = None,
+    activation: ActivationName = "silu",
+    time: TimeName = "concat",
     residual: bool = False,
     divergence: Divergence = Exact(),
     regularizers: Mapping[str, Regularizer] = {},
     solver: Solver = RungeKutta("dopri5", rtol=1e-5, atol=1e-5),
-    preprocess: str | None = None,
+    preprocess: Preprocess | None = None,
 ) -> Flow:
     """Our recommended default: a smooth field whose exact trace is cheap, trained with it at a tolerance of 0.01.
 
@@ -56,17 +59,18 @@ def cnf(
     return assemble(event_shape, context_dim, [transform], preprocess, flat=True)
 
 
+@checked
 def ffjord(
-    event_shape: Sequence[int],
-    context_dim: int = 0,
+    event_shape: Sizes,
+    context_dim: SizeOrZero = 0,
     *,
-    hidden: Sequence[int] = (64, 64, 64),
-    activation: str | None = None,
-    time: str = "concatsquash",
-    blocks: int = 1,
+    hidden: Widths = (64, 64, 64),
+    activation: ActivationName | None = None,
+    time: TimeName = "concatsquash",
+    blocks: Size = 1,
     divergence: Divergence = Exact(),
     solver: Solver = RungeKutta("dopri5", rtol=1e-5, atol=1e-5),
-    preprocess: str | None = None,
+    preprocess: Preprocess | None = None,
 ) -> Flow:
     """FFJORD: a free-form field of ConcatSquash layers; convolutional, after a logit, for images `(C, H, W)`.
 
@@ -93,16 +97,17 @@ def ffjord(
     return assemble(event_shape, context_dim, cnfs, preprocess or ("logit" if image else "standardize"), flat=not image)
 
 
+@checked
 def rnode(
-    event_shape: Sequence[int],
-    context_dim: int = 0,
+    event_shape: Sizes,
+    context_dim: SizeOrZero = 0,
     *,
-    hidden: Sequence[int] = (64, 64, 64),
-    activation: str | None = None,
-    time: str = "concat",
+    hidden: Widths = (64, 64, 64),
+    activation: ActivationName | None = None,
+    time: TimeName = "concat",
     divergence: Divergence = Exact(),
     solver: Solver = RungeKutta("dopri5", rtol=1e-5, atol=1e-5),
-    preprocess: str | None = None,
+    preprocess: Preprocess | None = None,
 ) -> Flow:
     """RNODE: FFJORD with kinetic and Jacobian penalties, which allow a fixed grid in training.
 
@@ -126,16 +131,17 @@ def rnode(
     )
 
 
+@checked
 def ot_flow(
-    event_shape: Sequence[int],
-    context_dim: int = 0,
+    event_shape: Sizes,
+    context_dim: SizeOrZero = 0,
     *,
-    hidden: int = 32,
-    depth: int = 1,
-    rank: int | None = None,
+    hidden: Size = 32,
+    depth: Size = 1,
+    rank: Size | None = None,
     divergence: Divergence = Exact(),
     solver: Solver = RungeKutta("dopri5", rtol=1e-5, atol=1e-5),
-    preprocess: str = "standardize",
+    preprocess: Preprocess = "standardize",
 ) -> Flow:
     """OT-Flow: the gradient of a potential, its exact trace in closed form, transport and HJB penalties.
 
@@ -152,14 +158,15 @@ def ot_flow(
     return assemble(event_shape, context_dim, [CNF(field, divergence, costs, solver)], preprocess, flat=True)
 
 
+@checked
 def planar_cnf(
-    event_shape: Sequence[int],
-    context_dim: int = 0,
+    event_shape: Sizes,
+    context_dim: SizeOrZero = 0,
     *,
-    width: int = 64,
+    width: Size = 64,
     divergence: Divergence = Exact(),
     solver: Solver = RungeKutta("dopri5", rtol=1e-5, atol=1e-5),
-    preprocess: str = "standardize",
+    preprocess: Preprocess = "standardize",
 ) -> Flow:
     """The planar CNF of Chen et al.: gated planar units whose weights a hypernetwork of time gives.
 
@@ -173,19 +180,20 @@ def planar_cnf(
     return assemble(event_shape, context_dim, [CNF(field, divergence, {}, solver)], preprocess, flat=True)
 
 
+@checked
 def augmented_cnf(
-    event_shape: Sequence[int],
-    context_dim: int = 0,
+    event_shape: Sizes,
+    context_dim: SizeOrZero = 0,
     *,
-    extra: int = 1,
-    hidden: Sequence[int] | None = None,
-    activation: str = "silu",
-    time: str = "concat",
+    extra: Size = 1,
+    hidden: Widths | None = None,
+    activation: ActivationName = "silu",
+    time: TimeName = "concat",
     residual: bool = False,
     divergence: Divergence = Exact(),
     regularizers: Mapping[str, Regularizer] = {},
     solver: Solver = RungeKutta("dopri5", rtol=1e-5, atol=1e-5),
-    preprocess: str | None = None,
+    preprocess: Preprocess | None = None,
 ) -> Flow:
     """The field of our default with dimensions of noise beside the data, so that paths can go round each other.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from cnf.arguments import Ambient, Positive, Size, SizeOrZero, Sizes, Widths, checked
 from cnf.discrete.autoregressive import Autoregressive
 from cnf.discrete.coupling import Coupling, alternating
 from cnf.discrete.linear import LULinear, Permutation
@@ -12,22 +13,23 @@ from cnf.discrete.maps import AffineMap, ElementwiseMap, Shift
 from cnf.discrete.normalization import ActNorm
 from cnf.discrete.splines import RationalQuadratic
 from cnf.flows import Flow
-from cnf.models.assembly import assemble, size
-from cnf.networks import MADE, ResidualMLP
+from cnf.models.assembly import Preprocess, assemble, size
+from cnf.networks import MADE, ConditionerActivation, ResidualMLP
 from cnf.transforms import Inverse, Transform
 
 Hidden = int | Sequence[int]
 
 
+@checked
 def nice(
-    event_shape: Sequence[int],
-    context_dim: int = 0,
+    event_shape: Sizes,
+    context_dim: SizeOrZero = 0,
     *,
-    layers: int = 4,
-    hidden: Hidden = (128, 128),
-    blocks: int = 0,
-    activation: str = "relu",
-    preprocess: str = "standardize",
+    layers: Size = 4,
+    hidden: Widths = (128, 128),
+    blocks: SizeOrZero = 0,
+    activation: ConditionerActivation = "relu",
+    preprocess: Preprocess = "standardize",
 ) -> Flow:
     """NICE: additive couplings, which keep volumes, and one diagonal scaling at the end.
 
@@ -49,16 +51,17 @@ def nice(
     return assemble(event_shape, context_dim, members, preprocess, flat=True)
 
 
+@checked
 def realnvp(
-    event_shape: Sequence[int],
-    context_dim: int = 0,
+    event_shape: Sizes,
+    context_dim: SizeOrZero = 0,
     *,
-    layers: int = 5,
-    hidden: Hidden = (128, 128),
-    blocks: int = 0,
-    activation: str = "relu",
-    bound: float = 3.0,
-    preprocess: str = "standardize",
+    layers: Size = 5,
+    hidden: Widths = (128, 128),
+    blocks: SizeOrZero = 0,
+    activation: ConditionerActivation = "relu",
+    bound: Positive = 3.0,
+    preprocess: Preprocess = "standardize",
 ) -> Flow:
     """RealNVP on vectors: affine couplings of alternating halves.
 
@@ -81,16 +84,17 @@ def realnvp(
     return assemble(event_shape, context_dim, members, preprocess, flat=True)
 
 
+@checked
 def maf(
-    event_shape: Sequence[int],
-    context_dim: int = 0,
+    event_shape: Sizes,
+    context_dim: SizeOrZero = 0,
     *,
-    layers: int = 5,
-    hidden: Hidden = (128, 128),
-    blocks: int = 0,
-    activation: str = "relu",
-    bound: float = 3.0,
-    preprocess: str = "standardize",
+    layers: Size = 5,
+    hidden: Widths = (128, 128),
+    blocks: SizeOrZero = 0,
+    activation: ConditionerActivation = "relu",
+    bound: Positive = 3.0,
+    preprocess: Preprocess = "standardize",
 ) -> Flow:
     """MAF: affine autoregressive layers, the order reversed from one to the next. Sampling takes D steps a layer.
 
@@ -112,16 +116,17 @@ def maf(
     return assemble(event_shape, context_dim, members, preprocess, flat=True)
 
 
+@checked
 def iaf(
-    event_shape: Sequence[int],
-    context_dim: int = 0,
+    event_shape: Sizes,
+    context_dim: SizeOrZero = 0,
     *,
-    layers: int = 5,
-    hidden: Hidden = (128, 128),
-    blocks: int = 0,
-    activation: str = "relu",
-    bound: float = 3.0,
-    preprocess: str = "standardize",
+    layers: Size = 5,
+    hidden: Widths = (128, 128),
+    blocks: SizeOrZero = 0,
+    activation: ConditionerActivation = "relu",
+    bound: Positive = 3.0,
+    preprocess: Preprocess = "standardize",
 ) -> Flow:
     """IAF: the MAF with the two directions exchanged. Sampling is one pass a layer, densities take D steps.
 
@@ -142,17 +147,18 @@ def iaf(
     return assemble(event_shape, context_dim, [Inverse(member) for member in members], preprocess, flat=True)
 
 
+@checked
 def nsf_coupling(
-    event_shape: Sequence[int],
-    context_dim: int = 0,
+    event_shape: Sizes,
+    context_dim: SizeOrZero = 0,
     *,
-    layers: int = 5,
-    hidden: Hidden = 128,
-    blocks: int = 2,
-    activation: str = "relu",
-    bins: int = 8,
-    bound: float = 3.0,
-    preprocess: str = "standardize",
+    layers: Size = 5,
+    hidden: Widths = 128,
+    blocks: SizeOrZero = 2,
+    activation: ConditionerActivation = "relu",
+    bins: Ambient = 8,
+    bound: Positive = 3.0,
+    preprocess: Preprocess = "standardize",
 ) -> Flow:
     """NSF with couplings: rational-quadratic splines, a permutation and an LU linear layer before each.
 
@@ -177,17 +183,18 @@ def nsf_coupling(
     return assemble(event_shape, context_dim, members, preprocess, flat=True)
 
 
+@checked
 def nsf_autoregressive(
-    event_shape: Sequence[int],
-    context_dim: int = 0,
+    event_shape: Sizes,
+    context_dim: SizeOrZero = 0,
     *,
-    layers: int = 5,
-    hidden: Hidden = 128,
-    blocks: int = 2,
-    activation: str = "relu",
-    bins: int = 8,
-    bound: float = 3.0,
-    preprocess: str = "standardize",
+    layers: Size = 5,
+    hidden: Widths = 128,
+    blocks: SizeOrZero = 2,
+    activation: ConditionerActivation = "relu",
+    bins: Ambient = 8,
+    bound: Positive = 3.0,
+    preprocess: Preprocess = "standardize",
 ) -> Flow:
     """NSF with autoregressive layers, the strongest of these on tables. Sampling takes D steps a layer.
 

@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
+from cnf.arguments import SizeOrZero, Sizes, Widths, checked
 from cnf.distributions import SphereUniform
 from cnf.flows import Flow
 from cnf.manifolds.freeform import EncoderDecoder
 from cnf.manifolds.geometry import Manifold, Sphere
-from cnf.models.assembly import assemble, size
+from cnf.models.assembly import Preprocess, assemble, size
 from cnf.models.couplings import Hidden
-from cnf.networks import ResidualMLP, Skip
+from cnf.networks import ConditionerActivation, ResidualMLP, Skip
 
 
+@checked
 def free_form(
-    event_shape: Sequence[int],
-    context_dim: int = 0,
+    event_shape: Sizes,
+    context_dim: SizeOrZero = 0,
     *,
-    hidden: Hidden = 64,
-    blocks: int = 2,
-    activation: str = "silu",
-    preprocess: str = "standardize",
+    hidden: Widths = 64,
+    blocks: SizeOrZero = 2,
+    activation: ConditionerActivation = "silu",
+    preprocess: Preprocess = "standardize",
 ) -> Flow:
     """A free-form flow: residual encoder and decoder, each beside a skip, trained by `cnf.FreeForm`.
 
@@ -40,13 +40,14 @@ def free_form(
     return assemble(event_shape, context_dim, [body], preprocess, flat=True)
 
 
+@checked
 def sphere_free_form(
-    event_shape: Sequence[int],
-    context_dim: int = 0,
+    event_shape: Sizes,
+    context_dim: SizeOrZero = 0,
     *,
-    hidden: Hidden = 64,
-    blocks: int = 2,
-    activation: str = "silu",
+    hidden: Widths = 64,
+    blocks: SizeOrZero = 2,
+    activation: ConditionerActivation = "silu",
 ) -> Flow:
     """A free-form flow on the unit sphere of ℝⁿ, for unit vectors `(n,)`; on a uniform base.
 

@@ -3,27 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Annotated
 
+from cnf.arguments import Ambient, Fraction, Positive, Size, SizeOrZero, Sizes, Widths, checked, one_of
 from cnf.discrete.gaussianization import RBIG, GaussianizationLayer
 from cnf.discrete.glow import glow_step, multiscale_glow
 from cnf.discrete.maps import AffineMap
+from cnf.discrete.marginals import Knots
 from cnf.discrete.normalization import ActNorm
 from cnf.discrete.planar import Planar, Radial
 from cnf.discrete.residual import ExactLogDet, FixedPoint, LogDet, Residual, RussianRoulette
+from cnf.discrete.rotations import RotationName
 from cnf.flows import Flow
-from cnf.models.assembly import assemble, size
+from cnf.models.assembly import Preprocess, assemble, size
 from cnf.networks import Conditioner, ConvResNet, ResidualMLP
 from cnf.transforms import Inverse, Transform
 
+Direction = Annotated[str, one_of(("decode", "encode"))]
 
+
+@checked
 def planar(
-    event_shape: Sequence[int],
-    context_dim: int = 0,
+    event_shape: Sizes,
+    context_dim: SizeOrZero = 0,
     *,
-    layers: int = 32,
-    hyper: int = 0,
-    closed: str = "decode",
-    preprocess: str = "standardize",
+    layers: Size = 32,
+    hyper: SizeOrZero = 0,
+    closed: Direction = "decode",
+    preprocess: Preprocess = "standardize",
 ) -> Flow:
     """Planar flow: layers that each push along one direction.
 
@@ -45,14 +52,15 @@ def planar(
     return assemble(event_shape, context_dim, members, preprocess, flat=True)
 
 
+@checked
 def radial(
-    event_shape: Sequence[int],
-    context_dim: int = 0,
+    event_shape: Sizes,
+    context_dim: SizeOrZero = 0,
     *,
-    layers: int = 32,
-    hyper: int = 0,
-    closed: str = "decode",
-    preprocess: str = "standardize",
+    layers: Size = 32,
+    hyper: SizeOrZero = 0,
+    closed: Direction = "decode",
+    preprocess: Preprocess = "standardize",
 ) -> Flow:
     """Radial flow: layers that each expand or contract around one point.
 
@@ -73,16 +81,17 @@ def radial(
     return assemble(event_shape, context_dim, members, preprocess, flat=True)
 
 
+@checked
 def residual(
-    event_shape: Sequence[int],
-    context_dim: int = 0,
+    event_shape: Sizes,
+    context_dim: SizeOrZero = 0,
     *,
-    blocks: int = 10,
-    hidden: Sequence[int] = (64, 64),
-    lipschitz: float = 0.97,
+    blocks: Size = 10,
+    hidden: Widths = (64, 64),
+    lipschitz: Fraction = 0.97,
     log_det: LogDet | None = None,
     inverse: FixedPoint = FixedPoint(),
-    preprocess: str = "standardize",
+    preprocess: Preprocess = "standardize",
 ) -> Flow:
     """Residual flow: `x + g(x)` with LipSwish networks and exact spectral norms, an ActNorm after each.
 
@@ -115,17 +124,18 @@ def residual(
     return assemble(event_shape, context_dim, members, preprocess, flat=True)
 
 
+@checked
 def glow(
-    event_shape: Sequence[int],
-    context_dim: int = 0,
+    event_shape: Sizes,
+    context_dim: SizeOrZero = 0,
     *,
-    steps: int = 8,
-    hidden: int = 64,
-    blocks: int = 2,
-    scales: int | None = None,
-    bound: float = 3.0,
+    steps: Size = 8,
+    hidden: Size = 64,
+    blocks: SizeOrZero = 2,
+    scales: Size | None = None,
+    bound: Positive = 3.0,
     lu: bool = True,
-    preprocess: str | None = None,
+    preprocess: Preprocess | None = None,
 ) -> Flow:
     """Glow: ActNorm, invertible 1×1 convolution (LU linear layer for vectors), affine coupling; images in scales.
 
@@ -161,14 +171,15 @@ def glow(
     return assemble(event_shape, context_dim, members, preprocess, flat=not image)
 
 
+@checked
 def gaussianization(
-    event_shape: Sequence[int],
-    context_dim: int = 0,
+    event_shape: Sizes,
+    context_dim: SizeOrZero = 0,
     *,
-    layers: int = 10,
-    components: int = 16,
-    rotation: str = "pca",
-    preprocess: str = "standardize",
+    layers: Size = 10,
+    components: Ambient = 16,
+    rotation: RotationName = "pca",
+    preprocess: Preprocess = "standardize",
 ) -> Flow:
     """Gaussianization flow: trainable mixtures of logistics and Householder rotations, started from the data.
 
@@ -191,15 +202,16 @@ def gaussianization(
     return assemble(event_shape, context_dim, members, preprocess, flat=True)
 
 
+@checked
 def rbig(
-    event_shape: Sequence[int],
-    context_dim: int = 0,
+    event_shape: Sizes,
+    context_dim: SizeOrZero = 0,
     *,
-    layers: int = 200,
-    rotation: str = "pca",
-    knots: int = 32,
-    significance: float = 1.0,
-    preprocess: str = "standardize",
+    layers: Size = 200,
+    rotation: RotationName = "pca",
+    knots: Knots = 32,
+    significance: Positive = 1.0,
+    preprocess: Preprocess = "standardize",
 ) -> Flow:
     """RBIG: iterative Gaussianization, fitted by `flow.initialize(x)` and not trained. Takes no context.
 
@@ -226,8 +238,6 @@ def rbig(
 
 
 def _closed_in(direction: str, members: Sequence[Transform]) -> list[Transform]:
-    if direction not in ("decode", "encode"):
-        raise ValueError(f"closed must be 'decode' or 'encode', got {direction!r}")
     return [Inverse(member) for member in members] if direction == "encode" else list(members)
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from typing import Annotated
 
+from cnf.arguments import Ambient, Size, SizeOrZero, Sizes, Widths, at_least, checked
 from cnf.continuous.divergences import Divergence, Exact
 from cnf.continuous.regularizers import Regularizer
 from cnf.continuous.solvers import RungeKutta, Solver
@@ -14,18 +16,20 @@ from cnf.manifolds.continuous import ManifoldCNF
 from cnf.manifolds.fields import FourierField
 from cnf.manifolds.geometry import Sphere, Torus
 from cnf.models.assembly import assemble, size
-from cnf.models.couplings import Hidden, Net
+from cnf.models.couplings import Net
+from cnf.networks import ActivationName, ConditionerActivation
 
 
+@checked
 def torus_nsf(
-    event_shape: Sequence[int],
-    context_dim: int = 0,
+    event_shape: Sizes,
+    context_dim: SizeOrZero = 0,
     *,
-    layers: int = 4,
-    hidden: Hidden = 64,
-    blocks: int = 2,
-    activation: str = "silu",
-    bins: int = 8,
+    layers: Size = 4,
+    hidden: Widths = 64,
+    blocks: SizeOrZero = 2,
+    activation: ConditionerActivation = "silu",
+    bins: Ambient = 8,
 ) -> Flow:
     """NSF on the torus: autoregressive circular splines on a uniform base, for data that are angles in [0, 2π).
 
@@ -49,14 +53,15 @@ def torus_nsf(
     return assemble(event_shape, context_dim, members, "none", flat=True, base=TorusUniform(event_shape))
 
 
+@checked
 def sphere_cnf(
-    event_shape: Sequence[int],
-    context_dim: int = 0,
+    event_shape: Sizes,
+    context_dim: SizeOrZero = 0,
     *,
-    hidden: int = 128,
-    depth: int = 2,
-    frequency: float = 8.0,
-    activation: str = "silu",
+    hidden: Size = 128,
+    depth: Size = 2,
+    frequency: Annotated[float, at_least(1)] = 8.0,
+    activation: ActivationName = "silu",
     divergence: Divergence = Exact(),
     regularizers: Mapping[str, Regularizer] = {},
     solver: Solver = RungeKutta("dopri5", rtol=1e-5, atol=1e-5),
@@ -81,14 +86,15 @@ def sphere_cnf(
     return assemble(event_shape, context_dim, [member], "none", flat=False, base=SphereUniform(manifold.n))
 
 
+@checked
 def torus_cnf(
-    event_shape: Sequence[int],
-    context_dim: int = 0,
+    event_shape: Sizes,
+    context_dim: SizeOrZero = 0,
     *,
-    hidden: int = 128,
-    depth: int = 2,
-    frequency: float = 4.0,
-    activation: str = "silu",
+    hidden: Size = 128,
+    depth: Size = 2,
+    frequency: Annotated[float, at_least(1)] = 4.0,
+    activation: ActivationName = "silu",
     divergence: Divergence = Exact(),
     regularizers: Mapping[str, Regularizer] = {},
     solver: Solver = RungeKutta("dopri5", rtol=1e-5, atol=1e-5),

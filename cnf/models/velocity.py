@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from typing import Annotated
 
 import torch
 from torch import Tensor, nn
 
+from cnf.arguments import NonNegative, Shape, advice, checked, one_of
 from cnf.continuous.cnf import CNF
 from cnf.continuous.divergences import Divergence, Exact
 from cnf.continuous.fields import VectorField
@@ -20,14 +21,16 @@ ARGUMENTS: dict[str, Callable[..., Tensor]] = {
     "xt": lambda model, t, x, *context: model(x, t, *context),
     "concat": lambda model, t, x, *context: model(torch.cat([x, t.unsqueeze(1)], 1), *context),
 }
+Model = Annotated[nn.Module, advice("wrap a function in one")]
 
 
+@checked
 def from_velocity(
-    model: nn.Module,
-    event_shape: int | Sequence[int],
+    model: Model,
+    event_shape: Shape,
     *,
-    arguments: str = "tx",
-    data_at: float = 1.0,
+    arguments: Annotated[str, one_of(ARGUMENTS)] = "tx",
+    data_at: NonNegative = 1.0,
     divergence: Divergence = Exact(),
     solver: Solver = RungeKutta(),
 ) -> Flow:
@@ -68,6 +71,7 @@ def from_velocity(
     return Flow(CNF(field, divergence, {}, solver), base.to(like))
 
 
+@checked
 class VelocityField(VectorField):
     """The field of a network whose time runs from 0 to T: `f(t, x) = T v(T t, x)`; for data at 0, `−v(1 − t, x)`.
 
@@ -79,14 +83,10 @@ class VelocityField(VectorField):
 
     context_dim = None
 
-    def __init__(self, model: nn.Module, arguments: str = "tx", data_at: float = 1.0) -> None:
+    def __init__(
+        self, model: Model, arguments: Annotated[str, one_of(ARGUMENTS)] = "tx", data_at: NonNegative = 1.0
+    ) -> None:
         super().__init__()
-        if not isinstance(model, nn.Module):
-            raise TypeError(f"model must be a torch.nn.Module, got {type(model).__name__}: wrap a function in one")
-        if arguments not in ARGUMENTS:
-            raise ValueError(f"unknown arguments {arguments!r}: known ones are {', '.join(ARGUMENTS)}")
-        if not 0 <= data_at < math.inf:
-            raise ValueError(f"data_at must be 0 or positive and finite, got {data_at}")
         self.model, self.arguments, self.data_at = model, arguments, data_at
 
     def forward(self, t: Tensor, x: Tensor, context: Tensor | None = None) -> Tensor:

@@ -9,15 +9,19 @@ import math
 import sys
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from typing import Annotated, ClassVar
 
 import torch
 from torch import Tensor
 
+from cnf.arguments import Count, Positive, between, checked
 from cnf.manifolds.geometry import Manifold
 
 
 class Coupling(ABC):
     """Chooses a base point for each data point."""
+
+    example: ClassVar[str] = "cnf.IndependentCoupling()"  # for messages
 
     @abstractmethod
     def __call__(self, base: Tensor, data: Tensor, context: Tensor | None) -> Tensor:
@@ -38,6 +42,7 @@ class IndependentCoupling(Coupling):
         return torch.arange(len(data), device=data.device)
 
 
+@checked
 @dataclass(frozen=True)
 class OptimalTransport(Coupling):
     """The assignment with the least `Σ ‖x₀ − x₁‖²` in the batch, by POT's exact solver, or SciPy's if POT is missing.
@@ -66,17 +71,9 @@ class OptimalTransport(Coupling):
         arXiv 2503.10636.
     """
 
-    context_weight: float = math.inf
+    context_weight: Annotated[float, between(0, math.inf)] = math.inf
     manifold: Manifold | None = None
-    group: int | None = None
-
-    def __post_init__(self) -> None:
-        if self.group is not None and not isinstance(self.group, int):
-            raise TypeError(f"group must be a whole number, got {self.group!r}")
-        if self.group is not None and self.group < 1:
-            raise ValueError(f"group must be at least 1, got {self.group}")
-        if not self.context_weight >= 0:
-            raise ValueError(f"context_weight must not be negative, got {self.context_weight}")
+    group: Count | None = None
 
     def __call__(self, base: Tensor, data: Tensor, context: Tensor | None) -> Tensor:
         rows = torch.arange(len(data), device=data.device)
@@ -126,6 +123,7 @@ class StableCoupling(Coupling):
         return rows
 
 
+@checked
 @dataclass(frozen=True)
 class EntropicCoupling(Coupling):
     """A base point for each data point, drawn from the entropic plan `π ∝ exp((f + g − ‖x₀ − x₁‖²) / ε)` of the batch.
@@ -144,14 +142,9 @@ class EntropicCoupling(Coupling):
         Cuturi 2013, arXiv 1306.0895; Tong et al. 2024, arXiv 2307.03672; Pooladian et al. 2023, arXiv 2304.14772.
     """
 
-    epsilon: float = 0.02
-    iterations: int = 1_000
-    tolerance: float = 1e-3
-
-    def __post_init__(self) -> None:
-        for name in ("epsilon", "iterations", "tolerance"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
+    epsilon: Positive = 0.02
+    iterations: Count = 1_000
+    tolerance: Positive = 1e-3
 
     def __call__(self, base: Tensor, data: Tensor, context: Tensor | None) -> Tensor:
         if context is not None:

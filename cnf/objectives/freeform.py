@@ -6,11 +6,13 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from cnf.arguments import Positive, Size, checked
 from cnf.flows import Flow
 from cnf.manifolds.freeform import with_probes
 from cnf.objectives.likelihood import Loss, some
 
 
+@checked
 @dataclass(frozen=True)
 class FreeForm:
     """`mean(β ‖x − g(f(x))‖² − log p_Z(f(x)) − Σ_k vₖᵀ f'(x) sg[g'(z) vₖ] / K)` for a flow with an `EncoderDecoder`.
@@ -40,12 +42,8 @@ class FreeForm:
         >>> loss = FreeForm()(cnf.build("free_form", 2), torch.randn(64, 2))
     """
 
-    beta: float = 50.0
-    probes: int = 1
-
-    def __post_init__(self) -> None:
-        if not self.beta > 0 or self.probes < 1:
-            raise ValueError(f"beta and probes must be positive, got {self.beta} and {self.probes}")
+    beta: Positive = 50.0
+    probes: Size = 1
 
     def __call__(self, flow: Flow, x: Tensor, context: Tensor | None = None) -> Loss:
         surrogate, _, costs = with_probes(flow, self.probes)(*some(x, context))

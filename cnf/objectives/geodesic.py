@@ -6,10 +6,12 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from cnf.arguments import checked
 from cnf.manifolds.geometry import Manifold
 from cnf.objectives.matching import Path
 
 
+@checked
 @dataclass(frozen=True)
 class GeodesicPath(Path):
     """`x_t = exp_{x₀}(t v)`, `v = log_{x₀} x₁`: from a base point to a data point with constant speed.

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from torch import Tensor
 
+from cnf.arguments import Finite, checked
 from cnf.flows import Flow
 
 
@@ -35,6 +36,7 @@ def some(x: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor | None]:
     return x, context
 
 
+@checked
 @dataclass(frozen=True)
 class MaximumLikelihood:
     """`mean(−log p(x) + Σ_c w_c C_c(x))`, nats a sample.
@@ -51,7 +53,7 @@ class MaximumLikelihood:
         Grathwohl et al. 2019, arXiv 1810.01367; Finlay et al. 2020, arXiv 2002.02798.
     """
 
-    weights: Mapping[str, float] = field(default_factory=dict)
+    weights: Mapping[str, Finite] = field(default_factory=dict)
 
     def __call__(self, flow: Flow, x: Tensor, context: Tensor | None = None) -> Loss:
         log_prob, _, costs = flow(*some(x, context))

@@ -10,10 +10,12 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
+from cnf.arguments import NonNegative, Positive, checked
 from cnf.flows import Flow
 from cnf.objectives.couplings import Coupling, IndependentCoupling
 from cnf.objectives.likelihood import Loss, some
@@ -21,6 +23,8 @@ from cnf.objectives.likelihood import Loss, some
 
 class Path(ABC):
     """A random curve from a base point at t = 0 to a data point at t = 1."""
+
+    example: ClassVar[str] = "cnf.StraightPath()"  # for messages
 
     @abstractmethod
     def __call__(self, t: Tensor, base: Tensor, data: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
@@ -37,11 +41,7 @@ class Path(ABC):
         """
 
 
-def _check_sigma(sigma: float, *, positive: bool = False) -> None:
-    if not sigma >= 0 or (positive and sigma == 0):
-        raise ValueError(f"sigma must {'be positive' if positive else 'not be negative'}, got {sigma}")
-
-
+@checked
 @dataclass(frozen=True)
 class StraightPath(Path):
     """`x_t = (1 − t) x₀ + t x₁ + σ ε`, `u = x₁ − x₀`: I-CFM, and with an optimal coupling OT-CFM.
@@ -53,16 +53,14 @@ class StraightPath(Path):
         Tong et al. 2024, arXiv 2302.00482; Liu et al. 2023, arXiv 2209.03003.
     """
 
-    sigma: float = 0.0
-
-    def __post_init__(self) -> None:
-        _check_sigma(self.sigma)
+    sigma: NonNegative = 0.0
 
     def __call__(self, t: Tensor, base: Tensor, data: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
         velocity = data - base
         return base + t * velocity + self.sigma * noise, velocity
 
 
+@checked
 @dataclass(frozen=True)
 class LipmanPath(Path):
     """`x_t = t x₁ + (1 − (1 − σ) t) x₀`, `u = x₁ − (1 − σ) x₀`, for a standard normal base.
@@ -74,16 +72,14 @@ class LipmanPath(Path):
         Lipman et al. 2023, arXiv 2210.02747.
     """
 
-    sigma: float = 1e-4
-
-    def __post_init__(self) -> None:
-        _check_sigma(self.sigma)
+    sigma: NonNegative = 1e-4
 
     def __call__(self, t: Tensor, base: Tensor, data: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
         velocity = data - (1 - self.sigma) * base
         return base + t * velocity, velocity
 
 
+@checked
 @dataclass(frozen=True)
 class VariancePreservingPath(Path):
     """`x_t = cos(πt/2) x₀ + sin(πt/2) x₁ + σ ε`, `u = π/2 (cos(πt/2) x₁ − sin(πt/2) x₀)`.
@@ -95,10 +91,7 @@ class VariancePreservingPath(Path):
         Albergo and Vanden-Eijnden 2023, arXiv 2209.15571.
     """
 
-    sigma: float = 0.0
-
-    def __post_init__(self) -> None:
-        _check_sigma(self.sigma)
+    sigma: NonNegative = 0.0
 
     def __call__(self, t: Tensor, base: Tensor, data: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
         cosine, sine = (math.pi / 2 * t).cos(), (math.pi / 2 * t).sin()
@@ -106,6 +99,7 @@ class VariancePreservingPath(Path):
         return point, math.pi / 2 * (cosine * data - sine * base)
 
 
+@checked
 @dataclass(frozen=True)
 class BridgePath(Path):
     """A Brownian bridge, `x_t = (1 − t) x₀ + t x₁ + σ √(t(1 − t)) ε`; with an `EntropicCoupling` of the same σ the
@@ -120,10 +114,7 @@ class BridgePath(Path):
         Tong et al. 2024, arXiv 2307.03672.
     """
 
-    sigma: float = 0.1
-
-    def __post_init__(self) -> None:
-        _check_sigma(self.sigma, positive=True)
+    sigma: Positive = 0.1
 
     def __call__(self, t: Tensor, base: Tensor, data: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
         spread = (t * (1 - t)).clamp(min=1e-6).sqrt()  # the velocity has no bound at the ends
@@ -140,6 +131,7 @@ PATHS = {
 }
 
 
+@checked
 @dataclass(frozen=True)
 class FlowMatching:
     """`E ‖f(t, x_t) − u_t‖²` over times, base points and rows of data: the regression whose minimum is a field that
@@ -176,15 +168,7 @@ class FlowMatching:
     path: Path = StraightPath()
     coupling: Coupling = IndependentCoupling()
     source: Callable[[int], Tensor] | None = None
-    late: float = 1.0
-
-    def __post_init__(self) -> None:
-        if not self.late > 0:
-            raise ValueError(f"late must be positive, got {self.late}")
-        for name, example in (("path", StraightPath), ("coupling", IndependentCoupling)):
-            value = getattr(self, name)
-            if isinstance(value, type) or not callable(value):
-                raise TypeError(f"{name} must be an object such as cnf.{example.__name__}(), got {value!r}")
+    late: Positive = 1.0
 
     def __call__(self, flow: Flow, x: Tensor, context: Tensor | None = None) -> Loss:
         x, context = some(*flow.rows(x, context))
@@ -199,6 +183,7 @@ class FlowMatching:
         return base
 
 
+@checked
 @dataclass(frozen=True)
 class Reflow:
     """Flow matching on pairs that a trained flow makes: base points and where it carries them.
@@ -228,8 +213,6 @@ class Reflow:
     path: Path = StraightPath()
 
     def __post_init__(self) -> None:
-        if not isinstance(self.teacher, Flow):
-            raise TypeError(f"teacher must be a trained Flow, got {self.teacher!r}")
         if self.teacher.base.event_shape != self.teacher.event_shape:
             raise ValueError("an augmented flow has no pairs of a base point and its image: take another teacher")
 

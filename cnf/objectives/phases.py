@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
+from cnf.arguments import Positive, advice, checked, one_of
 from cnf.continuous.divergences import Divergence
 from cnf.continuous.solvers import Solver
 from cnf.objectives.likelihood import MaximumLikelihood, Objective
@@ -11,6 +13,7 @@ from cnf.objectives.likelihood import MaximumLikelihood, Objective
 OPTIMIZERS = ("adamw", "muon")
 
 
+@checked
 @dataclass(frozen=True)
 class Phase:
     """One phase of training. Settings concern training only: the flow keeps those that it is evaluated with.
@@ -37,18 +40,9 @@ class Phase:
         >>> phases = [Phase(cnf.FlowMatching(), share=3), Phase(cnf.MaximumLikelihood(), learning_rate=1e-3)]
     """
 
-    objective: Objective = MaximumLikelihood()
-    share: float = 1.0
+    objective: Annotated[Objective, advice("such as cnf.MaximumLikelihood()")] = MaximumLikelihood()
+    share: Positive = 1.0
     solver: Solver | None = None
     divergence: Divergence | None = None
-    learning_rate: float = 2e-3
-    optimizer: str = "adamw"
-
-    def __post_init__(self) -> None:
-        if isinstance(self.objective, type) or not callable(self.objective):
-            raise TypeError(f"objective must be an object such as cnf.MaximumLikelihood(), got {self.objective!r}")
-        for name in ("share", "learning_rate"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
-        if self.optimizer not in OPTIMIZERS:
-            raise ValueError(f"unknown optimizer {self.optimizer!r}: known ones are {', '.join(OPTIMIZERS)}")
+    learning_rate: Positive = 2e-3
+    optimizer: Annotated[str, one_of(OPTIMIZERS)] = "adamw"

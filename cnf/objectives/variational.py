@@ -8,10 +8,12 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
+from cnf.arguments import Count, NonNegative, checked
 from cnf.flows import Flow
 from cnf.objectives.likelihood import Loss
 
 
+@checked
 @dataclass(frozen=True)
 class ReverseKL:
     """`mean(log q(x) − β log p̃(x))` over samples x of the flow q: `KL(q ‖ p) − log Z` at β = 1.
@@ -36,7 +38,7 @@ class ReverseKL:
     """
 
     log_target: Callable[..., Tensor]
-    inverse_temperature: float = 1.0
+    inverse_temperature: NonNegative = 1.0
 
     def __call__(self, flow: Flow, x: Tensor, context: Tensor | None = None) -> Loss:
         samples, log_q = flow.sample_and_log_prob(len(x), context)
@@ -52,6 +54,7 @@ class ReverseKL:
         return Loss(rows.mean(), {"reverse_kl": -log_weights.mean(), "effective_samples": effective}, rows.detach())
 
 
+@checked
 @dataclass(frozen=True)
 class LinearAnnealing:
     """`β_t = min(1, β₀ + t / T)`.
@@ -67,17 +70,14 @@ class LinearAnnealing:
         Rezende and Mohamed 2015, arXiv 1505.05770, for the defaults.
     """
 
-    start: float = 0.01
-    steps: int = 10_000
-
-    def __post_init__(self) -> None:
-        if self.start < 0 or self.steps < 1:
-            raise ValueError(f"annealing needs start ≥ 0 and steps ≥ 1, got {self.start} and {self.steps}")
+    start: NonNegative = 0.01
+    steps: Count = 10_000
 
     def __call__(self, step: int) -> float:
         return min(1.0, self.start + step / self.steps)
 
 
+@checked
 class Annealed(nn.Module):
     """A `ReverseKL` whose inverse temperature follows a schedule: `β = schedule(step)`.
 
@@ -98,8 +98,6 @@ class Annealed(nn.Module):
 
     def __init__(self, objective: ReverseKL, schedule: Callable[[int], float] = LinearAnnealing()) -> None:
         super().__init__()
-        if not isinstance(objective, ReverseKL):
-            raise TypeError(f"objective must be a ReverseKL, got {objective!r}")
         self.objective, self.schedule = objective, schedule
         self.register_buffer("step", torch.tensor(0))
 

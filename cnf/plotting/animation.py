@@ -12,6 +12,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from PIL import Image
 from torch import Generator, Tensor
 
+from cnf.arguments import Ambient, Count, NonNegative, Positive, Size, checked
 from cnf.checkpoints import write_bytes
 from cnf.flows import Flow
 from cnf.plotting.plane import checked_condition, panels_in_a_row, paths_of, scatter, shade
@@ -21,16 +22,17 @@ from cnf.plotting.windows import levels, path_window, smoothed
 KNOTS = 17  # times at which an animation asks for the path; between them it is straight to less than a pixel
 
 
+@checked
 def path_animation(
     flow: Flow,
     path: str | Path,
     *,
-    n: int = 30_000,
-    frames: int = 50,
-    fps: float = 20,
-    hold: float = 2.0,
+    n: Count = 30_000,
+    frames: Size = 50,
+    fps: Positive = 20,
+    hold: NonNegative = 2.0,
     density: bool = True,
-    resolution: int = 200,
+    resolution: Ambient = 200,
     context: Tensor | None = None,
     generator: Generator | None = None,
 ) -> Path:

@@ -13,6 +13,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter
 
+from cnf.arguments import Size, checked
 from cnf.plotting.style import BLUE, VERMILION, Values, as_table, shortened, tidy
 from cnf.plotting.windows import Window, levels, limits_of, smoothed, thin
 
@@ -20,12 +21,13 @@ ENCLOSED = (0.9, 0.6, 0.3)  # parts of the rows that a corner plot's contours en
 TINTS = ("#d3e7f3", "#93c3df", "#5ba3cd")  # of BLUE, from the widest contour inwards
 
 
+@checked
 def corner_figure(
     data: Values,
     samples: Values,
     columns: Sequence[str],
     *,
-    max_columns: int = 8,
+    max_columns: Size = 8,
     labels: tuple[str, str] = ("data", "samples"),
 ) -> Figure:
     """Compare a table with samples of it: a histogram of each column, contours of each pair of columns.

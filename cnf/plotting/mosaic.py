@@ -5,10 +5,12 @@ from __future__ import annotations
 import numpy as np
 from matplotlib.figure import Figure
 
+from cnf.arguments import Size, checked
 from cnf.plotting.style import Values, as_numpy
 
 
-def image_figure(images: Values, *, columns: int = 10) -> Figure:
+@checked
+def image_figure(images: Values, *, columns: Size = 10) -> Figure:
     """Images in a grid, row by row.
 
     Args:

@@ -12,6 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Generator, Tensor
 
+from cnf.arguments import Ambient, Count, Finite, checked
 from cnf.flows import Flow
 from cnf.plotting.style import DENSITY, INK, Values, as_numpy, as_table, shortened, tidy
 from cnf.plotting.windows import Window, levels, limits_of, path_window, thin, window_of
@@ -19,14 +20,15 @@ from cnf.plotting.windows import Window, levels, limits_of, path_window, thin, w
 CHUNK = 1_024  # points that a flow sees at once: bounds the memory, and fits a cache
 
 
+@checked
 def fit_figure(
     flow: Flow,
     data: Values,
     *,
     context: Tensor | None = None,
     true_density: Callable[[Tensor], Tensor] | None = None,
-    samples: int = 6_000,
-    resolution: int = 200,
+    samples: Count = 6_000,
+    resolution: Ambient = 200,
     columns: Sequence[str] = ("", ""),
     generator: Generator | None = None,
 ) -> Figure:
@@ -66,11 +68,12 @@ def fit_figure(
     return figure
 
 
+@checked
 def trajectory_figure(
     flow: Flow,
     *,
-    times: Sequence[float] = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0),
-    n: int = 4_000,
+    times: Sequence[Finite] = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0),
+    n: Count = 4_000,
     context: Tensor | None = None,
     generator: Generator | None = None,
 ) -> Figure:

@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, NullLocator
 from torch import Tensor
 
+from cnf.arguments import Positive, checked
 from cnf.checkpoints import write_bytes
 
 Values = Tensor | np.ndarray
@@ -25,7 +26,8 @@ NIGHT = (
 DENSITY = LinearSegmentedColormap.from_list("density", NIGHT)
 
 
-def save_figure(figure: Figure, path: str | Path, *, dpi: float = 150) -> Path:
+@checked
+def save_figure(figure: Figure, path: str | Path, *, dpi: Positive = 150) -> Path:
     """Write a figure, whole or not at all; a missing folder is made.
 
     Args:

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
+from cnf.arguments import Count, NonNegative, Positive, Rule, Seed, Whole, advice, checked, one_of
 from cnf.continuous.divergences import Divergence
 from cnf.continuous.solvers import Solver
 from cnf.flows import Flow
 
 PRECISIONS = ("32-true", "16-mixed", "bf16-mixed")
+Precision = Annotated[str, one_of(PRECISIONS), advice("for float64 take flow.double()")]
+Decay = Annotated[float, Rule("not below 0 and below 1", lambda value: 0 <= value < 1)]
 
 
+@checked
 @dataclass(frozen=True)
 class FitConfig:
     """How long, how fast and where to train.
@@ -48,40 +53,26 @@ class FitConfig:
         ValueError: A number out of range.
     """
 
-    steps: int | None = None
-    epochs: float | None = None
-    seconds: float | None = None
-    batch_size: int = 256
-    learning_rate: float | None = None
-    warmup: int = 100
-    weight_decay: float = 1e-2
-    clip: float = 5.0
-    ema: float = 0.99
-    checks: int = 20
-    patience: int | None = 5
-    seed: int = 0
+    steps: Count | None = None
+    epochs: Positive | None = None
+    seconds: Positive | None = None
+    batch_size: Count = 256
+    learning_rate: Positive | None = None
+    warmup: Whole = 100
+    weight_decay: NonNegative = 1e-2
+    clip: NonNegative = 5.0
+    ema: Decay = 0.99
+    checks: Count = 20
+    patience: Count | None = 5
+    seed: Seed = 0
     solver: Solver | None = None
     divergence: Divergence | None = None
     accelerator: str = "auto"
-    devices: int = 1
-    num_nodes: int = 1
-    precision: str = "32-true"
-    workers: int = 0
+    devices: Count = 1
+    num_nodes: Count = 1
+    precision: Precision = "32-true"
+    workers: Whole = 0
     progress: bool = True
-
-    def __post_init__(self) -> None:
-        for name in ("steps", "epochs", "seconds", "batch_size", "learning_rate", "checks", "patience", "devices"):
-            value = getattr(self, name)
-            if value is not None and not value > 0:
-                raise ValueError(f"{name} must be positive, got {value}")
-        for name in ("warmup", "weight_decay", "clip", "workers"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"{name} must not be negative, got {getattr(self, name)}")
-        if self.precision not in PRECISIONS:
-            known = ", ".join(PRECISIONS)
-            raise ValueError(f"precision must be one of {known}, got {self.precision!r}; for float64 use flow.double()")
-        if not 0 <= self.ema < 1:
-            raise ValueError(f"ema must be in [0, 1), got {self.ema}")
 
     @property
     def seconds_allowed(self) -> float | None:

@@ -308,7 +308,7 @@ BAD = {
         lambda: ManifoldCNF(Sphere(3), FourierField(3, 8, context_dim=1)).encode(torch.eye(3)),
         "conditional",
     ),
-    "no layers": (lambda: FourierField(3, depth=0), "depth >= 1"),
+    "no layers": (lambda: FourierField(3, depth=0), "depth must be .* from 1"),
 }
 
 

@@ -187,7 +187,7 @@ def test_a_masked_network_of_angles_gives_the_same_a_dimension_at_a_time():
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: CircularSpline(1), "2 or more bins"),
+        (lambda: CircularSpline(1), "bins must be .* from 2"),
         (lambda: CircularSpline(8, min_size=0.2), "min_size"),
         (
             lambda: build("torus_nsf", 2).log_prob(torch.tensor([[0.1, 180.0], [1.0, 2.0]])),

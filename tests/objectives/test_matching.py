@@ -102,7 +102,7 @@ def test_groups_are_paired_among_themselves() -> None:
     rows = cnf.OptimalTransport(group=10)(base, data, classes)
     assert torch.equal(classes[rows], classes)
     assert sorted(rows.tolist()) == list(range(50))
-    with pytest.raises(ValueError, match="group must be at least 1, got 0"):
+    with pytest.raises(ValueError, match="group must be .* from 1 to .*, got 0"):
         cnf.OptimalTransport(group=0)
 
 
@@ -128,7 +128,7 @@ def test_a_finite_context_weight_lies_between() -> None:
 
 
 def test_a_negative_context_weight_is_refused() -> None:
-    with pytest.raises(ValueError, match="context_weight must not be negative, got -1"):
+    with pytest.raises(ValueError, match="context_weight must be a number from 0 to inf, got -1"):
         cnf.OptimalTransport(context_weight=-1)
 
 
@@ -245,13 +245,13 @@ def test_late_moves_times_to_the_data(late: float) -> None:
 
 
 def test_late_must_be_positive() -> None:
-    with pytest.raises(ValueError, match="late must be positive, got 0"):
+    with pytest.raises(ValueError, match="late must be a number above 0 .*, got 0"):
         cnf.FlowMatching(late=0)
 
 
 @pytest.mark.parametrize("settings", [{"path": "straight"}, {"coupling": cnf.OptimalTransport}])
 def test_names_and_classes_are_no_paths_and_couplings(settings: dict[str, Any]) -> None:
-    with pytest.raises(TypeError, match=r"must be an object such as cnf\.\w+\(\), got"):
+    with pytest.raises(TypeError, match=r"must be a (Path|Coupling) such as cnf\.\w+\(\), got"):
         cnf.FlowMatching(**settings)
 
 
@@ -335,7 +335,7 @@ def test_pairs_far_from_the_origin_are_those_at_it() -> None:
 def test_an_augmented_teacher_is_refused() -> None:
     with pytest.raises(ValueError, match="no pairs"):
         cnf.Reflow(cnf.build("augmented_cnf", 2))
-    with pytest.raises(TypeError, match="teacher must be a trained Flow"):
+    with pytest.raises(TypeError, match="teacher must be a Flow"):
         cnf.Reflow("cnf")  # type: ignore[arg-type]
 
 
