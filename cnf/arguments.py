@@ -238,8 +238,6 @@ def _number(kind: type, value: Any) -> float:
 def _tensor(kind: type, value: Any) -> Tensor:
     if not isinstance(value, Tensor) or value.is_complex():
         _refuse(value, TypeError)
-    if not _on_meta(value) and not value.isfinite().all():
-        raise _Misfit(ValueError, f"{_shown(value)} with NaN or infinite values")
     return value
 
 
@@ -291,7 +289,7 @@ _NOUNS: dict[Any, tuple[str, str]] = {
     float: ("a number", "numbers"),
     bool: ("True or False", "True or False"),
     str: ("a string", "strings"),
-    Tensor: ("a tensor of finite numbers", "tensors of finite numbers"),
+    Tensor: ("a tensor", "tensors"),
     NoneType: ("None", "None"),
     Callable: ("a function", "functions"),
     Any: ("anything", "anything"),
@@ -329,7 +327,8 @@ SizeOrZero = Annotated[int, between(0, LARGEST)]  # that may be 0, for none
 Count = Annotated[int, between(1, MOST)]  # of steps, rows: what takes time
 Whole = Annotated[int, between(0, MOST)]
 Seed = Annotated[int, between(0, 2**32 - 1)]  # what numpy and torch both take
-Finite = Annotated[float, Rule("other than infinity", lambda value: abs(value) < math.inf)]
+FINITE = Rule("without NaN and infinity", lambda value: abs(value) < math.inf)
+Finite = Annotated[float, FINITE]
 Positive = Annotated[float, above(0)]
 NonNegative = Annotated[float, at_least(0)]
 Fraction = Annotated[float, inside(0, 1)]
@@ -339,7 +338,8 @@ Sizes = Annotated[Sequence[Size], Rule("", len)]
 Shape = Size | Sizes  # of an event; a number for a vector of that length
 Widths = Size | Sizes  # of hidden layers; a number for one
 
-Numbers = Annotated[Tensor, of_floats()]
-Vector = Annotated[Tensor, of_floats(1)]
-Matrix = Annotated[Tensor, of_floats(2)]
-Positives = Annotated[Tensor | float, above(0)]  # one, or a tensor of them
+Reals = Annotated[Tensor | float, FINITE]  # one, or a tensor of them
+Numbers = Annotated[Tensor, of_floats(), FINITE]
+Vector = Annotated[Tensor, of_floats(1), FINITE]
+Matrix = Annotated[Tensor, of_floats(2), FINITE]
+Positives = Annotated[Tensor | float, above(0)]

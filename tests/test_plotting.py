@@ -329,7 +329,7 @@ def test_corner_histograms_are_densities() -> None:
 def test_corner_contours_enclose_what_they_say() -> None:
     data = RNG.normal(size=(10_000, 2)) @ np.array([[1, 0.8], [0, 0.6]])
     samples = RNG.normal(5, 1, size=(10_000, 2)) * [1, 2] + [-5, -10]
-    axes = grid_of(plotting.corner_figure(data, samples, "ab"), 2)[1, 0]
+    axes = grid_of(plotting.corner_figure(data, samples, ("a", "b")), 2)[1, 0]
     filled, lines = (part for part in axes.collections if isinstance(part, QuadContourSet))
     for contours, rows in ((filled, data), (lines, samples)):
         for path, part in zip(contours.get_paths(), (0.9, 0.6, 0.3), strict=True):
@@ -357,7 +357,7 @@ def test_corner_names_stand_at_the_edges_only() -> None:
 
 def test_corner_has_one_legend_with_colours_that_differ() -> None:
     rows = RNG.normal(size=(100, 4))
-    figure = plotting.corner_figure(rows, rows, "abcd", labels=("measured", "model"))
+    figure = plotting.corner_figure(rows, rows, list("abcd"), labels=("measured", "model"))
     (legend,) = figure.legends
     assert [text.get_text() for text in legend.get_texts()] == ["measured", "model"]
     assert legend.get_title().get_text() == ""
@@ -521,13 +521,16 @@ HOLES[[2, 7], 1] = math.nan, math.inf
             lambda: plotting.corner_figure(TABLE, TABLE[:, :2], list("abc")),
             "3 in the data, 2 in the samples and 3 names",
         ),
-        (lambda: plotting.corner_figure(TABLE, TABLE, "ab"), "3 in the data, 3 in the samples and 2 names"),
+        (lambda: plotting.corner_figure(TABLE, TABLE, list("ab")), "3 in the data, 3 in the samples and 2 names"),
         (
             lambda: plotting.corner_figure(TABLE[0], TABLE, list("abc")),
             r"data must be a table \(N, D\), got shape \(3,\)",
         ),
         (lambda: plotting.corner_figure(TABLE, TABLE[:0], list("abc")), r"samples are empty, shape \(0, 3\)"),
-        (lambda: plotting.corner_figure(TABLE[:, :2], HOLES, "ab"), "samples have NaN or infinite values in 2 of 10"),
+        (
+            lambda: plotting.corner_figure(TABLE[:, :2], HOLES, list("ab")),
+            "samples have NaN or infinite values in 2 of 10",
+        ),
         (lambda: plotting.image_figure(torch.zeros(3, 8, 8)), r"\(N, 1, H, W\) or .* got \(3, 8, 8\)"),
         (lambda: plotting.image_figure(torch.zeros(0, 1, 8, 8)), r"not empty, got \(0, 1, 8, 8\)"),
         (lambda: plotting.image_figure(255 * torch.ones(1, 1, 2, 2)), r"\[0, 1\], got 255 to 255: scale or clamp"),

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.distributions import constraints
 
-from cnf.arguments import Finite, Rule, Shape, Size, checked
+from cnf.arguments import Reals, Rule, Shape, Size, checked
 from cnf.distributions import as_event_shape
 from cnf.distributions.interface import spread
 from cnf.networks import softplus
@@ -31,7 +31,7 @@ class Affine(Transform):
     shift: Tensor
     scale: Tensor
 
-    def __init__(self, event_shape: Shape, *, shift: Tensor | Finite = 0.0, scale: Tensor | Finite = 1.0) -> None:
+    def __init__(self, event_shape: Shape, *, shift: Reals = 0.0, scale: Reals = 1.0) -> None:
         super().__init__()
         self.event_shape = as_event_shape(event_shape)
         self.register_buffer("shift", spread("shift", shift, self.event_shape))

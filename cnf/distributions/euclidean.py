@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import constraints
 
-from cnf.arguments import Finite, Numbers, Positives, Shape, above, checked
+from cnf.arguments import Finite, Numbers, Positives, Reals, Shape, above, checked
 from cnf.distributions.interface import BaseDensity, log_spread, spread
 
 LOG_2PI = math.log(2 * math.pi)
@@ -35,7 +35,7 @@ class DiagonalNormal(BaseDensity):
         scale: Initial standard deviation, positive, broadcast to the event.
     """
 
-    def __init__(self, event_shape: Shape, *, loc: Tensor | Finite = 0.0, scale: Positives = 1.0) -> None:
+    def __init__(self, event_shape: Shape, *, loc: Reals = 0.0, scale: Positives = 1.0) -> None:
         super().__init__(event_shape)
         self.loc = nn.Parameter(spread("loc", loc, self.event_shape))
         self.log_scale = nn.Parameter(log_spread("scale", scale, self.event_shape))

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import constraints
 
-from cnf.arguments import Shape, above, checked, conform
+from cnf.arguments import Numbers, Shape, above, checked, conform
 
 OFF = 1e-5  # how far from a manifold rounding may leave a point, of float32 too
 
@@ -85,7 +85,7 @@ def spread(name: str, value: Tensor | float, shape: Sequence[int]) -> Tensor:
     pairs = zip(reversed(tensor.shape), reversed(shape), strict=False)
     if tensor.dim() > len(shape) or any(own not in (1, other) for own, other in pairs):
         raise ValueError(f"{name} must have shape {tuple(shape)} or broadcast to it, got {tuple(tensor.shape)}")
-    return conform(name, Tensor, tensor).expand(tuple(shape)).clone()
+    return conform(name, Numbers, tensor).expand(tuple(shape)).clone()
 
 
 def log_spread(name: str, value: Tensor | float, shape: Sequence[int]) -> Tensor:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import constraints
 
-from cnf.arguments import Finite, Positive, Positives, Size, above, checked
+from cnf.arguments import Positive, Positives, Reals, Size, above, checked
 from cnf.distributions.euclidean import LOG_2PI
 from cnf.distributions.interface import BaseDensity, log_spread, require_ambient, require_near, spread
 
@@ -119,7 +119,7 @@ class LogisticNormal(BaseDensity):
         Aitchison and Shen 1980, Biometrika 67(2); the coordinates y: Egozcue et al. 2003.
     """
 
-    def __init__(self, n: Size, *, loc: Tensor | Finite = 0.0, scale: Positives = 1.0) -> None:
+    def __init__(self, n: Size, *, loc: Reals = 0.0, scale: Positives = 1.0) -> None:
         super().__init__(require_ambient(n, "a simplex"))
         self.loc = nn.Parameter(spread("loc", loc, (n - 1,)))
         self.log_scale = nn.Parameter(log_spread("scale", scale, (n - 1,)))

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import constraints
 
-from cnf.arguments import Finite, Fraction, Matrix, Numbers, Size, SizeOrZero, checked
+from cnf.arguments import Fraction, Matrix, Numbers, Reals, Size, SizeOrZero, checked
 from cnf.discrete.linear import Linear
 from cnf.distributions.interface import require_ambient, require_rows
 from cnf.distributions.simplex import as_point, log_interior, log_ratio_basis, require_simplex
@@ -127,7 +127,7 @@ class Calibration(LogAffine):
         self,
         n: Size,
         *,
-        temperature: Tensor | Finite = 1.0,
+        temperature: Reals = 1.0,
         shift: Numbers | None = None,
         bias: bool = True,
         context_dim: SizeOrZero = 0,
