@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import hashlib
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -11,9 +13,12 @@ from torch import Tensor
 from torch.utils.data import Dataset, Sampler, default_collate
 
 from cnf.arguments import Count, Seed, Whole, checked
+from cnf.data.kinds import array_of, length_of, sorted_out
 from cnf.errors import DataError
 
 Batch = tuple[Tensor, Tensor | None, Tensor]  # x, context, the numbers of the rows
+WHOLE = 2**26  # bytes of data up to which a fingerprint is of all rows
+SOME, FEW = 1_024, 32  # rows it is of otherwise, of arrays and of datasets
 
 
 class Rows(Dataset[Any]):
@@ -26,21 +31,16 @@ class Rows(Dataset[Any]):
         choice: Numbers of the rows that belong to this part of the data; all by default.
 
     Raises:
-        DataError: No rows, data and context of unequal length, or values in memory that are NaN or infinite.
-        TypeError: A kind of data that has no rows.
+        DataError: No rows, data and context of unequal length, complex, masked or non-numeric values, or values in
+            memory that are NaN or infinite.
+        TypeError: A kind of data that has no rows; the message says how to make one that has.
     """
 
     def __init__(self, data: Any, dtype: torch.dtype = torch.float32, *, choice: np.ndarray | None = None) -> None:
         self.dtype = dtype
-        self.items: Dataset[Any] | None = data if isinstance(data, Dataset) else None
-        self.parts: tuple[Any, ...] = () if self.items is not None else data if isinstance(data, tuple) else (data,)
-        for part in self.parts:
-            if not isinstance(part, (Tensor, np.ndarray)) or part.ndim < 1:
-                raise TypeError(
-                    f"data must be a tensor, an array, a pair of them or a Dataset, got {type(part).__name__}"
-                )
-        lengths = {len(part) for part in self.parts or (self.items,)}
-        if len(self.parts) > 2 or len(lengths) != 1:
+        self.items, self.parts = sorted_out(data)
+        lengths = {len(part) for part in self.parts} if self.items is None else {length_of(self.items)}
+        if len(lengths) != 1:
             raise DataError(f"data must be x or (x, context) with as many rows each, got lengths {sorted(lengths)}")
         self.choice = np.arange(lengths.pop()) if choice is None else choice
         self.length = len(self.choice)
@@ -63,32 +63,125 @@ class Rows(Dataset[Any]):
         """
         chosen = self.choice[np.asarray(rows, dtype=np.int64)]
         numbers = torch.from_numpy(chosen)
-        if self.items is not None:
-            gathered = default_collate([self.items[int(row)] for row in chosen])
-            parts = gathered if isinstance(gathered, (tuple, list)) else (gathered,)
-        else:
-            parts = [part[numbers if isinstance(part, Tensor) else chosen] for part in self.parts]
-        tensors = [
-            torch.as_tensor(np.ascontiguousarray(part) if isinstance(part, np.ndarray) else part) for part in parts
+        x, *context = self._items(chosen) if self.items is not None else self._parts(chosen, numbers)
+        return (
+            self._converted("x", x, numbers),
+            self._converted("context", context[0], numbers) if context else None,
+            numbers,
+        )
+
+    def _parts(self, chosen: np.ndarray, numbers: Tensor) -> Sequence[Tensor]:
+        return [part[numbers] if isinstance(part, Tensor) else array_of(part[chosen]) for part in self.parts]
+
+    def _items(self, chosen: np.ndarray) -> Sequence[Tensor]:
+        """Items of the dataset, put together; each is x, or x and context."""
+        assert self.items is not None
+        items = [self.items[int(row)] for row in chosen]
+        try:
+            gathered = default_collate(items)
+        except (TypeError, RuntimeError) as error:
+            raise TypeError(f"items of a dataset must be numbers of one shape, x or (x, context): {error}") from error
+        parts = gathered if isinstance(gathered, (tuple, list)) else (gathered,)
+        if not 1 <= len(parts) <= 2 or not all(isinstance(part, Tensor) and not part.is_complex() for part in parts):
+            raise TypeError(
+                f"items of a dataset must be x or (x, context) of real numbers, got {type(items[0]).__name__}"
+            )
+        return parts
+
+    def _converted(self, name: str, part: Tensor, numbers: Tensor) -> Tensor:
+        values = part.detach().to(self.dtype)  # samples of a base may carry a graph
+        bad = ~values.isfinite()
+        if bad.any():
+            raise DataError(_reason(name, part, values, numbers[bad.flatten(1).any(1).cpu()], len(numbers)))
+        return values
+
+    def fingerprint(self) -> str:
+        """A checksum of the rows as they are read: of all if they are in memory or small, else of evenly spread ones.
+
+        A dataset whose items change from call to call, as augmented ones do, is known by number and shape alone.
+        """
+        x, context, _ = self.read([0])
+        shapes = [
+            self.length,
+            tuple(x.shape[1:]),
+            None if context is None else tuple(context.shape[1:]),
+            str(self.dtype),
         ]
-        x, *rest = (tensor.detach().to(self.dtype) for tensor in tensors)  # samples of a base may carry a graph
-        context = rest[0] if rest else None
-        for name, values in (("x", x), ("context", context)):
-            _check_finite(name, values, numbers)
-        return x, context, numbers
+        digest = hashlib.sha256(repr(shapes).encode())
+        if self.items is not None:
+            digest.update(self._sameness(_spread(self.length, FEW)))
+            return digest.hexdigest()
+        size = x.element_size() * self.length * (x.numel() + (0 if context is None else context.numel()))
+        rows = range(self.length) if size <= WHOLE else _spread(self.length, SOME)
+        for first in range(0, len(rows), SOME):
+            digest.update(self._bytes(rows[first : first + SOME]))
+        return digest.hexdigest()
+
+    def _sameness(self, rows: Sequence[int]) -> bytes:
+        once, again = self._bytes(rows), self._bytes(rows)
+        return once if once == again else b""
+
+    def _bytes(self, rows: Sequence[int]) -> bytes:
+        parts = [part for part in self.read(rows)[:2] if part is not None]
+        return b"".join(part.cpu().contiguous().view(torch.uint8).numpy().tobytes() for part in parts)
 
 
 def as_rows(data: Any, dtype: torch.dtype = torch.float32) -> Rows:
-    """Data of any kind as `Rows`."""
-    return data if isinstance(data, Rows) else Rows(data, dtype)
+    """Data of any kind as `Rows` that are read in a dtype."""
+    if not isinstance(data, Rows):
+        return Rows(data, dtype)
+    rows = copy.copy(data)
+    rows.dtype = dtype
+    return rows
 
 
-def _check_finite(name: str, values: Tensor | None, numbers: Tensor) -> None:
-    if values is None or values.isfinite().all():
-        return
-    bad = numbers[(~values.isfinite()).flatten(1).any(1)]
-    raise DataError(
-        f"{name} has NaN or infinite values in {len(bad)} of {len(numbers)} rows read, first in rows "
+def row_weights(rows: Rows, weights: Any) -> Tensor:
+    """Weights with mean 1, in float64, by the numbers that rows have in their batches.
+
+    Args:
+        rows: N of them.
+        weights: `(N,)`, not negative and finite, not all 0.
+
+    Raises:
+        DataError: Any other weights.
+        TypeError: No numbers.
+    """
+    try:
+        given = torch.as_tensor(weights).detach().cpu()
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise TypeError(f"weights must be numbers, one a row, got {type(weights).__name__}: {error}") from error
+    if given.shape != (len(rows),) or given.is_complex():
+        raise DataError(
+            f"weights must be one real number a row, ({len(rows)},), got {tuple(given.shape)} of {given.dtype}"
+        )
+    given = given.double()
+    bad = (~(given.isfinite() & (given >= 0))).nonzero().flatten()
+    if len(bad):
+        raise DataError(
+            f"weights must be finite and not negative, {len(bad)} are not, first in rows {bad[:5].tolist()}"
+        )
+    if not given.any():
+        raise DataError("weights must not all be 0")
+    placed = torch.zeros(int(rows.choice.max()) + 1, dtype=torch.float64)
+    placed[torch.from_numpy(rows.choice)] = given / given.mean()
+    return placed
+
+
+def _spread(length: int, number: int) -> list[int]:
+    """Rows from the first to the last, evenly spread."""
+    return sorted(set(np.linspace(0, length - 1, number).astype(np.int64).tolist()))
+
+
+def _reason(name: str, part: Tensor, values: Tensor, bad: Tensor, read: int) -> str:
+    """What is not finite: values as they came, or only in the dtype they are read in."""
+    if part.isfinite().all():
+        largest = part.abs().max().item()
+        return (
+            f"{name} overflows {values.dtype} in {len(bad)} of {read} rows read, first in rows {bad[:5].tolist()}, "
+            f"with values up to {largest:.3g}: divide it by a constant, or use flow.double()"
+        )
+    return (
+        f"{name} has NaN or infinite values in {len(bad)} of {read} rows read, first in rows "
         f"{bad[:5].tolist()}: remove or impute them"
     )
 

@@ -48,4 +48,4 @@ class FreeForm:
     def __call__(self, flow: Flow, x: Tensor, context: Tensor | None = None) -> Loss:
         surrogate, _, costs = with_probes(flow, self.probes)(*some(x, context))
         rows = self.beta * costs["reconstruction"] - surrogate
-        return Loss(rows.mean(), {"reconstruction": costs["reconstruction"].detach().mean()}, rows.detach())
+        return Loss(rows.mean(), {"reconstruction": costs["reconstruction"].detach().mean()}, rows)

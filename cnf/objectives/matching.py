@@ -225,7 +225,8 @@ class Reflow:
     def __call__(self, flow: Flow, x: Tensor, context: Tensor | None = None) -> Loss:
         x, context = self.teacher.rows(*some(*flow.rows(x, context)))
         base, data = self.pairs(len(x), context)
-        return _regress(flow, base, data, context, self.path, IndependentCoupling())
+        loss = _regress(flow, base, data, context, self.path, IndependentCoupling())
+        return loss._replace(rows=None)  # these are pairs, not rows of the data
 
 
 def _regress(
@@ -244,7 +245,7 @@ def _regress(
         noise = torch.randn_like(part.data)
         point, target = path(t.reshape(-1, *[1] * (noise.dim() - 1)), start, part.data, noise)
     rows = (part.velocity(t, point, part.context) - target).square().flatten(1).sum(1)
-    return Loss(rows.mean(), {"matching": rows.detach().mean()}, rows.detach())
+    return Loss(rows.mean(), {"matching": rows.detach().mean()}, rows)
 
 
 def _times(n: int) -> Tensor:

@@ -1,4 +1,4 @@
-"""Ctrl-C as a request to end after the current step."""
+"""Ctrl-C, or a request to terminate, as a request to end after the current step."""
 
 from __future__ import annotations
 
@@ -8,28 +8,35 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
 
 class Interruption:
-    """Whether Ctrl-C was pressed."""
+    """Whether somebody asked for the end."""
 
     seen = False
 
 
 @contextmanager
 def interruption_noted() -> Iterator[Interruption]:
-    """Note the first Ctrl-C instead of raising; the second one raises."""
+    """Note the first Ctrl-C or SIGTERM instead of ending; the second one does what it did before."""
     interruption = Interruption()
     if threading.current_thread() is not threading.main_thread():
         yield interruption
         return
-    before = signal.getsignal(signal.SIGINT)
+    before = {number: signal.getsignal(number) or signal.SIG_DFL for number in SIGNALS}
+
+    def restore() -> None:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
     def note(number: int, frame: FrameType | None) -> None:
         interruption.seen = True
-        signal.signal(signal.SIGINT, before)
+        restore()
 
-    signal.signal(signal.SIGINT, note)
+    for number in SIGNALS:
+        signal.signal(number, note)
     try:
         yield interruption
     finally:
-        signal.signal(signal.SIGINT, before)
+        restore()

@@ -1,56 +1,122 @@
-"""The optimizers of a phase, and their state as named tensors."""
+"""The optimizers of a phase, which move together or not at all, and their state as named tensors."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Mapping
 
+import torch
 from torch import Tensor, nn
+from torch.amp import GradScaler
+from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 from torch.optim import AdamW, Muon, Optimizer
 
 WIDE = 32  # a matrix with fewer rows or columns leads from or to the data, and is left to AdamW
+SMALLEST_SCALE = 1.0  # of 16-bit gradients: below it they do not overflow by being scaled
 
 
-def optimizers(module: nn.Module, name: str, weight_decay: float) -> list[Optimizer]:
+class Optimizers:
     """AdamW for all parameters; with "muon", Muon for the matrices between hidden layers and AdamW for the others.
 
     Muon's steps are scaled to the size of AdamW's, so that one learning rate serves both.
+
+    Args:
+        module: Has the parameters.
+        name: "adamw" or "muon".
+        weight_decay: AdamW's.
+        scaler: Of gradients in 16 bits, where the engine has one.
 
     References:
         Loshchilov and Hutter 2019, AdamW, arXiv 1711.05101; Jordan et al. 2024, Muon; Liu et al. 2025,
         arXiv 2502.16982.
     """
-    parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
-    wide = [p for p in parameters if name == "muon" and p.dim() == 2 and min(p.shape) >= WIDE]
-    chosen = {id(p) for p in wide}
-    made: list[Optimizer] = []
-    if len(wide) < len(parameters):
-        made.append(AdamW([p for p in parameters if id(p) not in chosen], weight_decay=weight_decay))
-    if wide:
-        made.append(Muon(wide, weight_decay=weight_decay, adjust_lr_fn="match_rms_adamw"))
-    return made
 
+    def __init__(self, module: nn.Module, name: str, weight_decay: float, scaler: GradScaler | None = None) -> None:
+        self.parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
+        wide = [p for p in self.parameters if name == "muon" and p.dim() == 2 and min(p.shape) >= WIDE]
+        chosen = {id(p) for p in wide}
+        self.made: list[Optimizer] = []
+        if len(wide) < len(self.parameters):
+            self.made.append(AdamW([p for p in self.parameters if id(p) not in chosen], weight_decay=weight_decay))
+        if wide:
+            self.made.append(Muon(wide, weight_decay=weight_decay, adjust_lr_fn="match_rms_adamw"))
+        self.scaler = scaler
+        state = [tensor for tensor in (*module.parameters(), *module.buffers()) if tensor.is_floating_point()]
+        self.watched = [tensor.detach() for tensor in state if tensor.numel() and tensor.isfinite().all()]
 
-def state_of(made: Sequence[Optimizer]) -> dict[str, Tensor]:
-    """The state of all of them; `load_state` reads it."""
-    return {
-        f"{place}.{index}.{key}": value
-        for place, optimizer in enumerate(made)
-        for index, entry in optimizer.state_dict()["state"].items()
-        for key, value in entry.items()
-    }
+    def zero_grad(self) -> None:
+        """Forget the gradient."""
+        for optimizer in self.made:
+            optimizer.zero_grad()
 
+    def step(self, rate: float, clip: float) -> None:
+        """Move all parameters, by a gradient whose norm over all of them is at most `clip` (0: any).
 
-def load_state(made: Sequence[Optimizer], tensors: Mapping[str, Tensor]) -> None:
-    """Take up a state that `state_of` wrote.
+        An overflow that is due to the scaling of 16-bit gradients is no error: the scale falls, and nothing moves.
 
-    Raises:
-        ValueError: It is of other parameters.
-    """
-    states: list[dict[int, dict[str, Tensor]]] = [{} for _ in made]
-    for name, tensor in tensors.items():
-        place, index, key = name.split(".", 2)
-        if int(place) >= len(made):
-            raise ValueError(f"state of optimizer {place}, but there are {len(made)}")
-        states[int(place)].setdefault(int(index), {})[key] = tensor
-    for optimizer, state in zip(made, states, strict=True):
-        optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+        Raises:
+            FloatingPointError: The gradient is not finite, and nothing has moved; or the weights are not after it.
+        """
+        for optimizer in self.made:
+            if self.scaler is not None:
+                self.scaler.unscale_(optimizer)
+        gradients = [p.grad for p in self.parameters if p.grad is not None]
+        norm = get_total_norm(gradients)
+        finite = bool(norm.isfinite())
+        if not finite and not self._overflowed(gradients):
+            raise FloatingPointError("the gradient is not finite")
+        if finite:
+            self._move(rate, clip, norm)
+        if self.scaler is not None:
+            self.scaler.update()
+
+    def _overflowed(self, gradients: list[Tensor]) -> bool:
+        """Whether a smaller scale may help."""
+        scaled = self.scaler is not None and self.scaler.get_scale() > SMALLEST_SCALE
+        return scaled and not all(gradient.isfinite().all() for gradient in gradients)
+
+    def _move(self, rate: float, clip: float, norm: Tensor) -> None:
+        if clip:
+            clip_grads_with_norm_(self.parameters, clip, norm)
+        for optimizer in self.made:
+            for group in optimizer.param_groups:
+                group["lr"] = rate
+            optimizer.step()
+        if not get_total_norm(self.watched, math.inf).isfinite():
+            raise FloatingPointError("the step made weights that are not finite")
+
+    def state(self) -> dict[str, Tensor]:
+        """The state of all of them; `load_state` reads it."""
+        return {
+            f"{place}.{index}.{key}": value
+            for place, optimizer in enumerate(self.made)
+            for index, entry in optimizer.state_dict()["state"].items()
+            for key, value in entry.items()
+        }
+
+    def load_state(self, tensors: Mapping[str, Tensor]) -> None:
+        """Take up a state that `state` gave.
+
+        Raises:
+            ValueError: It is of other parameters.
+        """
+        states: list[dict[int, dict[str, Tensor]]] = [{} for _ in self.made]
+        for name, tensor in tensors.items():
+            place, index, key = name.split(".", 2)
+            if int(place) >= len(self.made):
+                raise ValueError(f"state of optimizer {place}, but there are {len(self.made)}")
+            states[int(place)].setdefault(int(index), {})[key] = tensor
+        for optimizer, state in zip(self.made, states, strict=True):
+            optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+
+    def scaling(self) -> dict[str, Tensor]:
+        """The state of the scaling, as tensors; empty without one."""
+        state = {} if self.scaler is None else self.scaler.state_dict()
+        return {name: torch.tensor(value, dtype=torch.float64) for name, value in state.items()}
+
+    def load_scaling(self, tensors: Mapping[str, Tensor]) -> None:
+        """Take up a state that `scaling` gave."""
+        if self.scaler is not None and tensors:
+            whole = ("growth_interval", "_growth_tracker")
+            values = {name: tensor.item() for name, tensor in tensors.items()}
+            self.scaler.load_state_dict({k: int(v) if k in whole else v for k, v in values.items()})

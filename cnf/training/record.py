@@ -15,6 +15,7 @@ from torch import Tensor
 
 from cnf.checkpoints import read_state, write_bytes, write_state
 from cnf.errors import CheckpointError
+from cnf.training.identity import differences
 from cnf.training.settings import FitConfig
 
 Parts = dict[str, dict[str, Tensor]]  # state dicts of what a run consists of
@@ -36,32 +37,64 @@ class Progress:
     history: list[dict[str, float]] = field(default_factory=list)
 
 
-def write(path: Path, parts: Parts, progress: Progress, config: FitConfig) -> None:
+def write(path: Path, parts: Parts, progress: Progress, config: FitConfig, identity: Mapping[str, str]) -> None:
     """Write the checkpoint, and the log beside it."""
     tensors = {f"{part}/{name}": tensor for part, state in parts.items() for name, tensor in state.items()}
-    write_state(path, tensors, {"progress": dataclasses.asdict(progress), "settings": _repeatable(config)})
-    write_bytes(path.parent / "log.csv", _csv(progress.history))
+    facts = {"progress": dataclasses.asdict(progress), "settings": _repeatable(config), "identity": dict(identity)}
+    write_state(path, tensors, facts)
+    if progress.history:
+        write_bytes(path.parent / "log.csv", _csv(progress.history))
 
 
-def read(path: Path, config: FitConfig) -> tuple[Parts, Progress]:
+def read(path: Path, config: FitConfig, identity: Mapping[str, str]) -> tuple[Parts, Progress]:
     """What `write` wrote.
 
     Raises:
-        CheckpointError: The file is missing or damaged, or of a run with other settings.
+        CheckpointError: The file is missing or damaged, or of a run with other settings, another objective or data.
     """
     tensors, facts = read_state(path)
-    here, there = _repeatable(config), facts.get("settings", {})
-    differing = [f"{key} {there.get(key)!r} → {here[key]!r}" for key in here if there.get(key) != here[key]]
-    if differing:
-        raise CheckpointError(
-            f"{path} was written with other settings ({', '.join(differing)}): "
-            "resume with the same ones, or start in another folder"
-        )
+    there = [facts.get(key) for key in ("settings", "identity", "progress")]
+    if facts.keys() != {"settings", "identity", "progress"} or not all(isinstance(part, dict) for part in there):
+        raise CheckpointError(f"{path} is damaged, or no checkpoint of a training run: it has {_short(facts)}")
+    for what, before, now in (("settings", there[0], _repeatable(config)), ("objective or data", there[1], identity)):
+        differing = differences(before or {}, now)
+        if differing:
+            raise CheckpointError(
+                f"{path} was written with other {what} ({', '.join(differing)}): "
+                "resume with the same ones, or start in another folder"
+            )
+    try:
+        progress = _progress(there[2] or {})
+    except ValueError as error:
+        raise CheckpointError(f"{path} is damaged: {error}") from error
     parts: Parts = {}
     for name, tensor in tensors.items():
         part, _, key = name.partition("/")
         parts.setdefault(part, {})[key] = tensor
-    return parts, Progress(**facts["progress"])
+    return parts, progress
+
+
+def _progress(values: Mapping[str, Any]) -> Progress:
+    """Numbers as `Progress`, each of its kind."""
+    known = {entry.name: entry.type for entry in dataclasses.fields(Progress)}
+    if values.keys() != known.keys():
+        raise ValueError(f"its progress must have {', '.join(known)}, got {_short(values)}")
+    for name, kind in known.items():
+        value = values[name]
+        if kind == "int" and (type(value) is not int or value < 0):
+            raise ValueError(f"{name} must be a whole number, got {_short(value)}")
+        if kind == "float" and (type(value) not in (int, float) or math.isnan(value)):
+            raise ValueError(f"{name} must be a number, got {_short(value)}")
+    history = values["history"]
+    rows = history if isinstance(history, list) else [None]
+    if not all(isinstance(row, dict) and all(type(x) in (int, float) for x in row.values()) for row in rows):
+        raise ValueError(f"history must be a list of numbers by name, got {_short(history)}")
+    return Progress(**values)
+
+
+def _short(value: Any) -> str:
+    text = ", ".join(map(str, value)) if isinstance(value, Mapping) else repr(value)
+    return text if len(text) <= 60 else text[:60] + "…"
 
 
 def _repeatable(config: FitConfig) -> dict[str, Any]:

@@ -16,24 +16,26 @@ from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor, nn
-from torch.optim import Optimizer
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader
 
+from cnf.checkpoints import check_state
 from cnf.continuous.cnf import cnfs_of, reconfigure, without_costs
 from cnf.continuous.divergences import Divergence
 from cnf.continuous.solvers import RungeKutta, Solver, count_evaluations
-from cnf.data.rows import Batch, Batches, Rows, as_rows
+from cnf.data.rows import Batch, Batches, Rows, as_rows, row_weights
 from cnf.errors import CheckpointError, SampleError, TrainingError
+from cnf.files import remove_leftovers
 from cnf.flows import Flow
 from cnf.models import recipe_of
-from cnf.objectives.likelihood import Loss, Objective
+from cnf.objectives.likelihood import Loss, Objective, as_loss, weighted
 from cnf.objectives.phases import Phase
 from cnf.training import record
 from cnf.training.bar import Bar
+from cnf.training.identity import identity
 from cnf.training.interruption import Interruption, interruption_noted
 from cnf.training.launch import MARK, find_launch
-from cnf.training.optimizers import load_state, optimizers, state_of
+from cnf.training.optimizers import Optimizers
 from cnf.training.record import Parts, Progress
 from cnf.training.settings import FitConfig, FitResult
 
@@ -54,6 +56,8 @@ def fit(
     validation: Any = None,
     config: FitConfig = FitConfig(),
     *,
+    weights: Any = None,
+    validation_weights: Any = None,
     folder: str | Path | None = None,
     resume: bool = False,
     fabric: Fabric | None = None,
@@ -61,8 +65,9 @@ def fit(
     """Train a flow in place.
 
     The data-dependent start (standardisation and the like) is taken first, unless the run is resumed or the flow was
-    initialised before. The global random state is left as it was. Ctrl-C ends the run after the current step, with
-    everything saved; a second Ctrl-C ends it at once. A flow without parameters (`rbig`) is initialized, no more.
+    initialised before; its seconds are part of the budget. The global random state is left as it was. Ctrl-C or SIGTERM
+    ends the run after the current step, with everything saved; a second one ends it at once, and so does one during
+    the data-dependent start. A flow without parameters (`rbig`) is initialized, no more.
 
     Args:
         flow: What to train.
@@ -73,35 +78,61 @@ def fit(
         validation: Rows to judge the averaged weights by; without them there is no early stopping and the last
             averaged weights are kept.
         config: Budget and settings.
+        weights: `(N,)`, not negative; each row's loss is multiplied by its weight over their mean, so that a weight of
+            2 counts as the row written twice. The data-dependent start does not know them.
+        validation_weights: Weights of the validation rows, which are judged alike by default.
         folder: Where to keep `checkpoint.safetensors` and `log.csv`, written at every check.
         resume: Go on from the checkpoint in the folder, to the same result as an uninterrupted run (on a CPU, with a
             budget in steps or epochs).
         fabric: An engine of your own, launched; by default one is made from the config.
 
     Raises:
-        TrainingError: The loss is not finite, or a solve fails; names the step and the rows.
-        CheckpointError: There is nothing to resume from, or it is of other settings.
+        TrainingError: The loss, the gradient or the weights are not finite, or a solve fails; names the step and the
+            rows. The flow holds the best weights, or the averaged ones of the last good step.
+        CheckpointError: There is nothing to resume from, or it is of other settings, another objective or other data.
+        DataError: Data or weights that cannot be used.
+        OSError: The checkpoint cannot be written; the flow holds what it holds after a TrainingError.
         FileExistsError: The folder holds a checkpoint already and `resume` is not given.
     """
     if fabric is None:
         fabric = _engine(config)
     rows = as_rows(data, flow.base.dtype)
+    judged = None if validation is None else as_rows(validation, flow.base.dtype)
+    given = _Weights(rows, weights, judged, validation_weights)
     if not any(parameter.requires_grad for parameter in flow.parameters()):
-        begun = time.perf_counter()
-        _initialize(flow, rows, config.seed)
-        return FitResult(flow, [], 0, time.perf_counter() - begun, None, 0, "initialized")
+        return _only_initialized(flow, rows, config, given)
     path = None if folder is None else Path(folder) / "checkpoint.safetensors"
     if path is not None and path.exists() and not resume:
         raise FileExistsError(f"{path.parent} holds a checkpoint: give resume=True to go on, or another folder")
     if resume and path is None:
         raise ValueError("resume=True needs the folder that the run was written to")
-    judged = None if validation is None else as_rows(validation, flow.base.dtype)
+    if path is not None:
+        remove_leftovers(path.parent)
     devices = [fabric.device] if fabric.device.type == "cuda" else []
-    with torch.random.fork_rng(devices), interruption_noted() as interrupted:
-        run = _Run(fabric, flow, _phases(flow, objective, config), rows, judged, config, path)
-        if resume:
-            run.read()
-        return run.go(interrupted)
+    with torch.random.fork_rng(devices):
+        run = _Run(fabric, flow, _phases(flow, objective, config), rows, judged, given, config, path, resume)
+        with interruption_noted() as interrupted:
+            return run.go(interrupted)
+
+
+class _Weights:
+    """Weights of the data and of the validation rows, by row number, in float64; None for all alike."""
+
+    def __init__(self, rows: Rows, weights: Any, validation: Rows | None, validation_weights: Any) -> None:
+        if validation is None and validation_weights is not None:
+            raise ValueError("validation_weights are given, but no validation rows")
+        self.data = None if weights is None else row_weights(rows, weights)
+        self.validation = (
+            None if validation is None or validation_weights is None else row_weights(validation, validation_weights)
+        )
+
+
+def _only_initialized(flow: Flow, rows: Rows, config: FitConfig, given: _Weights) -> FitResult:
+    if given.data is not None:
+        raise ValueError("a flow without parameters is fitted by its data-dependent start, which takes no weights")
+    begun = time.perf_counter()
+    _initialize(flow, rows, config.seed)
+    return FitResult(flow, [], 0, time.perf_counter() - begun, None, 0, "initialized")
 
 
 def _engine(config: FitConfig) -> Fabric:
@@ -129,8 +160,8 @@ def _engine(config: FitConfig) -> Fabric:
 class _Example:
     """Rows on their way into the engine, which would round bare tensors to the precision of matrix products."""
 
-    def __init__(self, x: Tensor, context: Tensor | None) -> None:
-        self.x, self.context = x, context
+    def __init__(self, x: Tensor, context: Tensor | None, weights: Tensor | None) -> None:
+        self.x, self.context, self.weights = x, context, weights
 
 
 class _Minimand(nn.Module):
@@ -146,7 +177,8 @@ class _Minimand(nn.Module):
         self.trained = nn.ModuleList(part for part in self.objectives if isinstance(part, nn.Module))
 
     def forward(self, example: _Example, phase: int) -> Loss:
-        return self.objectives[phase](cast(Flow, self.flows[phase]), example.x, example.context)
+        loss = as_loss(self.objectives[phase](cast(Flow, self.flows[phase]), example.x, example.context))
+        return loss if example.weights is None else weighted(loss, example.weights)
 
 
 class _Run:
@@ -159,8 +191,10 @@ class _Run:
         phases: Sequence[Phase],
         rows: Rows,
         validation: Rows | None,
+        weights: _Weights,
         config: FitConfig,
         path: Path | None,
+        resume: bool,
     ) -> None:
         self.fabric, self.flow, self.config, self.path = fabric, flow, config, path
         self.phases = phases
@@ -169,38 +203,64 @@ class _Run:
                 "an objective with a source of its own makes a flow whose densities mean nothing, so validation rows "
                 "cannot judge it: leave validation out"
             )
-        self.rows, self.validation = rows, validation
+        self.rows, self.validation, self.weights = rows, validation, weights
         self.batches = Batches(
             len(rows), config.batch_size, seed=config.seed, rank=fabric.global_rank, world=fabric.world_size
         )
-        _initialize(flow, rows, config.seed)
         flow.to(fabric.device)
-        for part in (rows, validation):
-            if part is not None:  # none of its rows: what does not fit the flow is an error now, not at the first check
-                x, context, _ = fabric.to_device(part.read([0]))
-                flow.log_prob(x[:0], None if context is None else context[:0])
+        for name, part in (("data", rows), ("validation", validation)):
+            if part is not None:
+                _check_fit(flow, name, fabric.to_device(part.read([0])))
         self.minimised = _Minimand(flow, phases)
+        self.identity = self._identity()
+        self.at = Progress()
+        begun = time.perf_counter()
+        if not resume:
+            _initialize(flow, rows, config.seed)
+        self.at.seconds = time.perf_counter() - begun
         self.average = AveragedModel(flow, multi_avg_fn=_moving_average(config.ema), use_buffers=True)
         judge, solver = without_costs(cast(Flow, self.average.module)), _judging(flow)
         self.judges = [_with_settings(judge, solver, phase.divergence) for phase in phases]
         self.minimand = fabric.setup_module(self.minimised)
         self.best: dict[str, Tensor] = {}
-        self.at = Progress()
-        self._make_optimizers()
         self.sums: dict[str, float] = {}
+        if resume:
+            self._read()
+        else:
+            self._make_optimizers()
+
+    def _identity(self) -> dict[str, str]:
+        """What the run is of, for its checkpoints."""
+        if self.path is None:
+            return {}
+        given = (self.weights.data, self.weights.validation)
+        return identity(self.phases, self.minimised, self.rows, self.validation, given)
 
     def go(self, interrupted: Interruption) -> FitResult:
         """Step until the budget is used up, patience is lost, or somebody interrupts."""
-        at, halt, stopped = self.at, False, "budget"
+        try:
+            stopped = self._steps(interrupted)
+        except OSError:
+            self._keep_good()
+            raise
+        self._keep_good()
+        at = self.at
+        best = at.best if self.validation is not None and at.history else None
+        return FitResult(self.flow, at.history, at.step, at.seconds, best, at.best_step, stopped, self.path)
+
+    def _steps(self, interrupted: Interruption) -> str:
+        """What ends them: "budget", "patience" or "interrupted"."""
+        at, halt = self.at, False
         begun = time.perf_counter() - at.seconds
         batches = iter(self._loader())
         shown = self.config.progress and self.fabric.is_global_zero
+        if not at.step:
+            self._write()  # from here on there is something to resume from
         with Bar(self.config, self.batches.per_epoch, shown=shown) as bar:
-            while self._fraction() < 1 and not halt:
-                if self._phase_is_over():
+            while (self._fraction() < 1 or not at.step) and not halt:
+                if at.step and self._phase_is_over():
                     if at.phase + 1 == len(self.phases):
-                        stopped = "patience"
-                        break
+                        return "patience"
                     if self.sums:
                         self._check()  # its last steps are judged before they are left
                     self._next_phase()
@@ -211,11 +271,12 @@ class _Run:
                     self._check()
                 bar.show(at, self.sums)
         if halt:
-            stopped = "interrupted"
             self._write()
+        return "interrupted" if halt else "budget"
+
+    def _keep_good(self) -> None:
+        """Give the flow its best weights, or the averaged ones of the last good step if nothing judged."""
         self.flow.load_state_dict(self.best or self.average.module.state_dict())
-        best = at.best if self.validation is not None and at.history else None
-        return FitResult(self.flow, at.history, at.step, at.seconds, best, at.best_step, stopped, self.path)
 
     def _phase_is_over(self) -> bool:
         """Whether patience is lost, or the share of the phase is used up."""
@@ -231,7 +292,7 @@ class _Run:
         """Go on from the best weights, the averaged ones if nothing judges, with a fresh optimizer and average."""
         at = self.at
         at.phase, at.phase_step, at.phase_begun, at.stale = at.phase + 1, at.step, self._fraction(), 0
-        self.flow.load_state_dict(self.best or self.average.module.state_dict())
+        self._keep_good()
         self._make_optimizers()
         self.average.n_averaged.zero_()
 
@@ -252,9 +313,8 @@ class _Run:
 
     def _make_optimizers(self) -> None:
         """Fresh ones, for the phase."""
-        phase = self.phases[self.at.phase]
-        self.raw = optimizers(self.minimised, phase.optimizer, self.config.weight_decay)
-        self.optimizers = [cast(Optimizer, self.fabric.setup_optimizers(raw)) for raw in self.raw]
+        name, scaler = self.phases[self.at.phase].optimizer, getattr(self.fabric.strategy.precision, "scaler", None)
+        self.optimizers = Optimizers(self.minimised, name, self.config.weight_decay, scaler)
 
     def _learning_rate(self) -> float:
         """Linear warm-up, over before `LONGEST_WARMUP` of the phase, and a cosine to zero over all of it."""
@@ -273,21 +333,14 @@ class _Run:
     def _step(self, batch: Batch) -> None:
         x, context, rows = self.fabric.to_device(batch)
         torch.manual_seed((self.config.seed * 1_000_003 + self.at.step) * self.batches.world + self.batches.rank)
-        for optimizer in self.optimizers:
-            optimizer.zero_grad()
+        self.optimizers.zero_grad()
+        weights = None if self.weights.data is None else self.weights.data[rows.cpu()].to(x)
         with count_evaluations() as count:
-            loss = self._differentiated(_Example(x, context), rows)
-        if self.config.clip:
-            norm = self.fabric.clip_gradients(
-                self.minimand, self.optimizers[0], max_norm=self.config.clip, error_if_nonfinite=False
-            )
-            if norm is not None and not norm.isfinite():
-                raise self._failure("the gradient is not finite", rows[:0])
-        rate = self._learning_rate()
-        for raw, optimizer in zip(self.raw, self.optimizers, strict=True):
-            for group in raw.param_groups:
-                group["lr"] = rate
-            optimizer.step()
+            loss = self._differentiated(_Example(x, context, weights), rows)
+        try:
+            self.optimizers.step(self._learning_rate(), self.config.clip)
+        except FloatingPointError as error:
+            raise self._failure(str(error), rows[:0]) from error
         self.average.update_parameters(self.flow)
         self._tally(loss, count.evaluations / max(count.solves, 1))
 
@@ -296,19 +349,21 @@ class _Run:
         try:
             loss: Loss = self.minimand(example, self.at.phase)
         except SampleError as error:
-            raise self._failure(str(error), rows[error.samples]) from error
+            raise self._failure(str(error), _named(rows, error)) from error
         if not loss.value.isfinite():
-            bad = rows if loss.rows is None else rows[~loss.rows.isfinite()]
+            known = loss.rows is not None and loss.rows.shape == rows.shape
+            bad = rows[~loss.rows.isfinite()] if loss.rows is not None and known else rows
             raise self._failure(f"the loss is {loss.value.item()}", bad)
         try:
             self.fabric.backward(loss.value)
         except (AssertionError, SampleError) as error:  # of an adjoint's backward solve
-            raise self._failure(f"the gradient's solve failed: {error}", rows[:0]) from error
+            named = _named(rows, error) if isinstance(error, SampleError) else rows[:0]
+            raise self._failure(f"the gradient's solve failed: {error}", named) from error
         return loss
 
     def _tally(self, loss: Loss, evaluations: float) -> None:
         values = {"loss": loss.value.item(), "evaluations": evaluations, "batches": 1.0}
-        for name, value in {**{name: value.item() for name, value in loss.metrics.items()}, **values}.items():
+        for name, value in {**{name: float(value) for name, value in loss.metrics.items()}, **values}.items():
             self.sums[name] = self.sums.get(name, 0.0) + value
 
     def _check(self) -> None:
@@ -339,11 +394,14 @@ class _Run:
         total = torch.zeros((), dtype=torch.float64)
         share = range(self.batches.rank, len(rows), self.batches.world)
         for first in range(0, len(share), VALIDATION_ROWS):
-            x, context, _ = self.fabric.to_device(rows.read(share[first : first + VALIDATION_ROWS]))
+            x, context, numbers = self.fabric.to_device(rows.read(share[first : first + VALIDATION_ROWS]))
             try:
-                total -= judge.log_prob(x, context).double().sum().cpu()
+                log_prob = judge.log_prob(x, context).double().cpu()
             except SampleError:
                 total += math.inf
+                continue
+            weights = self.weights.validation
+            total -= (log_prob if weights is None else _product(weights[numbers.cpu()], log_prob)).sum()
         nll = self._mean_over_processes(total).item() * self.batches.world / len(rows)
         return nll if math.isfinite(nll) else math.inf
 
@@ -360,10 +418,11 @@ class _Run:
         return seconds, interruptions > 0
 
     def _failure(self, reason: str, rows: Tensor) -> TrainingError:
-        if self.best:
-            self.flow.load_state_dict(self.best)
+        self._keep_good()
+        if self.path is not None and not self.at.checks and self.fabric.is_global_zero:
+            self.path.unlink(missing_ok=True)  # a start is nothing to go on from: the folder is free for another try
         culprits = f" Rows of the data: {rows[:8].tolist()} ({len(rows)} in all)." if len(rows) else ""
-        kept = "the best weights so far" if self.best else "the weights of the last step"
+        kept = "the best weights so far" if self.best else "the averaged weights of the steps before"
         where = f", and {self.path} can be resumed" if self.path is not None and self.path.exists() else ""
         return TrainingError(
             f"step {self.at.step}: {reason}.{culprits} The flow holds {kept}{where}. Try: a smaller learning_rate "
@@ -378,26 +437,35 @@ class _Run:
             "objectives": trained,
             "average": average,
             "best": self.best,
-            "optimizers": state_of(self.raw),
+            "optimizers": self.optimizers.state(),
+            "scaling": self.optimizers.scaling(),
         }
 
     def _write(self) -> None:
         if self.path is not None and self.fabric.is_global_zero:
-            record.write(self.path, self._parts(), self.at, self.config)
+            record.write(self.path, self._parts(), self.at, self.config, self.identity)
 
-    def read(self) -> None:
+    def _read(self) -> None:
         """Go back to where the checkpoint was written."""
         assert self.path is not None
-        parts, self.at = record.read(self.path, self.config)
+        parts, self.at = record.read(self.path, self.config, self.identity)
+        if self.at.phase >= len(self.phases):
+            raise CheckpointError(
+                f"{self.path} is damaged: phase must be below {len(self.phases)}, got {self.at.phase}"
+            )
         self._make_optimizers()
-        try:
-            self.flow.load_state_dict(parts["flow"])
-            self.minimised.trained.load_state_dict(parts.get("objectives", {}))
-            self.average.load_state_dict(parts["average"])
-            load_state(self.raw, parts.get("optimizers", {}))
-        except (KeyError, ValueError, RuntimeError) as error:
-            raise CheckpointError(f"{self.path} is of another flow: {error}") from error
         self.best = parts.get("best", {})
+        try:
+            state = self.flow.state_dict()
+            for tensors in (parts.get("flow", {}), self.best or state):
+                check_state(state, tensors)
+            self.average.load_state_dict(parts.get("average", {}))
+            self.minimised.trained.load_state_dict(parts.get("objectives", {}))
+            self.optimizers.load_state(parts.get("optimizers", {}))
+            self.optimizers.load_scaling(parts.get("scaling", {}))
+            self.flow.load_state_dict(parts["flow"])
+        except (LookupError, TypeError, ValueError, RuntimeError) as error:
+            raise CheckpointError(f"{self.path} is of another flow: {error}") from error
 
 
 def _phases(flow: Flow, objective: Objective | Sequence[Phase] | None, config: FitConfig) -> tuple[Phase, ...]:
@@ -430,6 +498,26 @@ def _moving_average(decay: float) -> Callable[[Any, Any, Any], None]:
     return update
 
 
+def _check_fit(flow: Flow, name: str, batch: Batch) -> None:
+    """Try none of the rows: what does not fit the flow is an error now, not at the first check."""
+    x, context, _ = batch
+    try:
+        with torch.no_grad():
+            flow.log_prob(x[:0], None if context is None else context[:0])
+    except ValueError as error:
+        raise ValueError(f"{name} that does not fit the flow: {error}") from error
+
+
+def _named(rows: Tensor, error: SampleError) -> Tensor:
+    """The rows of the data that failed; none where the objective made points of its own."""
+    return rows[error.samples] if all(sample < len(rows) for sample in error.samples) else rows[:0]
+
+
+def _product(weights: Tensor, log_prob: Tensor) -> Tensor:
+    """Weighted; a weight of 0 leaves a row out, whatever its density."""
+    return torch.where(weights > 0, weights * log_prob, 0.0)
+
+
 def _as_it_is(batch: Any) -> Batch:
     return cast(Batch, batch)
 
@@ -439,9 +527,12 @@ def _initialize(flow: Flow, rows: Rows, seed: int) -> None:
     if flow.initialized or not flow.transform.data_dependent:
         return
     order = torch.randperm(len(rows), generator=torch.Generator().manual_seed(seed))
-    x, context, _ = rows.read(order[:INITIAL_ROWS].sort().values.tolist())
+    x, context, numbers = rows.read(order[:INITIAL_ROWS].sort().values.tolist())
     device = flow.base.device
-    flow.initialize(x.to(device), None if context is None else context.to(device))
+    try:
+        flow.initialize(x.to(device), None if context is None else context.to(device))
+    except SampleError as error:
+        raise error.renumbered(numbers.tolist()) from error
 
 
 def _judging(flow: Flow) -> Solver | None:
