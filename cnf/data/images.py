@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import gzip
 import math
+import struct
 import zlib
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, cast
 
 import numpy as np
 import torch
@@ -21,6 +22,8 @@ __all__ = ["DIGITS_LEVELS", "dequantize", "load_digits", "load_mnist", "read_idx
 DIGITS_LEVELS = 17  # scikit-learn's digits count the ink in 4×4 squares: 0 to 16
 IDX_DTYPES = {0x08: "u1", 0x09: "i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
 GZIP_MAGIC = b"\x1f\x8b"
+MOST_DIMENSIONS = 32  # more are damage, and more than numpy 1 can hold
+PIECE = 2**24  # bytes read together
 
 
 @checked
@@ -127,46 +130,67 @@ def read_idx(path: str | Path) -> np.ndarray:
         Y. LeCun, C. Cortes, C. Burges, The MNIST database of handwritten digits.
     """
     path = Path(path)
-    content = _content(path)
-    dtype, dims = _idx_head(path, content)
-    start = 4 + 4 * dims
-    if len(content) < start:
-        raise DataError(
-            f"{path}: expected the sizes of {dims} dimensions, got a file truncated after {len(content)} "
-            "bytes; download it again"
-        )
-    shape = tuple(np.frombuffer(content, ">u4", dims, offset=4).tolist())
-    size = start + math.prod(shape) * dtype.itemsize
-    if len(content) != size:
-        raise DataError(
-            f"{path}: expected {size} bytes for the shape {shape}, got {len(content)}; the file is "
-            f"{'truncated' if len(content) < size else 'damaged'}, download it again"
-        )
-    return np.frombuffer(content, dtype, offset=start).reshape(shape).astype(dtype.newbyteorder("="))
-
-
-def _idx_head(path: Path, content: bytes) -> tuple[np.dtype[Any], int]:
-    """The type of the numbers and how many dimensions they have."""
-    if len(content) < 4 or content[:2] != b"\0\0" or content[2] not in IDX_DTYPES:
-        codes = ", ".join(f"{code:02x}" for code in IDX_DTYPES)
-        raise DataError(
-            f"{path}: expected an IDX file, bytes 00 00, a type ({codes}) and the number of dimensions, "
-            f"got {content[:4].hex(' ') or 'an empty file'}; give a file of that format"
-        )
-    return np.dtype(IDX_DTYPES[content[2]]), content[3]
-
-
-def _content(path: Path) -> bytes:
-    """The bytes of a file, decompressed if they are gzip's, whatever the name says."""
     if not path.is_file():
         raise DataError(f"{path}: expected a file, found none; check the path")
-    content = path.read_bytes()
     try:
-        return gzip.decompress(content) if content.startswith(GZIP_MAGIC) else content
-    except (EOFError, OSError, zlib.error) as error:
+        with _opened(path) as file:
+            return _read_idx(path, file)
+    except (EOFError, OSError, zlib.error, struct.error) as error:
         raise DataError(
             f"{path}: expected a complete gzip file, got a truncated or damaged one ({error}); download it again"
         ) from error
+
+
+def _opened(path: Path) -> BinaryIO:
+    """The file, decompressed if it is gzip's, whatever the name says."""
+    with open(path, "rb") as file:
+        zipped = file.read(2) == GZIP_MAGIC
+    return cast(BinaryIO, gzip.open(path)) if zipped else open(path, "rb")
+
+
+def _read_idx(path: Path, file: BinaryIO) -> np.ndarray:
+    """Never reads more than the sizes say: a small gzip file may hold many gigabytes."""
+    head = file.read(4)
+    dtype, dims = _idx_head(path, head)
+    sizes = file.read(4 * dims)
+    if len(sizes) < 4 * dims:
+        raise DataError(
+            f"{path}: expected the sizes of {dims} dimensions, got a file truncated after {len(head + sizes)} "
+            "bytes; download it again"
+        )
+    shape = tuple(np.frombuffer(sizes, ">u4").tolist())
+    if 0 in shape:
+        raise DataError(f"{path}: expected sizes above 0, got the shape {shape}; download it again")
+    size = math.prod(shape) * dtype.itemsize
+    content = _at_most(file, size + 1)
+    if len(content) != size:
+        start = 4 + 4 * dims
+        raise DataError(
+            f"{path}: expected {start + size} bytes for the shape {shape}, got "
+            f"{start + len(content) if len(content) < size else 'more'}; the file is "
+            f"{'truncated' if len(content) < size else 'damaged'}, download it again"
+        )
+    return np.frombuffer(content, dtype).reshape(shape).astype(dtype.newbyteorder("="))
+
+
+def _at_most(file: BinaryIO, size: int) -> bytes:
+    """The next bytes, piece by piece: one read of the whole size would take the memory before it looks at the file."""
+    pieces, left = [], size
+    while left and (piece := file.read(min(left, PIECE))):
+        pieces.append(piece)
+        left -= len(piece)
+    return b"".join(pieces)
+
+
+def _idx_head(path: Path, head: bytes) -> tuple[np.dtype[Any], int]:
+    """The type of the numbers and how many dimensions they have."""
+    if len(head) < 4 or head[:2] != b"\0\0" or head[2] not in IDX_DTYPES or not 1 <= head[3] <= MOST_DIMENSIONS:
+        codes = ", ".join(f"{code:02x}" for code in IDX_DTYPES)
+        raise DataError(
+            f"{path}: expected an IDX file, bytes 00 00, a type ({codes}) and the number of dimensions (1 to "
+            f"{MOST_DIMENSIONS}), got {head.hex(' ') or 'an empty file'}; give a file of that format"
+        )
+    return np.dtype(IDX_DTYPES[head[2]]), head[3]
 
 
 def _find(folder: Path, name: str) -> Path:

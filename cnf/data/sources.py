@@ -17,6 +17,7 @@ from cnf.data.toy import TOYS, Toy
 from cnf.errors import DataError
 
 IMAGES = ("digits", "mnist")
+SHOWN = 8  # names of columns in a message
 TOY_ROWS = (100_000, 2_000, 10_000)  # training, validation, test
 
 
@@ -32,6 +33,7 @@ class Source:
         context: Names of the context's columns.
         toy: The exact density, for toys.
         levels: Values a pixel can take, for images.
+        note: How a table was read: what was taken for its header.
     """
 
     name: str
@@ -43,9 +45,17 @@ class Source:
     context: tuple[str, ...] = ()
     toy: Toy | None = None
     levels: int | None = None
+    note: str = ""
 
 
-def open_source(name: str, *, context: Sequence[str] = (), root: str | Path | None = None, seed: int = 0) -> Source:
+def open_source(
+    name: str,
+    *,
+    context: Sequence[str] = (),
+    root: str | Path | None = None,
+    seed: int = 0,
+    header: bool | None = None,
+) -> Source:
     """Open a built-in data set or a file.
 
     Args:
@@ -53,6 +63,7 @@ def open_source(name: str, *, context: Sequence[str] = (), root: str | Path | No
         context: Columns of a table that the others' density is conditional on.
         root: Folder of the files of "mnist" and the benchmark sets; by default the environment's `CNF_DATA`.
         seed: Of the split of a table and of the draws of a toy.
+        header: Whether the first row of a table names the columns; None to see it by its cells.
 
     Raises:
         DataError: An unknown name, or data that cannot be used.
@@ -69,7 +80,7 @@ def open_source(name: str, *, context: Sequence[str] = (), root: str | Path | No
     if not is_file:
         known = ", ".join([*TOYS, *IMAGES, *MAF_SETS])
         raise DataError(f"{name!r} is neither a file nor a built-in data set; the built-in ones are {known}")
-    return _table(name, context, seed)
+    return _table(name, context, seed, header)
 
 
 def _toy(name: str, seed: int) -> Source:
@@ -79,15 +90,26 @@ def _toy(name: str, seed: int) -> Source:
     return Source(name, train, validation, test, (2,), ("x", "y"), toy=toy)
 
 
-def _table(path: str, context: Sequence[str], seed: int) -> Source:
-    table = load_table(path)
+def _table(path: str, context: Sequence[str], seed: int, header: bool | None) -> Source:
+    table = load_table(path, header=header)
     check_columns(table)
     x, condition = select(table, context)
     parts = split(len(x), seed=seed)
     data = x if condition is None else (x, condition)
     train, validation, test = (Rows(data, choice=rows) for rows in (parts.train, parts.validation, parts.test))
     columns = tuple(column for column in table.columns if column not in context)
-    return Source(path, train, validation, test, (len(columns),), columns, tuple(context))
+    note = header_note(path, table.columns, table.header)
+    return Source(path, train, validation, test, (len(columns),), columns, tuple(context), note=note)
+
+
+def header_note(path: str, columns: Sequence[str], header: int | None) -> str:
+    """What was taken for the names of a table's columns."""
+    names = ", ".join(columns[:SHOWN]) + (", …" if len(columns) > SHOWN else "")
+    if header is not None:
+        return f"{path}: line {header} is taken as the header, the {len(columns)} columns are {names}"
+    if Path(path).suffix.lower() == ".npy":
+        return ""
+    return f"{path}: no header is seen, the first row is taken as numbers; the {len(columns)} columns are {names}"
 
 
 def _benchmark(name: str, root: str | Path | None) -> Source:

@@ -7,6 +7,7 @@ import math
 import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -19,6 +20,7 @@ from cnf.errors import DataError
 CHUNK = 2**21  # cells looked at together: 16 MB of float64, whatever the size of a memory map
 SHOWN = 5  # rows and columns that an error message lists before it says "..."
 MISSING = {"", "na", "n/a", "nan", "null", "none", "?"}  # how tables write a cell without a value
+LONGEST = 60  # characters of a cell that an error message shows
 ENCODING = "utf-8-sig"  # UTF-8, with or without the byte order mark that spreadsheets put first
 
 
@@ -30,11 +32,13 @@ class Table:
         values: The cells, `(N, D)`, float32 or float64; possibly a read-only memory map.
         columns: The `D` names.
         name: What to call the table, the file's name without its ending.
+        header: The line of the file that the names are from, counted from 1; None where the file names no columns.
     """
 
     values: np.ndarray
     columns: tuple[str, ...]
     name: str
+    header: int | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,36 +50,45 @@ class Split:
     test: np.ndarray
 
 
-def load_table(path: str | Path) -> Table:
+def load_table(path: str | Path, *, header: bool | None = None, only: Sequence[str] | None = None) -> Table:
     """Reads a table from a `.csv` or a `.npy` file, and checks that every cell is a finite number.
 
     A CSV file may begin with blank lines and `#` comments. Its first row is a header if one of its cells is
-    text. Cells are separated by `,`, `;` or tab, whichever the first row has most of. Without a header, and for
-    `.npy`, columns are called `x0, x1, ...`.
+    text, unless `header` says otherwise; `Table.header` says what was taken. Cells are separated by `,`, `;` or tab,
+    whichever the first row has most of. Without a header, and for `.npy`, columns are called `x0, x1, ...`.
 
     A `.npy` file holds `(N, D)` numbers, or `(N,)` for one column. float32 and float64 stay a read-only memory
     map, so the table may be larger than memory; other types are converted to float64 in memory.
 
     Args:
         path: The file.
+        header: Whether the first row of a CSV file names the columns; None to see it by its cells.
+        only: Names of the columns to read, in the order wanted. The others may hold anything, text too.
 
     Returns:
         The table, `(N, D)` cells.
 
     Raises:
-        DataError: The file is missing, empty or of another kind, or a cell is not a finite number; it
-            names the file, the column and the row (for CSV the line of the file, counted from 1).
+        DataError: The file is missing, empty or of another kind, a column is missing, or a cell is not a finite
+            number; it names the file, the column and the row (for CSV the line of the file, counted from 1).
     """
     path = Path(path)
-    reader = READERS.get(path.suffix.lower())
-    if reader is None:
-        raise DataError(
-            f"{path}: expected a file ending in {' or '.join(READERS)}, got the ending {path.suffix!r}; "
-            "convert the table to one of them"
-        )
-    if not path.is_file():
-        raise DataError(f"{path}: expected a file, found none; check the path (the current folder is {Path.cwd()})")
-    return reader(path)
+    if _suffix(path) == ".npy":
+        return _read_npy(path, only)
+    return _read_csv(path, header, only)
+
+
+def table_columns(path: str | Path, *, header: bool | None = None) -> tuple[tuple[str, ...], int | None]:
+    """The names of a table's columns and the line they are from, as `load_table` takes them, without its rows.
+
+    Raises:
+        DataError: As for `load_table`.
+    """
+    path = Path(path)
+    if _suffix(path) == ".npy":
+        return _default_columns(open_npy(path).shape[1]), None
+    layout = _checked_layout(path, header)
+    return layout.columns, layout.header
 
 
 def select(table: Table, context: Sequence[str] = ()) -> tuple[np.ndarray, np.ndarray | None]:
@@ -200,6 +213,32 @@ def data_root(root: str | Path | None = None) -> Path:
 # Parts of the above -----------------------------------------------------------------------------------------
 
 
+def _suffix(path: Path) -> str:
+    """The ending of a file that exists and can be read."""
+    suffix = path.suffix.lower()
+    if suffix not in READERS:
+        raise DataError(
+            f"{path}: expected a file ending in {' or '.join(READERS)}, got the ending {path.suffix!r}; "
+            "convert the table to one of them"
+        )
+    if not path.is_file():
+        raise DataError(f"{path}: expected a file, found none; check the path (the current folder is {Path.cwd()})")
+    return suffix
+
+
+def _positions(path: Path, columns: Sequence[str], only: Sequence[str] | None) -> list[int]:
+    """Where the wanted columns are."""
+    if only is None:
+        return list(range(len(columns)))
+    missing = [name for name in only if name not in columns]
+    if missing:
+        raise DataError(
+            f"{path} lacks the columns {', '.join(missing)}: expected {', '.join(only)}, "
+            f"the table has {', '.join(columns)}"
+        )
+    return [columns.index(name) for name in only]
+
+
 def _chunks(values: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
     """Consecutive rows, with the number of the first: a table larger than memory is never held at once."""
     step = max(1, CHUNK // values.shape[1])
@@ -231,7 +270,7 @@ def _check_finite(path: Path, table: Table, locate: Callable[[Sequence[int]], st
     if found:
         raise DataError(
             f"{path}: expected finite numbers, got {counts.sum()} NaN or infinite cells: "
-            f"{_shortened(found)}; remove these rows or fill the cells"
+            f"{_shortened(found)}; remove these rows or fill the cells (a number beyond 1.8e308 reads as infinite)"
         )
 
 
@@ -245,35 +284,60 @@ class _Layout:
     delimiter: str
     columns: tuple[str, ...]
     skip: int
+    header: int | None
 
 
-def _read_csv(path: Path) -> Table:
-    try:
-        layout = _layout(path)
-        table = Table(_numbers(path, layout), layout.columns, path.stem)
+def _read_csv(path: Path, header: bool | None, only: Sequence[str] | None) -> Table:
+    layout = _checked_layout(path, header)
+    wanted = _positions(path, layout.columns, only)
+    with _named(path):
+        values = _numbers(path, layout, wanted)
+        table = Table(values, tuple(layout.columns[i] for i in wanted), path.stem, layout.header)
         _check_finite(path, table, lambda rows: _lines_of(path, layout, rows))
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise DataError(
-            f"{path}: expected a text file in UTF-8, got one that cannot be read ({error}); save it as CSV in UTF-8"
-        ) from error
     return table
 
 
-def _layout(path: Path) -> _Layout:
+@contextmanager
+def _named(path: Path) -> Iterator[None]:
+    """Errors of a file that is no text, or no table, name it."""
+    try:
+        yield
+    except UnicodeDecodeError as error:
+        raise DataError(
+            f"{path}: expected a text file in UTF-8, got one that cannot be read ({error}); save it as CSV in UTF-8"
+        ) from error
+    except csv.Error as error:
+        raise DataError(
+            f"{path}: expected rows of cells, got a file that cannot be cut into them ({error}); "
+            "look for a quotation mark that is not closed, and save the table as CSV"
+        ) from error
+
+
+def _checked_layout(path: Path, header: bool | None) -> _Layout:
+    with _named(path):
+        return _layout(path, header)
+
+
+def _layout(path: Path, header: bool | None) -> _Layout:
     """Looks at the first row, and whether there is a second if the first is a header."""
     with open(path, encoding=ENCODING, newline="") as file:
         lines = ((number, line) for number, line in enumerate(file, 1) if not _is_skipped(line))
         number, line = next(lines, (0, ""))
+        if "\0" in line:
+            raise DataError(
+                f"{path}, line {number}: expected text, got a zero byte; save the table as CSV in UTF-8, not UTF-16"
+            )
         delimiter = max(",;\t", key=line.count)
-        cells = [cell.strip() for cell in next(csv.reader([line], delimiter=delimiter))]
-        header = any(_number(cell) is None and cell.lower() not in MISSING for cell in cells)
+        cells = [cell.strip() for cell in next(csv.reader([line], delimiter=delimiter), [])]
+        if header is None:
+            header = any(_number(cell) is None and cell.lower() not in MISSING for cell in cells)
         if not cells or (header and next(lines, None) is None):
-            came = "a header and no rows" if header else "an empty file"
+            came = "a header and no rows" if cells else "an empty file"
             raise DataError(f"{path}: expected rows of numbers, got {came}; check that it was written completely")
     if not header:
-        return _Layout(delimiter, _default_columns(len(cells)), number - 1)
+        return _Layout(delimiter, _default_columns(len(cells)), number - 1, None)
     _check_header(f"{path}, line {number}", cells)
-    return _Layout(delimiter, tuple(cells), number)
+    return _Layout(delimiter, tuple(cells), number, number)
 
 
 def _is_skipped(line: str) -> bool:
@@ -293,14 +357,22 @@ def _default_columns(count: int) -> tuple[str, ...]:
     return tuple(f"x{index}" for index in range(count))
 
 
-def _numbers(path: Path, layout: _Layout) -> np.ndarray:
+def _numbers(path: Path, layout: _Layout, wanted: Sequence[int]) -> np.ndarray:
     """numpy's parser, which is fast, and where it fails Python's, which can name the cell."""
+    width = len(layout.columns)
+    ignored = {column: _nothing for column in range(width) if column not in wanted}
     try:
         loadtxt = partial(np.loadtxt, comments=None, quotechar='"', ndmin=2, encoding=ENCODING)
-        values: np.ndarray = loadtxt(path, delimiter=layout.delimiter, skiprows=layout.skip)
+        values: np.ndarray = loadtxt(path, delimiter=layout.delimiter, skiprows=layout.skip, converters=ignored or None)
     except ValueError:
-        return _parse(path, layout)
-    return values if values.shape[1] == len(layout.columns) else _parse(path, layout)
+        return _parse(path, layout, wanted)
+    if values.shape[1] != width:
+        return _parse(path, layout, wanted)
+    return values[:, wanted] if ignored or list(wanted) != sorted(wanted) else values
+
+
+def _nothing(cell: str) -> float:
+    return 0.0
 
 
 def _rows(path: Path, layout: _Layout) -> Iterator[tuple[int, list[str]]]:
@@ -314,7 +386,7 @@ def _rows(path: Path, layout: _Layout) -> Iterator[tuple[int, list[str]]]:
                 yield layout.skip + reader.line_num, [cell.strip() for cell in cells]
 
 
-def _parse(path: Path, layout: _Layout) -> np.ndarray:
+def _parse(path: Path, layout: _Layout, wanted: Sequence[int]) -> np.ndarray:
     """Parses cell by cell, and raises at the first that is not a number."""
     parsed = []
     for line, cells in _rows(path, layout):
@@ -323,11 +395,13 @@ def _parse(path: Path, layout: _Layout) -> np.ndarray:
                 f"{path}, line {line}: expected {len(layout.columns)} cells as in the first row, "
                 f"got {len(cells)}; complete or remove the line"
             )
-        numbers = [_number(cell) for cell in cells]
+        numbers = [_number(cells[column]) for column in wanted]
         if None in numbers:
-            column = numbers.index(None)
+            column = wanted[numbers.index(None)]
             raise _cell_error(f"{path}, line {line}, column {layout.columns[column]!r}", cells[column])
         parsed.append(numbers)
+    if not parsed:
+        raise DataError(f"{path}: expected rows of numbers, got none; check that it was written completely")
     return np.array(parsed, dtype=np.float64)
 
 
@@ -341,8 +415,9 @@ def _number(cell: str) -> float | None:
 def _cell_error(where: str, cell: str) -> DataError:
     if cell.lower() in MISSING:
         return DataError(f"{where}: expected a number, got a missing value ({cell!r}); fill it or remove the row")
+    shown = repr(cell if len(cell) <= LONGEST else cell[:LONGEST] + "…")
     return DataError(
-        f"{where}: expected a number, got the text {cell!r}; encode text as numbers or drop "
+        f"{where}: expected a number, got the text {shown}; encode text as numbers or drop "
         "the column (the decimal sign is '.', cells are separated by ',', ';' or tab)"
     )
 
@@ -355,20 +430,27 @@ def _lines_of(path: Path, layout: _Layout, rows: Sequence[int]) -> str:
 # NPY --------------------------------------------------------------------------------------------------------
 
 
-def _read_npy(path: Path) -> Table:
+def _read_npy(path: Path, only: Sequence[str] | None) -> Table:
     values = open_npy(path)
-    table = Table(values, _default_columns(values.shape[1]), path.stem)
+    columns = _default_columns(values.shape[1])
+    wanted = _positions(path, columns, only)
+    table = Table(take(values, wanted), tuple(columns[i] for i in wanted), path.stem)
     _check_finite(path, table, lambda rows: f"rows {_shortened(rows)} (counted from 0)")
     return table
 
 
 def open_npy(path: Path) -> np.ndarray:
-    """An array `(N, D)` of float32 or float64, as a memory map if the file holds that."""
+    """An array `(N, D)` of float32 or float64, as a memory map if the file holds that.
+
+    Raises:
+        DataError: The file holds something else, or is damaged.
+    """
     try:
         values = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (ValueError, EOFError, OSError) as error:
+    except Exception as error:  # numpy reads the head of the file as Python, which can fail in any way
         raise DataError(
-            f"{path}: expected an array of numbers, got a file that numpy cannot map ({error}); "
+            f"{path}: expected an array of numbers, got a file that numpy cannot map "
+            f"({type(error).__name__}: {str(error)[:200]}); "
             "write it again with numpy.save, with a dtype of numbers and not of objects, or download it again"
         ) from error
     if not isinstance(values, np.ndarray) or values.dtype.kind not in "fiub":
@@ -383,7 +465,17 @@ def open_npy(path: Path) -> np.ndarray:
             "reshape it to one row per sample, none empty"
         )
     values = values if values.ndim == 2 else values[:, None]
-    return values if values.dtype in (np.float32, np.float64) else values.astype(np.float64)
+    return values if values.dtype in (np.float32, np.float64) else _as_doubles(path, values)
 
 
-READERS: dict[str, Callable[[Path], Table]] = {".csv": _read_csv, ".npy": _read_npy}
+def _as_doubles(path: Path, values: np.ndarray) -> np.ndarray:
+    try:
+        return values.astype(np.float64)
+    except MemoryError as error:
+        raise DataError(
+            f"{path}: {values.shape} numbers of {values.dtype} do not fit in memory as float64; "
+            "save them as float32 or float64, which stay on disk"
+        ) from error
+
+
+READERS = (".csv", ".npy")

@@ -56,13 +56,23 @@ BAD_IDX = {
     ),
     "head alone": (WHOLE[:7], "expected the sizes of 2 dimensions, got a file truncated after 7 bytes"),
     "too short": (WHOLE[:-1], r"expected 18 bytes for the shape \(2, 3\), got 17; the file is truncated, download"),
-    "too long": (WHOLE + b"\0", r"expected 18 bytes for the shape \(2, 3\), got 19; the file is damaged"),
+    "too long": (WHOLE + b"\0", r"expected 18 bytes for the shape \(2, 3\), got more; the file is damaged"),
     "huge": (
         b"\0\0\x0e\x02" + b"\xff" * 8,
         r"expected 147573952520956936212 bytes for the shape \(4294967295, 4294967295\), got 12; .* truncated",
     ),
     "cut gzip": (gzip.compress(WHOLE)[:-10], "expected a complete gzip file, got a truncated or damaged one"),
-    "changed gzip": (gzip.compress(bytes(99))[:12] + b"\xff" * 20, "expected a complete gzip file"),
+    "no dimensions": (b"\0\0\x08\0a", r"expected an IDX file.*dimensions \(1 to 32\), got 00 00 08 00"),
+    "255 dimensions": (b"\0\0\x08\xff" + bytes(1021), "expected an IDX file.*got 00 00 08 ff"),
+    "an empty dimension": (
+        b"\0\0\x08\2" + b"\xff" * 4 + bytes(4),
+        r"expected sizes above 0, got the shape \(4294967295, 0\)",
+    ),
+    "petabytes": (
+        b"\0\0\x08\2" + b"\xff" * 8 + bytes(9),
+        "expected 18446744065119617037 bytes.*got 21; the file is truncated",
+    ),
+    "changed gzip": (gzip.compress(b"\0\0\x08\1\0\0\0\3abc")[:-8] + b"\xff" * 8, "expected a complete gzip file"),
 }
 
 
