@@ -55,6 +55,7 @@ from cnf.objectives.matching import BridgePath, FlowMatching, LipmanPath, Reflow
 from cnf.objectives.phases import Phase
 from cnf.objectives.variational import ReverseKL
 from cnf.transforms import Compose, Inverse, Mapped, Transform
+from cnf.version import installed_version
 
 if TYPE_CHECKING:
     from cnf.training import FitConfig, FitResult, fit
@@ -65,11 +66,18 @@ _MODULES = ("data", "metrics", "plotting", "training")
 
 
 def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        return installed_version()
     if name in _TRAINING:
         return getattr(importlib.import_module("cnf.training"), name)
     if name in _MODULES:
         return importlib.import_module(f"cnf.{name}")
     raise AttributeError(f"module 'cnf' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    own = [name for name in globals() if name.startswith("__") and name not in ("__getattr__", "__dir__")]
+    return sorted({*__all__, *_MODULES, *own, "__version__"})
 
 
 __all__ = [

@@ -24,6 +24,7 @@ from cnf.files import read_json, read_state, read_tensors, write_bytes, write_js
 from cnf.flows import Flow
 from cnf.models import MODELS, build
 from cnf.models.limits import NoLargerThan
+from cnf.version import installed_version
 
 __all__ = [
     "check_state", "load", "read_json", "read_state", "read_tensors", "save", "write_bytes", "write_json",
@@ -81,7 +82,7 @@ def save(flow: Flow, folder: str | Path) -> Path:
         "options": {} if flow.spec is None else {k: _to_json(v) for k, v in _options(flow, flow.spec).items()},
         "dtype": str(flow.base.dtype).removeprefix("torch."),
         "parameters": sum(parameter.numel() for parameter in flow.parameters()),
-        "versions": {"cnf": _version(), "torch": torch.__version__},
+        "versions": {"cnf": installed_version(), "torch": torch.__version__},
         "weights_sha256": hashlib.sha256(weights).hexdigest(),
     }
     write_bytes(folder / "model.safetensors", weights)
@@ -225,12 +226,3 @@ def _from_json(value: Any) -> Any:
     if isinstance(steps, int) and steps > MOST_STEPS:
         raise CheckpointError(f"steps must be at most {MOST_STEPS:,} in a file, got {steps:,}")
     return SETTINGS[value["type"]](**items)
-
-
-def _version() -> str:
-    from importlib.metadata import PackageNotFoundError, version
-
-    try:
-        return version("cnf")
-    except PackageNotFoundError:
-        return "unknown"

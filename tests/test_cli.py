@@ -47,6 +47,7 @@ def read(path: Path) -> dict[str, object]:
 
 def test_fit_leaves_model_numbers_log_and_pictures(moons: Path) -> None:
     files = {"checkpoint.safetensors", "data.json", "log.csv", "metrics.json", "model.json", "model.safetensors"}
+    files |= {"trained_on.npy"}
     assert {path.name for path in moons.iterdir()} == files | {"fit.png", "path.gif", "path.png", "training.png"}
     numbers = read(moons / "metrics.json")
     assert numbers["kl"] == pytest.approx(numbers["test_nll"] - numbers["entropy"], abs=0.1)
@@ -158,7 +159,7 @@ MISTAKES = {
     "unknown model": (["fit", "moons", "--out", "OUT", "--model", "glue"], "unknown model 'glue': known ones are cnf"),
     "unknown option": (["fit", "moons", "--out", "OUT", "--option", "width=3"], "no option width: its options are"),
     "a string for a setting": (["fit", "moons", "--out", "OUT", "--option", "solver=rk4"], "solver must be a Solver"),
-    "a file for a folder": (["fit", "moons", "--out", "FILE"], "Not a directory"),
+    "a file for a folder": (["fit", "moons", "--out", "FILE"], "--out must be a folder.*is a file"),
     "no such accelerator": (["fit", "moons", "--out", "OUT", "--accelerator", "abacus"], "cannot train with.*abacus"),
     "broken option": (["fit", "moons", "--out", "OUT", "--option", "width"], "KEY=VALUE"),
     "unknown column": (["fit", "TABLE", "--out", "OUT", "--context", "lod"], "lod.*load"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import importlib.metadata
 import subprocess
 import sys
 from pathlib import Path
@@ -13,7 +14,7 @@ import cnf
 
 PACKAGE = Path(cnf.__file__).parent
 LAYERS = [
-    {"errors", "arguments"},
+    {"errors", "version", "arguments"},
     {"transforms", "distributions", "networks", "noise", "data", "files"},
     {"discrete", "continuous"},
     {"manifolds", "flows"},
@@ -93,3 +94,25 @@ def test_all_public_names_exist():
 def test_parts_load_when_they_are_asked_for():
     script = "import cnf; cnf.data, cnf.metrics, cnf.plotting, cnf.training"
     subprocess.run([sys.executable, "-c", script], check=True, cwd=PACKAGE.parent)
+
+
+def test_the_directory_of_the_package_is_its_public_names():
+    own = {name for name in dir(cnf) if not name.startswith("__")}
+    assert own == {*cnf.__all__, "data", "metrics", "plotting", "training"}
+    assert {"fit", "FitConfig", "plotting", "__version__", "__doc__"} <= set(dir(cnf))
+
+
+def test_the_version_is_the_installed_one_or_says_that_none_is(monkeypatch):
+    assert cnf.__version__ == importlib.metadata.version("cnf")
+
+    def nothing(name):
+        raise importlib.metadata.PackageNotFoundError
+
+    monkeypatch.setattr("cnf.version.version", nothing)
+    assert cnf.__version__ == "0+unknown"
+
+
+@pytest.mark.parametrize("command", [["-m", "cnf"], ["-c", "import cnf.cli; cnf.cli.main()"]])
+def test_the_command_says_its_version(command):
+    output = subprocess.run([sys.executable, *command, "--version"], capture_output=True, text=True, cwd=PACKAGE.parent)
+    assert output.stdout == f"cnf {cnf.__version__}\n"

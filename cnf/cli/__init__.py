@@ -1,27 +1,76 @@
-"""The command line: `cnf fit`, `score`, `sample`, `plot` and `list`.
+"""Densities of your data by continuous normalizing flows: `cnf fit`, `score`, `sample`, `plot` and `list`.
 
 A folder that `cnf fit` leaves holds the model (`model.json`, `model.safetensors`), where its data came from
-(`data.json`), its numbers (`metrics.json`), the curves of training (`log.csv`), a checkpoint to resume from, and
-pictures.
+(`data.json`), hashes of the rows it was trained on (`trained_on.npy`), its numbers (`metrics.json`), the curves of
+training (`log.csv`), a checkpoint to resume from, and pictures.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any
 
 import tyro
 
 from cnf.cli.apply import Plot, Sample, Score
 from cnf.cli.fit import Fit
 from cnf.cli.listing import List
+from cnf.cli.usage import note
 from cnf.errors import CnfError
+from cnf.version import installed_version
+
+COMMANDS: dict[str, Callable[..., Any]] = {"fit": Fit, "score": Score, "sample": Sample, "plot": Plot, "list": List}
+INTERRUPTED, TERMINATED, BROKEN_PIPE = 130, 143, 141  # 128 and the number of the signal, as shells count
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM, which ends a command as Ctrl-C does."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Entry point of the command `cnf`."""
-    names = {"fit": Fit, "score": Score, "sample": Sample, "plot": Plot, "list": List}
-    command = tyro.extras.subcommand_cli_from_dict(dict(names.items()), args=arguments, prog="cnf", description=__doc__)
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    if given[:1] == ["--version"]:
+        print(f"cnf {installed_version()}")
+        return
     try:
-        command()
+        with _termination_noted():
+            tyro.extras.subcommand_cli_from_dict(COMMANDS, args=given, prog="cnf", description=__doc__)()
+    except BrokenPipeError:  # of a reader such as `head`, which has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise SystemExit(BROKEN_PIPE) from None
+    except KeyboardInterrupt as error:
+        _end(TERMINATED if isinstance(error, Terminated) else INTERRUPTED)
     except (ValueError, OSError, CnfError) as error:
         raise SystemExit(f"cnf: {error}") from error
+
+
+def _end(code: int) -> None:
+    """Without a traceback, and with no ear for a further Ctrl-C on the way out."""
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+    note("terminated" if code == TERMINATED else "interrupted")
+    raise SystemExit(code)
+
+
+@contextmanager
+def _termination_noted() -> Iterator[None]:
+    """SIGTERM unwinds as Ctrl-C does, so that no lock, temporary file or half a table stays behind."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def end(number: int, frame: FrameType | None) -> None:
+        raise Terminated
+
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

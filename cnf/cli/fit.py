@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import ast
-import csv
 import dataclasses
-from collections.abc import Sequence
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -14,20 +12,28 @@ import torch
 import tyro
 from tyro.conf import Positional
 
-from cnf.checkpoints import read_json, save, write_json
-from cnf.cli.report import draw, measure, summary
-from cnf.cli.usage import UsageError, use_threads
+from cnf.arguments import Count, Positive, Seed
+from cnf.checkpoints import save
+from cnf.cli.claim import CHECKPOINT, METRICS, check_folder, claimed
+from cnf.cli.options import HeaderOptions, model_options, solving
+from cnf.cli.pictures import draw
+from cnf.cli.report import measure, summary
+from cnf.cli.runs import describe
+from cnf.cli.usage import UsageError, check_numbers, chosen_columns, names_in, note, use_threads
 from cnf.data.sources import Source, open_source
+from cnf.files import write_json
 from cnf.flows import Flow
 from cnf.models import build
 from cnf.training.launch import find_launch
 
 if TYPE_CHECKING:
-    from cnf.training import FitResult
+    from cnf.training import FitConfig, FitResult
+
+Options = Annotated[tuple[tuple[str, ...], ...], tyro.conf.arg(metavar="KEY=VALUE"), tyro.conf.UseAppendAction]
 
 
 @dataclass
-class Fit:
+class Fit(HeaderOptions):
     """Train a model on a data set; leave the model, its numbers and its pictures in a folder.
 
     Args:
@@ -42,7 +48,8 @@ class Fit:
         batch_size: Rows a step.
         learning_rate: Peak of the learning rate; that of the model's recipe by default.
         patience: Checks without improvement after which to stop.
-        seed: Of the split, the initial weights, the order of the data and all noise.
+        seed: Random seed of the split, the initial weights, the order of the data and all noise.
+        columns: Which columns to compare in corner.png, separated by commas; the first 8 by default.
         data_root: Folder of downloaded data sets (or the environment variable CNF_DATA).
         devices: Processes on this machine.
         num_nodes: Machines; start with torchrun on each.
@@ -53,114 +60,113 @@ class Fit:
         progress: Show progress bars.
     """
 
-    data: Positional[str]
+    data: Positional[Annotated[str, tyro.conf.arg(metavar="DATA")]]
     out: Path
     model: str = "cnf"
     context: str = ""
-    option: Annotated[tuple[str, ...], tyro.conf.arg(metavar="KEY=VALUE")] = ()
-    steps: int | None = None
-    epochs: float | None = None
-    seconds: float | None = None
-    batch_size: int = 256
-    learning_rate: float | None = None
-    patience: int | None = 5
-    seed: int = 0
+    option: Options = ()
+    steps: Count | None = None
+    epochs: Positive | None = None
+    seconds: Positive | None = None
+    batch_size: Count = 256
+    learning_rate: Positive | None = None
+    patience: Count | None = 5
+    seed: Seed = 0
+    columns: str = ""
     data_root: Path | None = None
-    devices: int = 1
-    num_nodes: int = 1
+    devices: Count = 1
+    num_nodes: Count = 1
     accelerator: str = "auto"
-    threads: int | None = None
+    threads: Count | None = None
     precision: str = "32-true"
     resume: bool = False
     progress: bool = True
 
     def __call__(self) -> None:
-        if not self._is_helper():
-            self._check_folder()
-        columns = [name.strip() for name in next(csv.reader([self.context]), []) if name.strip()]
-        source = open_source(self.data, context=columns, root=self.data_root, seed=self.seed)
+        check_numbers(self)
+        config, helper = self._config(), find_launch(self.devices, self.num_nodes).helper
+        if not helper:
+            check_folder(self.out, resume=self.resume)
+        source = self._source()
+        flow = self._flow(source)
+        if helper:
+            self._train(flow, source, config)
+            return
+        if source.note:
+            note(source.note)
+        try:
+            with claimed(self.out, resume=self.resume):
+                describe(self.out, source, self._about(source), resume=self.resume)
+                self._report(flow, source, self._train(flow, source, config))
+        except KeyboardInterrupt:
+            note(self._next())
+            raise
+
+    def _config(self) -> FitConfig:
+        from cnf.training import FitConfig  # it loads the training engine
+
+        names = {entry.name for entry in dataclasses.fields(FitConfig)} & set(vars(self))
+        given = {name: getattr(self, name) for name in names if getattr(self, name) is not None or name == "patience"}
+        return FitConfig(**given)
+
+    def _source(self) -> Source:
+        source = open_source(
+            self.data, context=names_in(self.context), root=self.data_root, seed=self.seed, header=self.header_given()
+        )
+        chosen_columns(self.columns, source.columns)
+        return source
+
+    def _flow(self, source: Source) -> Flow:
+        """The model with its initial weights, which fits the data."""
+        options = model_options(self.option)
         torch.manual_seed(self.seed)
-        flow = _built(self.model, source, _options(self.option))
+        try:
+            flow = build(self.model, source.event_shape, len(source.context), **options)
+        except TypeError as error:
+            raise UsageError(f"--model {self.model} cannot be built with these options: {error}") from error
         use_threads(flow, self.threads)
-        if not self._is_helper():
-            self._describe(source)
-        result = self._train(flow, source)
-        if result.stopped == "interrupted":
-            print(f"Interrupted at step {result.steps}; go on with the same command and --resume")
-            raise SystemExit(130)
-        if not self._is_helper():
-            self._report(flow, source, result)
+        x, context, _ = source.train.read([0])
+        flow.rows(x, context)
+        return flow
 
-    def _is_helper(self) -> bool:
-        """Whether this is one of several processes of a training run, and not the one that writes."""
-        return find_launch(self.devices, self.num_nodes).helper
-
-    def _check_folder(self) -> None:
-        if self.resume != (self.out / "checkpoint.safetensors").exists():
-            raise UsageError(
-                f"there is no run to resume in {self.out}: leave --resume out"
-                if self.resume
-                else f"{self.out} holds a run already: give another --out, or --resume to go on with it"
-            )
-        if not self.resume and self.out.exists() and any(self.out.iterdir()):
-            raise UsageError(f"{self.out} exists and is not empty: give another --out")
-
-    def _describe(self, source: Source) -> None:
-        """Write down what the run is of; a run that is resumed must be of the same."""
-        about = {
+    def _about(self, source: Source) -> dict[str, Any]:
+        """What the run is of, to score, sample and plot by, and to compare with when it is resumed."""
+        return {
             "data": str(Path(self.data).resolve()) if Path(self.data).is_file() else self.data,
+            "header": self.header_given(),
             "model": self.model,
-            "options": list(self.option),
+            "options": [pair for group in self.option for pair in group],
             "columns": list(source.columns),
             "context": list(source.context),
             "seed": self.seed,
             "data_root": None if self.data_root is None else str(self.data_root),
             "rows": {part: len(getattr(source, part)) for part in ("train", "validation", "test")},
         }
-        if self.resume:
-            before = read_json(self.out / "data.json")
-            differing = [
-                f"{key} {before.get(key)!r} → {value!r}" for key, value in about.items() if before.get(key) != value
-            ]
-            if differing:
-                raise UsageError(
-                    f"{self.out} holds another run ({'; '.join(differing)}): resume it with its own arguments"
-                )
-        write_json(self.out / "data.json", about)
+
+    def _train(self, flow: Flow, source: Source, config: FitConfig) -> FitResult:
+        from cnf.training import fit
+
+        result = fit(
+            flow, source.train, validation=source.validation, config=config, folder=self.out, resume=self.resume
+        )
+        if result.stopped == "interrupted":
+            print(f"Interrupted at step {result.steps}; go on with the same command and --resume")
+            raise SystemExit(130)
+        return result
 
     def _report(self, flow: Flow, source: Source, result: FitResult) -> None:
+        """Numbers first: no picture is worth them."""
         save(flow, self.out)
-        write_json(self.out / "metrics.json", numbers := measure(flow, source, result, self.progress))
-        draw(flow, source, self.out, result.history)
-        print(summary(numbers, self.out))
+        with solving(flow, f"cnf score {shlex.quote(str(self.out))} {shlex.quote(self.data)} with"):
+            numbers = measure(flow, source, result, self.progress)
+        write_json(self.out / METRICS, numbers)
+        print(summary(numbers, self.out), flush=True)
+        draw(flow, source, self.out, result.history, chosen_columns(self.columns, source.columns))
 
-    def _train(self, flow: Flow, source: Source) -> FitResult:
-        from cnf.training import FitConfig, fit  # it loads the training engine
-
-        names = {entry.name for entry in dataclasses.fields(FitConfig)} & set(vars(self))
-        given = {name: getattr(self, name) for name in names if getattr(self, name) is not None or name == "patience"}
-        return fit(
-            flow, source.train, validation=source.validation, config=FitConfig(**given),
-            folder=self.out, resume=self.resume,
-        )  # fmt: skip
-
-
-def _built(model: str, source: Source, options: dict[str, Any]) -> Flow:
-    try:
-        return build(model, source.event_shape, len(source.context), **options)
-    except TypeError as error:
-        raise UsageError(f"{model} cannot be built with these options: {error}") from error
-
-
-def _options(pairs: Sequence[str]) -> dict[str, Any]:
-    """`KEY=VALUE` as Python values; what is no literal is a string."""
-    options = {}
-    for pair in pairs:
-        key, sign, text = pair.partition("=")
-        if not sign or not key:
-            raise UsageError(f"options are KEY=VALUE, got {pair!r}")
-        try:
-            options[key] = ast.literal_eval(text)
-        except (ValueError, SyntaxError):
-            options[key] = text
-    return options
+    def _next(self) -> str:
+        """How to go on after a run that was broken off."""
+        if (self.out / METRICS).exists():
+            return f"{self.out} holds the model and its numbers; cnf plot {shlex.quote(str(self.out))} draws them"
+        if (self.out / CHECKPOINT).exists():
+            return "go on with the same command and --resume"
+        return "nothing was trained yet; start again with the same command"

@@ -1,8 +1,7 @@
-"""What `cnf fit` says of a trained model: its numbers and its pictures."""
+"""What `cnf fit` says of a trained model: its numbers."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -90,27 +89,3 @@ def _log_scale(source: Source) -> float:
 def _all(rows: Any) -> Tensor:
     x: Tensor = rows.read(range(len(rows)))[0]
     return x
-
-
-def draw(flow: Flow, source: Source, out: Path, history: Sequence[dict[str, float]]) -> list[Path]:
-    """Write the pictures that suit the data, and the curves of training if there are any."""
-    from cnf import plotting  # it loads matplotlib
-
-    x, context, _ = source.test.read(range(min(len(source.test), 2000)))
-    paths = [out / "training.png"] if history else []
-    if history:
-        plotting.save_figure(plotting.training_figure(history), paths[0])
-    generator = torch.Generator().manual_seed(0)
-    if len(source.event_shape) == 3:
-        images = flow.sample(100, generator=generator).clamp(0, 1)
-        paths.append(plotting.save_figure(plotting.image_figure(images), out / "samples.png"))
-    elif source.event_shape == (2,) and context is None and not flow.transform.domain.event_dim:  # not on a circle
-        density = source.toy.log_prob if source.toy is not None and source.toy.density is not None else None
-        paths.append(plotting.save_figure(plotting.fit_figure(flow, x, true_density=density), out / "fit.png"))
-        if flow.transform.continuous:
-            paths.append(plotting.save_figure(plotting.trajectory_figure(flow, generator=generator), out / "path.png"))
-            paths.append(plotting.path_animation(flow, out / "path.gif", generator=generator))
-    elif source.columns:
-        samples = flow.sample(len(x), context, generator=generator)
-        paths.append(plotting.save_figure(plotting.corner_figure(x, samples, source.columns), out / "corner.png"))
-    return paths

@@ -17,6 +17,8 @@ def check_suffix(path: Path | None) -> None:
     """Before hours of work, not after them."""
     if path is not None and path.suffix.lower() not in (".csv", ".npy"):
         raise UsageError(f"cannot write {path}: known suffixes are .csv, .npy")
+    if path is not None and path.is_dir():
+        raise UsageError(f"cannot write {path}: it is a folder, give the name of a file")
 
 
 def table_bytes(path: Path, pieces: Iterable[Tensor], rows: int, columns: Sequence[str]) -> Iterator[bytes]:
@@ -38,10 +40,10 @@ def _npy(pieces: Iterable[Tensor], shape: tuple[int, ...]) -> Iterator[bytes]:
 
 
 def csv_text(pieces: Iterable[Tensor], columns: Sequence[str]) -> Iterator[str]:
+    """Rows of numbers with as many digits as it takes to read the same numbers back, and no more."""
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerow(columns)
     yield text.getvalue()
     for piece in pieces:
-        text = io.StringIO()
-        np.savetxt(text, piece.double().numpy(), delimiter=",", fmt="%.8g")
-        yield text.getvalue()
+        cells = piece.numpy().astype(str)  # numpy writes the shortest text that its type tells apart
+        yield "".join(",".join(row) + "\n" for row in cells.tolist())

@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+import csv
+import sys
+from collections.abc import Sequence
+from types import UnionType
+from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
+
 import torch
 
+from cnf.arguments import Rule, conform
 from cnf.errors import CnfError
 from cnf.flows import Flow
 
@@ -12,6 +19,67 @@ SMALL = 100_000  # parameters
 
 class UsageError(CnfError, ValueError):
     """A request that cannot be met; the message says what was expected, what came and what to do."""
+
+
+def note(text: str) -> None:
+    """A line for the reader, beside what the command prints."""
+    print(f"cnf: {text}", file=sys.stderr, flush=True)
+
+
+def check_numbers(command: Any) -> None:
+    """Hold the numbers of a command against the hints of its fields.
+
+    Raises:
+        UsageError: A number out of range; the message names the option.
+    """
+    for name, hint in get_type_hints(type(command), include_extras=True).items():
+        value = getattr(command, name)
+        if isinstance(value, (int, float)) and not isinstance(value, bool):
+            try:
+                conform(option_name(name), _ruled(hint), value)
+            except (ValueError, TypeError) as error:
+                raise UsageError(str(error)) from error
+
+
+def _ruled(hint: Any) -> Any:
+    """The hint of a number that is given, without what the parser of the command line reads in it."""
+    if get_origin(hint) is UnionType or get_origin(hint) is Union:
+        return _ruled(get_args(hint)[0])
+    if get_origin(hint) is not Annotated:
+        return hint
+    base, *marks = get_args(hint)
+    for rule in marks:
+        base = Annotated[base, rule] if isinstance(rule, Rule) else base
+    return base
+
+
+def option_name(field: str) -> str:
+    """A field of a command as it is typed."""
+    return f"--{field.replace('_', '-')}"
+
+
+def names_in(text: str) -> list[str]:
+    """Names separated by commas, with quotation marks around those that hold one."""
+    try:
+        return [name.strip() for name in next(csv.reader([text]), []) if name.strip()]
+    except csv.Error as error:
+        raise UsageError(f"expected names separated by commas, got {text[:60]!r}: {error}") from error
+
+
+def chosen_columns(text: str, columns: Sequence[str]) -> list[str]:
+    """The columns that `--columns` names; all by default.
+
+    Raises:
+        UsageError: A name that is none of the columns, or one that comes twice.
+    """
+    names = names_in(text)
+    unknown = [name for name in names if name not in columns]
+    if unknown:
+        known = ", ".join(columns) or "none"
+        raise UsageError(f"--columns names {', '.join(unknown)}, but the columns of the model are {known}")
+    if len(set(names)) < len(names):
+        raise UsageError(f"--columns names a column twice: {text}")
+    return names
 
 
 def use_threads(flow: Flow, threads: int | None = None) -> None:

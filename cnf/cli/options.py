@@ -1,0 +1,132 @@
+"""Options that several commands take: of the model, of the header of a table, of the solver."""
+
+from __future__ import annotations
+
+import ast
+import copy
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Annotated, Any
+
+from tyro.conf import FlagCreatePairsOff
+
+from cnf.arguments import Count, inside
+from cnf.cli.usage import UsageError
+from cnf.continuous.cnf import cnfs_of, reconfigure
+from cnf.continuous.solvers import RungeKutta
+from cnf.continuous.solvers.tableaus import TABLEAUS
+from cnf.errors import SampleError
+from cnf.flows import Flow
+
+LONGEST = 1_000  # characters of an option's value
+
+Tolerance = Annotated[float, inside(0, 1)]
+
+
+@dataclass(kw_only=True)
+class HeaderOptions:
+    """Whether a table names its columns.
+
+    Args:
+        header: Take the first row of a .csv table as the names of its columns; seen by its cells by default.
+        no_header: Take the first row of a .csv table as numbers.
+    """
+
+    header: Annotated[bool, FlagCreatePairsOff] = False
+    no_header: Annotated[bool, FlagCreatePairsOff] = False
+
+    def header_given(self) -> bool | None:
+        """What the reader of the table is told."""
+        if self.header and self.no_header:
+            raise UsageError("--header and --no-header contradict each other: give one of them")
+        return True if self.header else False if self.no_header else None
+
+
+@dataclass(kw_only=True)
+class SolverOptions:
+    """How the equation of a continuous flow is solved.
+
+    Args:
+        solver: Method of the solver: dopri5, tsit5, bosh3, or with --solver-steps rk4, heun, midpoint, euler; the
+            model's own by default.
+        tolerance: Tolerance of an adaptive solver; 1e-5 for most models.
+        solver_steps: Solve with so many equal steps, without a tolerance.
+    """
+
+    solver: str | None = None
+    tolerance: Tolerance | None = None
+    solver_steps: Count | None = None
+
+    def solved(self, flow: Flow) -> Flow:
+        """The flow with the solver that is asked for.
+
+        Raises:
+            UsageError: Options that contradict each other, or a model that solves no equation.
+        """
+        if self.solver is self.tolerance is self.solver_steps is None:
+            return flow
+        cnfs = cnfs_of(flow)
+        if not cnfs:
+            raise UsageError("--solver, --tolerance and --solver-steps are for continuous flows: leave them out")
+        own = cnfs[0].solver
+        return reconfigure(flow, solver=self._chosen(own if isinstance(own, RungeKutta) else RungeKutta()))
+
+    def _chosen(self, own: RungeKutta) -> RungeKutta:
+        method = self.solver or own.method
+        if method not in TABLEAUS:
+            raise UsageError(f"--solver must be one of {', '.join(TABLEAUS)}, got {method!r}")
+        if self.tolerance and self.solver_steps:
+            raise UsageError("--tolerance is for adaptive steps, --solver-steps for equal ones: give one of them")
+        steps = self.solver_steps or (None if self.tolerance else own.steps)
+        if steps is None and TABLEAUS[method].error is None:
+            raise UsageError(f"--solver {method} cannot adapt its steps: give their number, such as --solver-steps 50")
+        rtol, atol = (self.tolerance or own.rtol), (self.tolerance or own.atol)
+        return replace(own, method=method, rtol=rtol, atol=atol, steps=steps, redraw=own.redraw and steps is not None)
+
+
+@contextmanager
+def solving(flow: Flow, command: str = "") -> Iterator[None]:
+    """Failed rows are an error with a remedy that exists on the command line.
+
+    Args:
+        flow: Whose rows they are.
+        command: The command that takes the remedy, if it is another one.
+    """
+    try:
+        yield
+    except SampleError as error:
+        raise error if not cnfs_of(flow) else in_words_of_options(error, command) from error
+
+
+def in_words_of_options(error: SampleError, command: str = "") -> SampleError:
+    """The error with the options that may help in the place of the library's calls."""
+    told = copy.copy(error)
+    told.advice = f"{command} --tolerance 1e-3, or --solver rk4 --solver-steps 100 (rows are counted from 0).".strip()
+    return told
+
+
+def model_options(pairs: Sequence[Sequence[str]]) -> dict[str, Any]:
+    """`KEY=VALUE` as Python values; what is no literal is a string.
+
+    Raises:
+        UsageError: No pair, a key that comes twice, or a value that is too long.
+    """
+    options: dict[str, Any] = {}
+    for pair in (pair for group in pairs for pair in group):
+        key, sign, text = pair.partition("=")
+        if not sign or not key.isidentifier():
+            raise UsageError(f"--option takes KEY=VALUE, got {pair[:60]!r}")
+        if key in options:
+            raise UsageError(f"--option {key} is given twice: give it once")
+        options[key] = _value(key, text)
+    return options
+
+
+def _value(key: str, text: str) -> Any:
+    if len(text) > LONGEST:
+        raise UsageError(f"--option {key}: expected at most {LONGEST} characters, got {len(text)}: {text[:40]}…")
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):  # the last two of many signs or brackets
+        return text

@@ -1,0 +1,125 @@
+"""The pictures of a trained model, each for itself: one that fails is reported and leaves the others."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from torch import Generator, Tensor
+
+from cnf.cli.options import in_words_of_options
+from cnf.cli.usage import note
+from cnf.continuous.cnf import cnfs_of
+from cnf.data.sources import Source
+from cnf.errors import SampleError
+from cnf.flows import Flow
+
+Draw = Callable[[Any, Path], object]  # with the plotting functions, to a file
+DATA_ROWS, SAMPLES = 2_000, 2_000  # in a corner plot
+
+
+def draw(
+    flow: Flow, source: Source, out: Path, history: Sequence[dict[str, float]] = (), columns: Sequence[str] = ()
+) -> list[Path]:
+    """Write the pictures that suit the data, and the curves of training if there are any.
+
+    Args:
+        flow: The model.
+        source: Its data.
+        out: The folder.
+        history: One mapping a check of the training.
+        columns: Which columns to compare; by default the first ones.
+
+    Returns:
+        The pictures that could be drawn; a line on standard error says of each other one why not.
+    """
+    return [path for name, make in _pictures(flow, source, history, columns) if _drawn(make, path := out / name, flow)]
+
+
+def _drawn(make: Draw, path: Path, flow: Flow) -> bool:
+    try:
+        from cnf import plotting  # it loads matplotlib
+
+        make(plotting, path)
+    except Exception as error:  # the numbers of hours stand already: no picture is worth them
+        if isinstance(error, SampleError) and cnfs_of(flow):
+            error = in_words_of_options(error, "cnf plot with")
+        note(f"{path.name} could not be drawn: {' '.join(str(error).split()) or type(error).__name__}")
+        return False
+    return True
+
+
+def _pictures(
+    flow: Flow, source: Source, history: Sequence[dict[str, float]], columns: Sequence[str]
+) -> list[tuple[str, Draw]]:
+    pictures = [("training.png", _training(history))] if history else []
+    on_a_circle = bool(flow.transform.domain.event_dim)
+    if len(source.event_shape) == 3:
+        pictures.append(("samples.png", _images(flow)))
+    elif source.event_shape == (2,) and not source.context and not on_a_circle:
+        pictures.append(("fit.png", _fit(flow, source)))
+        if flow.transform.continuous:
+            pictures += [("path.png", _path(flow)), ("path.gif", _animation(flow))]
+    elif source.columns:
+        pictures.append(("corner.png", _corner(flow, source, columns)))
+    return pictures
+
+
+def _noise() -> Generator:
+    return Generator().manual_seed(0)
+
+
+def _training(history: Sequence[dict[str, float]]) -> Draw:
+    return lambda plotting, path: plotting.save_figure(plotting.training_figure(history), path)
+
+
+def _images(flow: Flow) -> Draw:
+    def make(plotting: Any, path: Path) -> None:
+        images = flow.sample(100, generator=_noise()).clamp(0, 1)
+        plotting.save_figure(plotting.image_figure(images), path)
+
+    return make
+
+
+def _fit(flow: Flow, source: Source) -> Draw:
+    toy = source.toy
+    density = toy.log_prob if toy is not None and toy.density is not None else None
+    names = ("", "") if toy is not None else source.columns  # x and y of a toy go without saying
+
+    def make(plotting: Any, path: Path) -> None:
+        x, _ = _rows(source)
+        figure = plotting.fit_figure(flow, x, true_density=density, columns=names, generator=_noise())
+        plotting.save_figure(figure, path)
+
+    return make
+
+
+def _path(flow: Flow) -> Draw:
+    return lambda plotting, path: plotting.save_figure(plotting.trajectory_figure(flow, generator=_noise()), path)
+
+
+def _animation(flow: Flow) -> Draw:
+    return lambda plotting, path: plotting.path_animation(flow, path, generator=_noise())
+
+
+def _corner(flow: Flow, source: Source, columns: Sequence[str]) -> Draw:
+    shown = [source.columns.index(name) for name in columns] or list(range(len(source.columns)))
+
+    def make(plotting: Any, path: Path) -> None:
+        x, context = _rows(source)
+        copies = -(-SAMPLES // len(x))  # of each context, so that the samples of few rows have a shape to see
+        conditions = None if context is None else context.repeat(copies, 1)
+        samples = flow.sample(SAMPLES if context is None else copies * len(x), conditions, generator=_noise())
+        figure = plotting.corner_figure(
+            x[:, shown], samples[:, shown], [source.columns[i] for i in shown],
+            max_columns=len(columns) or 8, labels=("test rows", "samples"),
+        )  # fmt: skip
+        plotting.save_figure(figure, path)
+
+    return make
+
+
+def _rows(source: Source) -> tuple[Tensor, Tensor | None]:
+    x, context, _ = source.test.read(range(min(len(source.test), DATA_ROWS)))
+    return x, context

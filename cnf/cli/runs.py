@@ -1,0 +1,133 @@
+"""What a folder of `cnf fit` says of its data: where they came from, and which rows were trained on."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cnf.checkpoints import load
+from cnf.cli.usage import UsageError, note, use_threads
+from cnf.data.rows import Rows, as_rows
+from cnf.data.sketch import Seen, seen_rows, sketch_of
+from cnf.data.sources import Source, header_note, open_source
+from cnf.data.tabular import READERS, load_table, table_columns, take
+from cnf.errors import CheckpointError, DataError
+from cnf.files import read_json, write_bytes, write_json
+from cnf.flows import Flow
+
+DATA, TRAINED_ON = "data.json", "trained_on.npy"
+KEYS = ("data", "columns", "context", "seed", "data_root")
+
+
+def describe(folder: Path, source: Source, about: dict[str, Any], *, resume: bool) -> None:
+    """Write down what a run is of; a run that is resumed must be of the same.
+
+    Raises:
+        UsageError: It is of something else.
+    """
+    if resume:
+        before = read_json(folder / DATA)
+        differing = [
+            f"{key} {before.get(key)!r} → {value!r}" for key, value in about.items() if before.get(key) != value
+        ]
+        if differing:
+            raise UsageError(f"{folder} holds another run ({'; '.join(differing)}): resume it with its own arguments")
+        return
+    write_json(folder / DATA, about)
+    file = io.BytesIO()
+    np.save(file, sketch_of(source.train))
+    write_bytes(folder / TRAINED_ON, file.getvalue())
+
+
+def open_run(folder: Path) -> tuple[Flow, dict[str, Any]]:
+    """The flow of a folder and the description of its data.
+
+    Raises:
+        CheckpointError: There is none, or a file is damaged.
+    """
+    flow = load(folder)
+    use_threads(flow)
+    about = read_json(folder / DATA)
+    missing = [key for key in KEYS if key not in about]
+    if missing:
+        raise CheckpointError(f"{folder / DATA} is not of cnf fit: it has no {', '.join(missing)}")
+    if not all(isinstance(about[key], list) for key in ("columns", "context")):
+        raise CheckpointError(f"{folder / DATA} is damaged: columns and context must be lists of names")
+    return flow, about
+
+
+def source_of(about: dict[str, Any], name: str | None = None) -> Source:
+    """The data that a run was trained on, or data that are split as they were."""
+    return open_source(
+        name or about["data"], context=about["context"], root=about["data_root"], seed=about["seed"],
+        header=about.get("header"),
+    )  # fmt: skip
+
+
+def seen_in(folder: Path, rows: Rows) -> Seen | None:
+    """How many rows were trained on; None where the folder does not know.
+
+    Raises:
+        CheckpointError: The file that knows is damaged.
+    """
+    path = folder / TRAINED_ON
+    if not path.exists():
+        return None
+    try:
+        sketch = np.load(path, allow_pickle=False)
+    except Exception as error:  # numpy reads the head of the file as Python, which can fail in any way
+        raise CheckpointError(f"{path} is damaged: {error}; without it, scoring works and says nothing") from error
+    if sketch.dtype != np.uint64 or sketch.ndim != 1 or not len(sketch):
+        raise CheckpointError(f"{path} is damaged: expected hashes of 64 bits; without it, scoring says nothing")
+    return seen_rows(rows, sketch)
+
+
+def rows_for(flow: Flow, about: dict[str, Any], name: str, header: bool | None) -> Rows:
+    """Rows of a table or of a built-in set, in the columns of the model."""
+    if Path(name).suffix.lower() in READERS:
+        return as_rows(_of_table(flow, about, name, header), flow.base.dtype)
+    source = open_source(name, context=about["context"], root=about["data_root"], seed=about["seed"])
+    if source.event_shape != tuple(flow.event_shape):
+        raise DataError(
+            f"{name} has rows of shape {source.event_shape}, the model was trained on {about['data']}, whose rows "
+            f"have shape {tuple(flow.event_shape)}: give data of that kind"
+        )
+    return source.test
+
+
+def _of_table(flow: Flow, about: dict[str, Any], name: str, header: bool | None) -> Any:
+    """The table's columns that the model needs, found by name, or by place where the table has no names."""
+    width = flow.event_shape.numel()
+    modelled = about["columns"] or [f"x{i}" for i in range(width)]
+    wanted = [*modelled, *about["context"]]
+    columns, line = table_columns(name, header=header)
+    if note_of_header := header_note(name, columns, line):
+        note(note_of_header)
+    if line is None:
+        wanted = _by_place(name, wanted, columns, about["context"])
+    ignored = [column for column in columns if column not in wanted]
+    if ignored and not set(wanted) - set(columns):
+        note(f"{name}: the model does not need {', '.join(ignored[:8])}{', …' if len(ignored) > 8 else ''}")
+    table = load_table(name, header=header, only=wanted)
+    x = take(table.values, list(range(len(modelled)))).reshape(-1, *flow.event_shape)
+    return (x, take(table.values, list(range(len(modelled), len(wanted))))) if about["context"] else x
+
+
+def _by_place(name: str, wanted: list[str], columns: tuple[str, ...], context: list[str]) -> list[str]:
+    """Names `x0, x1, …` of a table without names, if it is clear which is which."""
+    if len(columns) != len(wanted):
+        raise DataError(
+            f"{name} has no header and {len(columns)} columns, the model needs {len(wanted)}: {', '.join(wanted)}; "
+            "give a .csv whose first row names the columns"
+        )
+    if set(wanted) == set(columns):
+        return wanted
+    if context:
+        raise DataError(
+            f"{name} has no header, so it does not say which columns are the context {', '.join(context)}; "
+            "give a .csv whose first row names the columns"
+        )
+    return list(columns)

@@ -1,0 +1,64 @@
+"""Which rows a model was trained on: hashes of them, of bounded size, that recognise the rows again."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+from cnf.data.rows import Rows
+
+LARGEST = 2**18  # hashes that are kept, 2 MB
+PIECE = 65_536  # rows read together
+MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)  # of the golden ratio: odd, with bits like noise
+SHIFT = np.uint64(29)
+
+
+class Seen(NamedTuple):
+    """How many of some rows are equal to rows of a sketch; `known[i]` says it of row i where `exact`."""
+
+    rows: int
+    exact: bool
+    known: np.ndarray
+
+
+def sketch_of(rows: Rows) -> np.ndarray:
+    """The smallest hashes of the distinct rows, at most `LARGEST` of them, in rising order.
+
+    Of more rows than that it is a fair sample: whether a row is in it depends on its hash alone.
+    """
+    smallest = np.empty(0, dtype=np.uint64)
+    for hashes in _pieces(rows):
+        smallest = np.union1d(smallest, hashes)[:LARGEST]
+    return smallest
+
+
+def seen_rows(rows: Rows, sketch: np.ndarray) -> Seen:
+    """How many rows are equal, in float32, to rows that a sketch is of."""
+    hashes = np.concatenate(list(_pieces(rows)))
+    known = np.isin(hashes, sketch)
+    if len(sketch) < LARGEST:
+        return Seen(int(known.sum()), True, known)
+    compared = int((hashes <= sketch[-1]).sum())  # the others' twins would not have been kept
+    share = known.sum() / compared if compared else 0.0
+    return Seen(round(share * len(hashes)), False, known)
+
+
+def _pieces(rows: Rows) -> Iterator[np.ndarray]:
+    """The hashes of the rows, some rows at a time."""
+    for numbers in torch.arange(len(rows)).split(PIECE):
+        x, context, _ = rows.read(numbers.tolist())
+        parts = [part.flatten(1).float().numpy() for part in (x, context) if part is not None]
+        yield _hashes(np.concatenate(parts, 1))
+
+
+def _hashes(cells: np.ndarray) -> np.ndarray:
+    """A number of 64 bits for each row of float32."""
+    bits = np.ascontiguousarray(cells + np.float32(0)).view(np.uint32)  # adding 0 makes −0 and 0 one number
+    hashes = np.full(len(cells), bits.shape[1], dtype=np.uint64)
+    for column in bits.T:
+        hashes = (hashes ^ column) * MULTIPLIER
+        hashes ^= hashes >> SHIFT
+    return hashes
