@@ -12,6 +12,7 @@ from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 from torch.optim import AdamW, Muon, Optimizer
 
 WIDE = 32  # a matrix with fewer rows or columns leads from or to the data, and is left to AdamW
+MOMENTS: dict[type[Optimizer], set[str]] = {AdamW: {"step", "exp_avg", "exp_avg_sq"}, Muon: {"momentum_buffer"}}
 SMALLEST_SCALE = 1.0  # of 16-bit gradients: below it they do not overflow by being scaled
 
 
@@ -107,6 +108,7 @@ class Optimizers:
                 raise ValueError(f"state of optimizer {place}, but there are {len(self.made)}")
             states[int(place)].setdefault(int(index), {})[key] = tensor
         for optimizer, state in zip(self.made, states, strict=True):
+            _check_entries(optimizer, state)
             optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
 
     def scaling(self) -> dict[str, Tensor]:
@@ -120,3 +122,14 @@ class Optimizers:
             whole = ("growth_interval", "_growth_tracker")
             values = {name: tensor.item() for name, tensor in tensors.items()}
             self.scaler.load_state_dict({k: int(v) if k in whole else v for k, v in values.items()})
+
+
+def _check_entries(optimizer: Optimizer, state: Mapping[int, Mapping[str, Tensor]]) -> None:
+    """Of each parameter the moments that its optimizer keeps, of its shape."""
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    for index, entry in state.items():
+        if not 0 <= index < len(parameters) or entry.keys() != MOMENTS[type(optimizer)]:
+            raise ValueError(f"state of parameter {index} with {', '.join(entry)}")
+        shapes = {tuple(tensor.shape) for name, tensor in entry.items() if name != "step"}
+        if shapes != {tuple(parameters[index].shape)}:
+            raise ValueError(f"moments of parameter {index} of shape {shapes}")
