@@ -5,14 +5,18 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import inspect
+import itertools
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors.torch import save as dump_tensors
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.modules.module import register_module_parameter_registration_hook
 
 from cnf.continuous.cnf import CNF
 from cnf.continuous.divergences import DIVERGENCES
@@ -23,7 +27,6 @@ from cnf.errors import CheckpointError
 from cnf.files import read_json, read_state, read_tensors, write_bytes, write_json, write_pieces, write_state
 from cnf.flows import Flow
 from cnf.models import MODELS, build
-from cnf.models.limits import NoLargerThan
 from cnf.version import installed_version
 
 __all__ = [
@@ -132,6 +135,16 @@ def check_state(expected: Mapping[str, Tensor], tensors: Mapping[str, Tensor]) -
     Raises:
         ValueError: They differ; the message names the first that does.
     """
+    _check_shapes(expected, tensors)
+    for name, old in expected.items():
+        new = tensors[name]
+        if not new.isfinite().all() and (new.isnan().any() or old.isfinite().all()):
+            raise ValueError(f"{name} has NaN or infinite values")
+        if name.rpartition(".")[2] == "scale" and (new == 0).any() and (old != 0).all():
+            raise ValueError(f"{name} has a scale of 0")
+
+
+def _check_shapes(expected: Mapping[str, Tensor], tensors: Mapping[str, Tensor]) -> None:
     for what, names in (("missing", expected.keys() - tensors.keys()), ("unknown", tensors.keys() - expected.keys())):
         if names:
             raise ValueError(f"{what} weights {', '.join(sorted(names)[:5])} ({len(names)} in all)")
@@ -141,10 +154,6 @@ def check_state(expected: Mapping[str, Tensor], tensors: Mapping[str, Tensor]) -
             raise ValueError(
                 f"{name} must be {tuple(old.shape)} of {old.dtype}, the file has {tuple(new.shape)} of {new.dtype}"
             )
-        if not new.isfinite().all() and (new.isnan().any() or old.isfinite().all()):
-            raise ValueError(f"{name} has NaN or infinite values")
-        if name.rpartition(".")[2] == "scale" and (new == 0).any() and (old != 0).all():
-            raise ValueError(f"{name} has a scale of 0")
 
 
 def _state(flow: Flow) -> dict[str, Tensor]:
@@ -178,13 +187,31 @@ def _digest(description: Mapping[str, Any]) -> str:
 
 
 def _built(description: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Flow:
-    """The flow that is described, if it is no larger than its weights."""
+    """The flow that is described, after its sizes were compared with those of the weights without taking memory."""
     if description["dtype"] not in DTYPES:
         raise ValueError(f"dtype must be one of {', '.join(DTYPES)}, got {description['dtype']!r}")
     options = {name: _from_json(value) for name, value in description["options"].items()}
-    with NoLargerThan(tensors):
-        flow = build(description["model"], description["event_shape"], description["context_dim"], **options)
-    return flow.to(DTYPES[description["dtype"]])
+    make = partial(build, description["model"], description["event_shape"], description["context_dim"], **options)
+    with torch.device("meta"), _no_more_parameters_than(len(tensors)):
+        empty = make()
+    _check_shapes(empty.to(DTYPES[description["dtype"]]).state_dict(), tensors)
+    return make().to(DTYPES[description["dtype"]])
+
+
+@contextmanager
+def _no_more_parameters_than(number: int) -> Iterator[None]:
+    """Stop the building of a flow that has more parameters than there are weights, for it may have any number."""
+    built = itertools.count(1)
+
+    def count(module: nn.Module, name: str, parameter: Tensor) -> None:
+        if next(built) > 2 * number + 10:  # a parameter may be registered again in another form
+            raise ValueError("the model is larger than its weights")
+
+    handle = register_module_parameter_registration_hook(count)
+    try:
+        yield
+    finally:
+        handle.remove()
 
 
 def _options(flow: Flow, spec: Mapping[str, Any]) -> dict[str, Any]:

@@ -218,7 +218,7 @@ SPOILED = {
     "unknown setting": (lambda f: edited(f, options={"solver": {"type": "Magic"}}), "unknown setting 'Magic'"),
     "unknown field of a setting": (lambda f: edited(f, options={"solver": {"type": "RungeKutta", "x": 1}}), "'x'"),
     "impossible setting": (
-        lambda f: edited(f, options={"solver": {"type": "RungeKutta", "method": "rk9"}}), "unknown method 'rk9'",
+        lambda f: edited(f, options={"solver": {"type": "RungeKutta", "method": "rk9"}}), "'tsit5', got 'rk9'",
     ),
     "options no object": (lambda f: edited(f, options=[1]), "does not hold the model"),
     "other architecture": (lambda f: edited(f, options={"hidden": [3]}), "does not hold the model"),
@@ -279,7 +279,7 @@ HUGE = {
 def test_a_description_larger_than_its_weights_takes_neither_time_nor_memory(name, options, tmp_path):
     edited(save(build(name, 2), tmp_path), options=options)
     before, begun = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.process_time()
-    with pytest.raises(CheckpointError, match="larger than its weights|more than all of its weights|steps must be"):
+    with pytest.raises(CheckpointError, match="larger than its weights|the file has|(missing|unknown) weights|must be"):
         load(tmp_path)
     assert time.process_time() - begun < 2
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200_000  # kilobytes

@@ -145,3 +145,14 @@ def test_a_flow_of_ones_own_trains_by_plain_likelihood():
 def test_impossible_models_are_refused(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_every_model_can_be_built_without_memory(name):
+    shape = 3 if name.startswith("sphere") else 2
+    with torch.device("meta"):
+        empty = build(name, shape).state_dict()
+    assert {key: value.shape for key, value in empty.items()} == {
+        key: value.shape for key, value in build(name, shape).state_dict().items()
+    }
+    assert all(value.is_meta for value in empty.values())

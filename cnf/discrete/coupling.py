@@ -18,20 +18,20 @@ Function = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]  # elements and raw
 @checked
 def alternating(dim: Size, *, flip: bool = False) -> Tensor:
     """The mask `1, 0, 1, 0, …` of a vector or of channels, `(dim,)`; flipped `0, 1, 0, 1, …`."""
-    return (torch.arange(dim) % 2 == 1) if flip else (torch.arange(dim) % 2 == 0)
+    return torch.arange(dim, device="cpu") % 2 == int(flip)
 
 
 @checked
 def half(dim: Size, *, flip: bool = False) -> Tensor:
     """The mask of the first half of a vector or of channels, `(dim,)`, which has the odd one; flipped, of the rest."""
-    first = torch.arange(dim) < (dim + 1) // 2
+    first = torch.arange(dim, device="cpu") < (dim + 1) // 2
     return ~first if flip else first
 
 
 @checked
 def checkerboard(height: Size, width: Size, *, flip: bool = False) -> Tensor:
     """The mask of every other pixel, `(height, width)`."""
-    rows, columns = torch.arange(height)[:, None], torch.arange(width)
+    rows, columns = torch.arange(height, device="cpu")[:, None], torch.arange(width, device="cpu")
     return (rows + columns) % 2 == int(flip)
 
 
@@ -75,10 +75,9 @@ class Coupling(Transform):
         self.elementwise, self.net = elementwise, net
         self.context_dim, self.domain = net.context_dim, elementwise.domain
         kept, moved = mask.nonzero().flatten(), (~mask).nonzero().flatten()
-        self.register_buffer("mask", mask, persistent=False)
-        self.register_buffer("_kept", kept, persistent=False)
-        self.register_buffer("_moved", moved, persistent=False)
-        self.register_buffer("_back", torch.cat((kept, moved)).argsort(), persistent=False)
+        buffers = {"mask": mask, "_kept": kept, "_moved": moved, "_back": torch.cat((kept, moved)).argsort()}
+        for name, buffer in buffers.items():
+            self.register_buffer(name, buffer.to(torch.get_default_device()), persistent=False)
 
     def encode(self, x: Tensor, context: Tensor | None = None) -> Mapped:
         return self._map(self.elementwise.encode, x, context)

@@ -15,6 +15,8 @@ from cnf.distributions.interface import spread
 from cnf.networks import softplus
 from cnf.transforms import ContinuousPart, Mapped, Transform
 
+Scale = Annotated[Reals, Rule("and not zero", lambda value: value != 0)]
+
 
 @checked
 class Affine(Transform):
@@ -31,13 +33,11 @@ class Affine(Transform):
     shift: Tensor
     scale: Tensor
 
-    def __init__(self, event_shape: Shape, *, shift: Reals = 0.0, scale: Reals = 1.0) -> None:
+    def __init__(self, event_shape: Shape, *, shift: Reals = 0.0, scale: Scale = 1.0) -> None:
         super().__init__()
         self.event_shape = as_event_shape(event_shape)
         self.register_buffer("shift", spread("shift", shift, self.event_shape))
         self.register_buffer("scale", spread("scale", scale, self.event_shape))
-        if (self.scale == 0).any():
-            raise ValueError(f"scale must not be zero, got {self.scale.tolist()}")
 
     def encode(self, x: Tensor, context: Tensor | None = None) -> Mapped:
         return Mapped((x - self.shift) / self.scale, -self._log_scale(len(x)))

@@ -33,7 +33,7 @@ class Permutation(Transform):
     def __init__(self, order: Sequence[int] | Tensor) -> None:
         super().__init__()
         order = torch.as_tensor(order, dtype=torch.long)
-        if order.dim() != 1 or order.sort().values.tolist() != list(range(len(order))):
+        if order.dim() != 1 or not (order.is_meta or order.sort().values.tolist() == list(range(len(order)))):
             raise ValueError(f"order must have each of 0 … D − 1 once, got {order.tolist()}")
         self.register_buffer("order", order)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 from collections.abc import Sequence
 from typing import Annotated, cast
 
@@ -69,7 +70,8 @@ class MADE(ResidualNet):
         if sorted(order) != list(range(dim)):
             raise ValueError(f"order must have each of 0 … {dim - 1} once, got {order}")
         place = torch.tensor(order).argsort()
-        degrees = [_degrees(width, dim, context_dim) for width in as_widths(hidden)]
+        seen = [_degrees(width, dim, context_dim) for width in as_widths(hidden)]
+        degrees = [torch.tensor(degree) for degree in seen]
         last = degrees[-1]
         super().__init__(
             [
@@ -83,7 +85,7 @@ class MADE(ResidualNet):
             angles=angles,
         )
         self.dim, self.outputs_per_dim, self.order = dim, outputs_per_dim, order
-        self._rows = [_rows(degree, dim) for degree in degrees]
+        self._rows = [_rows(degree, dim) for degree in seen]
 
     def steps(self, context: Tensor | None = None) -> Steps:
         """The same network, one dimension at a time."""
@@ -137,13 +139,13 @@ class _Growing:
         return F.linear(self.inputs, self.weight[rows, : self.inputs.shape[1]], self.bias[rows])
 
 
-def _degrees(width: int, dim: int, context_dim: int) -> Tensor:
+def _degrees(width: int, dim: int, context_dim: int) -> list[int]:
     """How many dimensions each hidden unit sees, sorted; units that see none serve only a context."""
     least = 0 if context_dim or dim == 1 else 1
-    return dim - 1 - torch.arange(width).mul(dim - least).div(width, rounding_mode="floor").flip(0)
+    return [dim - 1 - unit * (dim - least) // width for unit in reversed(range(width))]
 
 
-def _rows(degrees: Tensor, dim: int) -> list[slice]:
+def _rows(degrees: Sequence[int], dim: int) -> list[slice]:
     """Which units have degree 0, …, D − 1."""
-    ends = torch.searchsorted(degrees, torch.arange(dim), right=True).tolist()
+    ends = [bisect.bisect_right(degrees, place) for place in range(dim)]
     return [slice(start, end) for start, end in zip([0, *ends], ends, strict=False)]
