@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -45,6 +46,7 @@ def measure(flow: Flow, source: Source, result: FitResult, progress: bool) -> di
     if source.levels is not None:
         bits = mean_and_error(bits_per_dim(log_prob, flow.event_shape.numel(), levels=source.levels))
         numbers |= {"bits_per_dim": bits.mean, "bits_per_dim_standard_error": bits.error}
+        numbers["bits_per_dim_of_uniform_noise"] = math.log2(source.levels)
     if source.toy is not None and source.toy.entropy is not None:
         gap = mean_and_error(source.toy.log_prob(_all(source.test).double()) - log_prob.double())
         numbers |= {"entropy": source.toy.entropy, "kl": gap.mean, "kl_standard_error": gap.error}
@@ -69,9 +71,20 @@ def summary(numbers: dict[str, Any], out: Path) -> str:
             f"KL(data ‖ model) {numbers['kl']:.4f} ± {numbers['kl_standard_error']:.4f} nats above the entropy"
         )
     if "bits_per_dim" in numbers:
-        lines.append(f"{numbers['bits_per_dim']:.3f} ± {numbers['bits_per_dim_standard_error']:.3f} bits/dim")
+        lines.append(_bits(**{key: value for key, value in numbers.items() if key.startswith("bits_per_dim")}))
     lines.append(f"{numbers['training_seconds']:.0f} s of training; everything is in {out}/")
     return "\n".join(lines)
+
+
+def _bits(bits_per_dim: float, bits_per_dim_standard_error: float, bits_per_dim_of_uniform_noise: float) -> str:
+    """Bits per dimension; a model that is worse than knowing nothing is said to be."""
+    text = f"{bits_per_dim:.3f} ± {bits_per_dim_standard_error:.3f} bits/dim"
+    if bits_per_dim < bits_per_dim_of_uniform_noise:
+        return text
+    return (
+        f"{text}, no better than uniform noise ({bits_per_dim_of_uniform_noise:.3f}): the model has learned nothing "
+        "that helps on test rows; give it more seconds or a smaller --learning-rate, or take another --model"
+    )
 
 
 def _log_scale(source: Source) -> float:

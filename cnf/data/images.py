@@ -6,6 +6,7 @@ import gzip
 import math
 import struct
 import zlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
@@ -13,11 +14,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cnf.arguments import Ambient, checked
+from cnf.arguments import Ambient, Seed, checked
+from cnf.data.rows import Batch, Rows
 from cnf.data.tabular import data_root
 from cnf.errors import DataError
 
-__all__ = ["DIGITS_LEVELS", "dequantize", "load_digits", "load_mnist", "read_idx"]
+__all__ = ["DIGITS_LEVELS", "Dequantized", "dequantize", "load_digits", "load_mnist", "read_idx"]
 
 DIGITS_LEVELS = 17  # scikit-learn's digits count the ink in 4×4 squares: 0 to 16
 IDX_DTYPES = {0x08: "u1", 0x09: "i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
@@ -61,6 +63,44 @@ def dequantize(images: Tensor, levels: Ambient = 256, *, generator: torch.Genera
     noise = torch.rand(x.shape, generator=generator, device=x.device)
     # Near `levels`, x + u is rounded to multiples of up to levels * eps: without the limit some y would be 1.
     return (x + noise.clamp(max=1 - levels * torch.finfo(torch.float32).eps)) / levels
+
+
+@checked
+class Dequantized(Rows):
+    """Rows of integer levels, dequantised when they are read; the noise depends on which rows are read together.
+
+    Each epoch of a training has batches of its own, and so its own noise, which cannot be learned by heart. The same
+    rows in the same order always get the same noise, so a run that is resumed repeats it to the bit.
+
+    Args:
+        images: Integers in `[0, levels)`, `(N, *event)`.
+        levels: How many values a pixel can take.
+        choice: Numbers of the rows that belong to this part of the data; all by default.
+        seed: Of the noise.
+
+    Raises:
+        DataError: The images are not integers, or one lies outside of `[0, levels)`.
+
+    Example:
+        >>> import torch
+        >>> rows = Dequantized(torch.zeros(3, 1, 2, 2, dtype=torch.uint8), levels=4)
+        >>> bool(rows.read([0])[0].max() < 1 / 4)
+        True
+        >>> torch.equal(rows.read([0])[0], rows.read([0, 1])[0][:1])
+        False
+    """
+
+    def __init__(
+        self, images: Tensor, levels: Ambient = 256, *, choice: np.ndarray | None = None, seed: Seed = 0
+    ) -> None:
+        self.levels, self.seed = levels, seed
+        super().__init__(images, choice=choice)
+
+    def read(self, rows: Sequence[int]) -> Batch:
+        numbers = torch.from_numpy(self.choice[np.asarray(rows, dtype=np.int64)])
+        generator = torch.Generator().manual_seed(self.seed + (zlib.crc32(numbers.numpy().tobytes()) << 20))
+        x = dequantize(self.parts[0][numbers], self.levels, generator=generator)
+        return x.to(self.dtype), None, numbers
 
 
 def load_mnist(root: str | Path | None = None, *, train: bool = False) -> tuple[Tensor, Tensor]:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from cnf.data.benchmarks import MAF_SETS, load_maf
-from cnf.data.images import DIGITS_LEVELS, dequantize, load_digits, load_mnist
+from cnf.data.images import DIGITS_LEVELS, Dequantized, dequantize, load_digits, load_mnist
 from cnf.data.rows import Rows
 from cnf.data.tabular import READERS, check_columns, load_table, select, split
 from cnf.data.toy import TOYS, Toy
@@ -120,12 +120,12 @@ def _benchmark(name: str, root: str | Path | None) -> Source:
 
 
 def _images(name: str, root: str | Path | None, seed: int) -> Source:
-    """Images dequantised once, with noise of the seed, to [0, 1)."""
+    """Images dequantised to [0, 1): anew for each training batch, once, with noise of the seed, for what is judged."""
     images, levels = _levels(name, root)
-    noise = torch.Generator().manual_seed(seed)
-    x = dequantize(images, levels, generator=noise)
+    x = dequantize(images, levels, generator=torch.Generator().manual_seed(seed))
     parts = split(len(x), seed=seed)
-    train, validation, test = (Rows(x, choice=rows) for rows in (parts.train, parts.validation, parts.test))
+    train = Dequantized(images, levels, choice=parts.train, seed=seed)
+    validation, test = (Rows(x, choice=rows) for rows in (parts.validation, parts.test))
     return Source(name, train, validation, test, tuple(x.shape[1:]), levels=levels)
 
 

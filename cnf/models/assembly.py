@@ -15,7 +15,8 @@ from cnf.transforms import Compose, Flatten, Transform
 PREPROCESSING: dict[str, Callable[[Sequence[int]], list[Transform]]] = {
     "standardize": lambda shape: [Standardize(shape)],
     "gaussianize": lambda shape: [Standardize(shape), _flattened(_marginals(size(shape)), shape)],
-    "logit": lambda shape: [Logit(1e-6)],
+    "logit": lambda shape: [Logit(1e-6), Standardize(shape)],
+    "logit_gaussianize": lambda shape: [Logit(1e-6), *PREPROCESSING["gaussianize"](shape)],
     "none": lambda shape: [],
 }
 Preprocess = Annotated[str, one_of(PREPROCESSING)]

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from cnf.data import DataError
-from cnf.data.images import DIGITS_LEVELS, dequantize, load_digits, load_mnist, read_idx
+from cnf.data.images import DIGITS_LEVELS, Dequantized, dequantize, load_digits, load_mnist, read_idx
 
 FORMATS = {0x08: "B", 0x09: "b", 0x0B: "h", 0x0C: "i", 0x0D: "f", 0x0E: "d"}
 
@@ -118,6 +118,33 @@ def test_mnist_itself(data_root: Path) -> None:
     assert images.min() == 0
     assert images.max() == 255
     assert images.double().mean() / 255 == pytest.approx(0.1325, abs=1e-4)
+
+
+def test_dequantised_rows_are_their_levels_and_noise_of_their_company() -> None:
+    images = torch.randint(0, 5, (40, 1, 3, 3), dtype=torch.uint8)
+    choice = np.arange(0, 40, 2)
+    rows = Dequantized(images, 5, choice=choice, seed=3)
+    (x, _, numbers), again, other = rows.read([4, 1, 7]), rows.read([4, 1, 7])[0], rows.read([4, 1, 8])[0]
+    assert numbers.tolist() == [8, 2, 14]
+    assert torch.equal((x * 5).floor().to(torch.uint8), images[numbers])
+    assert torch.equal(x, again)
+    assert not (x[:2] == other[:2]).any()
+    assert not (x == Dequantized(images, 5, choice=choice, seed=4).read([4, 1, 7])[0]).any()
+
+
+def test_the_noise_of_dequantised_rows_is_uniform_over_many_epochs() -> None:
+    rows = Dequantized(torch.zeros(64, 1, 1, 1, dtype=torch.uint8), 2)
+    noise = torch.cat([2 * rows.read(torch.randperm(64)[:4].tolist())[0] for _ in range(2000)]).flatten()
+    counts = torch.histc(noise, 10, 0, 1)
+    assert (counts - 800).abs().max() < 6 * 800**0.5
+
+
+@pytest.mark.parametrize(
+    ("images", "message"), [(torch.rand(3, 1, 2, 2), "integer"), (torch.full((3, 1), 9), "0 to 4")]
+)
+def test_dequantised_rows_must_be_levels(images: torch.Tensor, message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        Dequantized(images, 5)
 
 
 def test_digits() -> None:

@@ -54,6 +54,15 @@ def test_digits_are_images_in_the_unit_interval() -> None:
     assert x.max() < 1
 
 
+def test_images_for_training_have_new_noise_in_every_batch_and_those_that_judge_do_not() -> None:
+    pytest.importorskip("sklearn")
+    source = open_source("digits")
+    for rows, fresh in ((source.train, True), (source.validation, False), (source.test, False)):
+        alone, together = rows.read([3])[0], rows.read([3, 5])[0][:1]
+        assert torch.equal((alone * 17).floor(), (together * 17).floor())
+        assert torch.equal(alone, together) != fresh
+
+
 def test_mnist(data_root: Path) -> None:
     source = open_source("mnist", root=data_root)
     assert source.event_shape == (1, 28, 28)
