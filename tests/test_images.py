@@ -1,0 +1,87 @@
+"""Models of images: they start where the data are, train, and can be sampled."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from cnf import build, fit
+from cnf.continuous.solvers import count_evaluations
+from cnf.data.images import Dequantized
+from cnf.data.rows import Rows
+from cnf.flows import Flow
+from cnf.metrics import bits_per_dim
+from cnf.training import FitConfig
+
+LEVELS, SHAPE = 17, (1, 6, 6)
+
+
+def blobs(n: int) -> torch.Tensor:
+    """A bright spot somewhere near the middle on black, of 17 levels, with borders that are nearly always black."""
+    place = torch.arange(6.0)
+    centre = 2.5 + torch.randn(n, 2)
+    rows, columns = (torch.exp(-(place - centre[:, i : i + 1]).square() / 2) for i in range(2))
+    return (16 * rows[:, :, None] * columns[:, None]).round().to(torch.uint8)[:, None]
+
+
+@pytest.fixture
+def images() -> Rows:
+    torch.manual_seed(0)
+    return Dequantized(blobs(200), LEVELS)
+
+
+def initialized(name: str, images: Rows) -> tuple[Flow, torch.Tensor]:
+    torch.manual_seed(1)
+    flow, x = build(name, SHAPE, **({"hidden": (4,)} if name in ("ffjord", "rnode") else {})), images.read(range(200))[0]
+    flow.initialize(x)
+    return flow, x
+
+
+@pytest.mark.parametrize("name", ["cnf", "ffjord", "rnode", "glow", "augmented_cnf"])
+def test_before_training_a_model_of_pixels_knows_more_than_uniform_noise(name: str, images: Rows) -> None:
+    flow, x = initialized(name, images)
+    with torch.no_grad():
+        bits = bits_per_dim(flow.log_prob(x[:20]), 36, levels=LEVELS)
+    assert bits.mean() < math.log2(LEVELS) - 0.5
+
+
+def test_the_default_begins_where_the_data_are(images: Rows) -> None:
+    """Each pixel of a sample is distributed as in the data, and no part of the base is far from all of them."""
+    flow, x = initialized("cnf", images)
+    with torch.no_grad():
+        z = flow(x).z
+    samples = flow.sample(2000, generator=torch.Generator().manual_seed(0))
+    assert z.mean(0).abs().max() < 0.2
+    assert (z.std(0) - 1).abs().max() < 0.2
+    shares = torch.linspace(0.1, 0.9, 9)
+    assert (samples.quantile(shares, dim=0) - x.quantile(shares, dim=0)).abs().max() < 0.25
+    assert 0 <= samples.min() <= samples.max() <= 1
+
+
+def test_the_default_trains_on_few_images_and_its_samples_cost_little(images: Rows) -> None:
+    flow, x = initialized("cnf", images)
+    with torch.no_grad():
+        before = flow.log_prob(x).mean()
+    result = fit(flow, images, validation=x[:50], config=FitConfig(steps=60, batch_size=64, progress=False))
+    with torch.no_grad():
+        after = flow.log_prob(x).mean()
+    with count_evaluations() as count:
+        samples = flow.sample(200, generator=torch.Generator().manual_seed(0))
+    assert result.best_step > 30
+    assert after > before + 5
+    assert count.evaluations < 100
+    assert samples.isfinite().all()
+
+
+def test_the_kinetic_energy_of_images_is_weighed_unless_it_is_left_out(images: Rows) -> None:
+    from cnf.models import recipe_of
+
+    (x, *_) = images.read([0, 1])
+    for options, weights in (({}, {"kinetic": 0.1}), ({"regularizers": {}}, {})):
+        flow = build("cnf", SHAPE, **options)
+        (phase,) = recipe_of(flow)
+        assert phase.objective.weights == weights
+        assert phase.objective(flow, x, None).value.isfinite()
+    assert recipe_of(build("cnf", 5))[0].objective.weights == {}
