@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import pytest
 import torch
 
 from cnf import build, fit
+from cnf.cli.report import summary
 from cnf.continuous.solvers import count_evaluations
 from cnf.data.images import Dequantized
 from cnf.data.rows import Rows
@@ -34,17 +36,22 @@ def images() -> Rows:
 
 def initialized(name: str, images: Rows) -> tuple[Flow, torch.Tensor]:
     torch.manual_seed(1)
-    flow, x = build(name, SHAPE, **({"hidden": (4,)} if name in ("ffjord", "rnode") else {})), images.read(range(200))[0]
+    flow, x = (
+        build(name, SHAPE, **({"hidden": (4,)} if name in ("ffjord", "rnode") else {})),
+        images.read(range(200))[0],
+    )
     flow.initialize(x)
     return flow, x
 
 
-@pytest.mark.parametrize("name", ["cnf", "ffjord", "rnode", "glow", "augmented_cnf"])
+@pytest.mark.parametrize("name", ["cnf", "ffjord", "rnode", "glow", "maf"])
 def test_before_training_a_model_of_pixels_knows_more_than_uniform_noise(name: str, images: Rows) -> None:
     flow, x = initialized(name, images)
     with torch.no_grad():
         bits = bits_per_dim(flow.log_prob(x[:20]), 36, levels=LEVELS)
+    samples = flow.sample(20)
     assert bits.mean() < math.log2(LEVELS) - 0.5
+    assert 0 <= samples.min() <= samples.max() <= 1
 
 
 def test_the_default_begins_where_the_data_are(images: Rows) -> None:
@@ -75,6 +82,14 @@ def test_the_default_trains_on_few_images_and_its_samples_cost_little(images: Ro
     assert samples.isfinite().all()
 
 
+@pytest.mark.parametrize("name", ["cnf", "ffjord", "glow", "nsf_coupling", "planar"])
+def test_images_out_of_the_unit_interval_are_told_what_to_do(name: str) -> None:
+    x = torch.full((2, 1, 4, 4), 16.0)
+    with pytest.raises(ValueError, match='preprocess="standardize"'):
+        build(name, (1, 4, 4)).log_prob(x)
+    assert build(name, (1, 4, 4), preprocess="standardize").log_prob(x).isfinite().all()
+
+
 def test_the_kinetic_energy_of_images_is_weighed_unless_it_is_left_out(images: Rows) -> None:
     from cnf.models import recipe_of
 
@@ -85,3 +100,13 @@ def test_the_kinetic_energy_of_images_is_weighed_unless_it_is_left_out(images: R
         assert phase.objective.weights == weights
         assert phase.objective(flow, x, None).value.isfinite()
     assert recipe_of(build("cnf", 5))[0].objective.weights == {}
+
+
+@pytest.mark.parametrize(("bits", "warned"), [(2.0, False), (4.2, True), (float("inf"), True), (float("nan"), True)])
+def test_a_result_worse_than_uniform_noise_is_said_to_be(bits: float, warned: bool) -> None:
+    names = ("test_nll", "test_nll_standard_error", "test_nll_standardized", "evaluations_a_solve", "training_seconds")
+    numbers = {**dict.fromkeys(names, 1.0), "likelihood": "exact", "bits_per_dim_standard_error": 0.1}
+    numbers |= {"bits_per_dim": bits, "bits_per_dim_of_uniform_noise": math.log2(LEVELS)}
+    text = summary(numbers, Path("runs"))
+    assert ("no better than uniform noise (4.087)" in text) == warned
+    assert f"{bits:.3f} ± 0.100 bits/dim" in text

@@ -108,7 +108,8 @@ class Logit(Transform):
         if outside:
             interval = "[0, 1]" if self.alpha else "(0, 1), or a margin alpha > 0 for its ends"
             raise ValueError(
-                f"the logit needs data in {interval}; {len(outside)} rows have others, first {outside[:5]}"
+                f"the logit needs data in {interval}; {len(outside)} rows have others, first {outside[:5]}: "
+                'scale them, or build the model with preprocess="standardize"'
             )
         z = torch.logit(s)
         return Mapped(z, -self._log_slope(z))

@@ -14,6 +14,7 @@ from cnf.continuous.solvers import RungeKutta
 from cnf.distributions import as_event_shape
 from cnf.flows import Flow
 from cnf.manifolds.geometry import Manifold, Sphere, Torus
+from cnf.models.assembly import is_image
 from cnf.models.continuous import augmented_cnf, cnf, ffjord, ot_flow, planar_cnf, rnode
 from cnf.models.couplings import iaf, maf, nice, nsf_autoregressive, nsf_coupling, realnvp
 from cnf.models.freeform import free_form, sphere_free_form
@@ -31,7 +32,8 @@ def build(name: str, event_shape: Shape, context_dim: SizeOrZero = 0, **options:
     """Build a model by name; `cnf.save` writes down how.
 
     Every model standardises its context, and its data unless they are angles or directions: `flow.initialize(x,
-    context)`, or `cnf.fit`, sets the constants.
+    context)`, or `cnf.fit`, sets the constants. Events `(C, H, W)` are images with values in [0, 1], which pass a logit
+    first; for other values give `preprocess="standardize"`.
 
     Args:
         name: A key of `MODELS`.
@@ -100,7 +102,7 @@ def _published_divergence(flow: Flow) -> Divergence:
 def _image_weights(flow: Flow) -> dict[str, float]:
     """A little kinetic energy for images that have the cost: few rows for so many pixels want short, smooth paths."""
     costs = {name for part in cnfs_of(flow) for name in part.regularizers}
-    return {"kinetic": 0.1} if len(flow.event_shape) == 3 and "kinetic" in costs else {}
+    return {"kinetic": 0.1} if is_image(flow.event_shape) and "kinetic" in costs else {}
 
 
 def _on_manifold(manifold: Manifold) -> tuple[Phase, ...]:

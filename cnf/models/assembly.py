@@ -27,7 +27,7 @@ def assemble(
     event_shape: Sizes,
     context_dim: SizeOrZero,
     members: Sequence[Transform],
-    preprocess: Preprocess,
+    preprocess: Preprocess | None,
     *,
     flat: bool,
     extra: SizeOrZero = 0,
@@ -35,8 +35,11 @@ def assemble(
 ) -> Flow:
     """Preprocessing, then the members in the order of `encode`, on a standard normal base; `flat` ones get vectors.
 
-    With `extra` dimensions that the members append, the base is one of vectors; another one can be given.
+    Unless told otherwise, images `(C, H, W)`, whose values are in [0, 1], pass a logit, so that samples are in [0, 1]
+    too, and all else is standardised. With `extra` dimensions that the members append, the base is one of vectors;
+    another one can be given.
     """
+    preprocess = preprocess or ("logit" if is_image(event_shape) else "standardize")
     body: Transform = members[0] if len(members) == 1 else Compose(members)
     if flat:
         body = _flattened(body, event_shape)
@@ -54,6 +57,11 @@ def _marginals(dim: int) -> Transform:
 def _flattened(transform: Transform, event_shape: Sequence[int]) -> Transform:
     """A transform of vectors as one of events."""
     return Flatten(transform, event_shape) if len(event_shape) > 1 else transform
+
+
+def is_image(event_shape: Sequence[int]) -> bool:
+    """Whether events are `(C, H, W)`."""
+    return len(event_shape) == 3
 
 
 def size(event_shape: Sequence[int]) -> int:

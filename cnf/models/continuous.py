@@ -14,7 +14,7 @@ from cnf.continuous.regularizers import HamiltonJacobi, JacobianFrobenius, Kinet
 from cnf.continuous.solvers import RungeKutta, Solver
 from cnf.discrete.augmentation import Augment
 from cnf.flows import Flow
-from cnf.models.assembly import Preprocess, assemble, size
+from cnf.models.assembly import Preprocess, assemble, is_image, size
 from cnf.networks import ActivationName
 
 
@@ -54,7 +54,7 @@ def cnf(
 
     Options are those of `MLPField` and `CNF`; `regularizers` is the kinetic energy for images, and none otherwise.
     """
-    dim, image = size(event_shape), len(event_shape) == 3
+    dim, image = size(event_shape), is_image(event_shape)
     hidden = hidden or ((64, 64, 64) if dim <= 3 else (256, 256) if image else (128, 128))
     if regularizers is None:
         regularizers = {"kinetic": KineticEnergy()} if image else {}
@@ -91,7 +91,7 @@ def ffjord(
     References:
         Grathwohl et al. 2019, arXiv 1810.01367.
     """
-    image = len(event_shape) == 3
+    image = is_image(event_shape)
 
     def field() -> VectorField:
         if image:
@@ -99,7 +99,7 @@ def ffjord(
         return MLPField(size(event_shape), hidden, context_dim, activation or "tanh", time)
 
     cnfs = [CNF(field(), divergence, {}, solver) for _ in range(blocks)]
-    return assemble(event_shape, context_dim, cnfs, preprocess or ("logit" if image else "standardize"), flat=not image)
+    return assemble(event_shape, context_dim, cnfs, preprocess, flat=not image)
 
 
 @checked
@@ -123,7 +123,7 @@ def rnode(
     References:
         Finlay et al. 2020, arXiv 2002.02798.
     """
-    image = len(event_shape) == 3
+    image = is_image(event_shape)
     field: VectorField
     if image:
         field = ConvField(event_shape, hidden, context_dim, activation or "softplus")
@@ -131,9 +131,7 @@ def rnode(
         field = MLPField(size(event_shape), hidden, context_dim, activation or "tanh", time)
     costs = {"kinetic": KineticEnergy(), "frobenius": JacobianFrobenius()}
     transform = CNF(_zero_last(field), divergence, costs, solver)
-    return assemble(
-        event_shape, context_dim, [transform], preprocess or ("logit" if image else "standardize"), flat=not image
-    )
+    return assemble(event_shape, context_dim, [transform], preprocess, flat=not image)
 
 
 @checked
@@ -146,7 +144,7 @@ def ot_flow(
     rank: Size | None = None,
     divergence: Divergence = Exact(),
     solver: Solver = RungeKutta("dopri5", rtol=1e-5, atol=1e-5),
-    preprocess: Preprocess = "standardize",
+    preprocess: Preprocess | None = None,
 ) -> Flow:
     """OT-Flow: the gradient of a potential, its exact trace in closed form, transport and HJB penalties.
 
@@ -171,7 +169,7 @@ def planar_cnf(
     width: Size = 64,
     divergence: Divergence = Exact(),
     solver: Solver = RungeKutta("dopri5", rtol=1e-5, atol=1e-5),
-    preprocess: Preprocess = "standardize",
+    preprocess: Preprocess | None = None,
 ) -> Flow:
     """The planar CNF of Chen et al.: gated planar units whose weights a hypernetwork of time gives.
 
@@ -216,5 +214,4 @@ def augmented_cnf(
     hidden = hidden or ((64, 64, 64) if dim <= 3 else (128, 128))
     field = MLPField(dim, hidden, context_dim, activation, time, residual=residual)
     members = [Augment(extra, event_shape), CNF(_zero_last(field), divergence, regularizers, solver)]
-    preprocess = preprocess or ("logit" if len(event_shape) == 3 else "standardize")
     return assemble(event_shape, context_dim, members, preprocess, flat=False, extra=extra)

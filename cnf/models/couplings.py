@@ -29,7 +29,7 @@ def nice(
     hidden: Widths = (128, 128),
     blocks: SizeOrZero = 0,
     activation: ConditionerActivation = "relu",
-    preprocess: Preprocess = "standardize",
+    preprocess: Preprocess | None = None,
 ) -> Flow:
     """NICE: additive couplings, which keep volumes, and one diagonal scaling at the end.
 
@@ -61,7 +61,7 @@ def realnvp(
     blocks: SizeOrZero = 0,
     activation: ConditionerActivation = "relu",
     bound: Positive = 3.0,
-    preprocess: Preprocess = "standardize",
+    preprocess: Preprocess | None = None,
 ) -> Flow:
     """RealNVP on vectors: affine couplings of alternating halves.
 
@@ -94,7 +94,7 @@ def maf(
     blocks: SizeOrZero = 0,
     activation: ConditionerActivation = "relu",
     bound: Positive = 3.0,
-    preprocess: Preprocess = "standardize",
+    preprocess: Preprocess | None = None,
 ) -> Flow:
     """MAF: affine autoregressive layers, the order reversed from one to the next. Sampling takes D steps a layer.
 
@@ -126,7 +126,7 @@ def iaf(
     blocks: SizeOrZero = 0,
     activation: ConditionerActivation = "relu",
     bound: Positive = 3.0,
-    preprocess: Preprocess = "standardize",
+    preprocess: Preprocess | None = None,
 ) -> Flow:
     """IAF: the MAF with the two directions exchanged. Sampling is one pass a layer, densities take D steps.
 
@@ -158,7 +158,7 @@ def nsf_coupling(
     activation: ConditionerActivation = "relu",
     bins: Ambient = 8,
     bound: Positive = 3.0,
-    preprocess: Preprocess = "standardize",
+    preprocess: Preprocess | None = None,
 ) -> Flow:
     """NSF with couplings: rational-quadratic splines, a permutation and an LU linear layer before each.
 
@@ -194,7 +194,7 @@ def nsf_autoregressive(
     activation: ConditionerActivation = "relu",
     bins: Ambient = 8,
     bound: Positive = 3.0,
-    preprocess: Preprocess = "standardize",
+    preprocess: Preprocess | None = None,
 ) -> Flow:
     """NSF with autoregressive layers, the strongest of these on tables. Sampling takes D steps a layer.
 

@@ -20,7 +20,7 @@ def free_form(
     hidden: Widths = 64,
     blocks: SizeOrZero = 2,
     activation: ConditionerActivation = "silu",
-    preprocess: Preprocess = "standardize",
+    preprocess: Preprocess | None = None,
 ) -> Flow:
     """A free-form flow: residual encoder and decoder, each beside a skip, trained by `cnf.FreeForm`.
 

@@ -15,7 +15,7 @@ from cnf.discrete.planar import Planar, Radial
 from cnf.discrete.residual import ExactLogDet, FixedPoint, LogDet, Residual, RussianRoulette
 from cnf.discrete.rotations import RotationName
 from cnf.flows import Flow
-from cnf.models.assembly import Preprocess, assemble, size
+from cnf.models.assembly import Preprocess, assemble, is_image, size
 from cnf.networks import Conditioner, ConvResNet, ResidualMLP
 from cnf.transforms import Inverse, Transform
 
@@ -30,7 +30,7 @@ def planar(
     layers: Size = 32,
     hyper: SizeOrZero = 0,
     closed: Direction = "decode",
-    preprocess: Preprocess = "standardize",
+    preprocess: Preprocess | None = None,
 ) -> Flow:
     """Planar flow: layers that each push along one direction.
 
@@ -60,7 +60,7 @@ def radial(
     layers: Size = 32,
     hyper: SizeOrZero = 0,
     closed: Direction = "decode",
-    preprocess: Preprocess = "standardize",
+    preprocess: Preprocess | None = None,
 ) -> Flow:
     """Radial flow: layers that each expand or contract around one point.
 
@@ -91,7 +91,7 @@ def residual(
     lipschitz: Fraction = 0.97,
     log_det: LogDet | None = None,
     inverse: FixedPoint = FixedPoint(),
-    preprocess: Preprocess = "standardize",
+    preprocess: Preprocess | None = None,
 ) -> Flow:
     """Residual flow: `x + g(x)` with LipSwish networks and exact spectral norms, an ActNorm after each.
 
@@ -155,7 +155,7 @@ def glow(
     References:
         Kingma and Dhariwal 2018, arXiv 1807.03039.
     """
-    image = len(event_shape) == 3
+    image = is_image(event_shape)
     kind, elementwise = ConvResNet if image else ResidualMLP, AffineMap(bound=bound)
 
     def net(inputs: int, outputs: int) -> Conditioner:
@@ -167,7 +167,6 @@ def glow(
         members = [multiscale_glow(event_shape, net, scales=halvings, steps=steps, elementwise=elementwise, lu=lu)]
     else:
         members = [glow_step(size(event_shape), net, elementwise=elementwise, lu=lu) for _ in range(steps)]
-    preprocess = preprocess or ("logit" if image else "standardize")
     return assemble(event_shape, context_dim, members, preprocess, flat=not image)
 
 
@@ -179,7 +178,7 @@ def gaussianization(
     layers: Size = 10,
     components: Ambient = 16,
     rotation: RotationName = "pca",
-    preprocess: Preprocess = "standardize",
+    preprocess: Preprocess | None = None,
 ) -> Flow:
     """Gaussianization flow: trainable mixtures of logistics and Householder rotations, started from the data.
 
@@ -211,7 +210,7 @@ def rbig(
     rotation: RotationName = "pca",
     knots: Knots = 32,
     significance: Positive = 1.0,
-    preprocess: Preprocess = "standardize",
+    preprocess: Preprocess | None = None,
 ) -> Flow:
     """RBIG: iterative Gaussianization, fitted by `flow.initialize(x)` and not trained. Takes no context.
 
