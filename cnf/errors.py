@@ -81,3 +81,7 @@ class CheckpointError(CnfError, RuntimeError):
 
 class DataError(CnfError, ValueError):
     """Data that cannot be used; the message says what was expected, what came, and what to do."""
+
+
+class DataWarning(UserWarning):
+    """Data of which a density means little; the message names the columns and says what to do."""

@@ -14,7 +14,7 @@ import cnf
 
 PACKAGE = Path(cnf.__file__).parent
 LAYERS = [
-    {"errors", "version", "arguments"},
+    {"errors", "version", "arguments", "spread"},
     {"transforms", "distributions", "networks", "noise", "data", "files"},
     {"discrete", "continuous"},
     {"manifolds", "flows"},

@@ -11,10 +11,11 @@ import os
 import signal
 import sys
 import threading
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType
-from typing import Any
+from typing import Any, TextIO
 
 import tyro
 
@@ -22,7 +23,7 @@ from cnf.cli.apply import Plot, Sample, Score
 from cnf.cli.fit import Fit
 from cnf.cli.listing import List
 from cnf.cli.usage import note
-from cnf.errors import CnfError
+from cnf.errors import CnfError, DataWarning
 from cnf.version import installed_version
 
 COMMANDS: dict[str, Callable[..., Any]] = {"fit": Fit, "score": Score, "sample": Sample, "plot": Plot, "list": List}
@@ -40,7 +41,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print(f"cnf {installed_version()}")
         return
     try:
-        with _termination_noted():
+        with _termination_noted(), warnings.catch_warnings():
+            warnings.showwarning = _show
             tyro.extras.subcommand_cli_from_dict(COMMANDS, args=given, prog="cnf", description=__doc__)()
     except BrokenPipeError:  # of a reader such as `head`, which has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -49,6 +51,21 @@ def main(arguments: Sequence[str] | None = None) -> None:
         _end(TERMINATED if isinstance(error, Terminated) else INTERRUPTED)
     except (ValueError, OSError, CnfError) as error:
         raise SystemExit(f"cnf: {error}") from error
+
+
+def _show(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    """What the data are warned of as a line, as errors are; other warnings with their place."""
+    if issubclass(category, DataWarning):
+        note(f"warning: {message}")
+    else:
+        print(warnings.formatwarning(message, category, filename, lineno, line), file=file or sys.stderr)
 
 
 def _end(code: int) -> None:

@@ -20,6 +20,7 @@ from cnf.cli.pictures import draw
 from cnf.cli.report import measure, summary
 from cnf.cli.runs import describe
 from cnf.cli.usage import UsageError, check_numbers, chosen_columns, names_in, note, use_threads
+from cnf.data.columns import check_rows
 from cnf.data.sources import Source, open_source
 from cnf.files import write_json
 from cnf.flows import Flow
@@ -127,6 +128,8 @@ class Fit(HeaderOptions):
         use_threads(flow, self.threads)
         x, context, _ = source.train.read([0])
         flow.rows(x, context)
+        if not self.resume and not flow.transform.domain.event_dim:  # on a manifold, columns depend on each other
+            check_rows(source.train, quiet=find_launch(self.devices, self.num_nodes).helper)
         return flow
 
     def _about(self, source: Source) -> dict[str, Any]:

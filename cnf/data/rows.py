@@ -29,6 +29,11 @@ class Rows(Dataset[Any]):
             context, or a `torch.utils.data.Dataset` whose items are `x` or `(x, context)`.
         dtype: What the rows are converted to.
         choice: Numbers of the rows that belong to this part of the data; all by default.
+        columns: Names of the columns of the data, for messages.
+        context_columns: Names of those of the context.
+
+    Attributes:
+        checked: Whether somebody has looked at the columns, see `cnf.data.columns.check_rows`.
 
     Raises:
         DataError: No rows, data and context of unequal length, complex, masked or non-numeric values, or values in
@@ -36,8 +41,17 @@ class Rows(Dataset[Any]):
         TypeError: A kind of data that has no rows; the message says how to make one that has.
     """
 
-    def __init__(self, data: Any, dtype: torch.dtype = torch.float32, *, choice: np.ndarray | None = None) -> None:
-        self.dtype = dtype
+    def __init__(
+        self,
+        data: Any,
+        dtype: torch.dtype = torch.float32,
+        *,
+        choice: np.ndarray | None = None,
+        columns: Sequence[str] = (),
+        context_columns: Sequence[str] = (),
+    ) -> None:
+        self.dtype, self.columns, self.context_columns = dtype, tuple(columns), tuple(context_columns)
+        self.checked = False
         self.items, self.parts = sorted_out(data)
         lengths = {len(part) for part in self.parts} if self.items is None else {length_of(self.items)}
         if len(lengths) != 1:
@@ -63,14 +77,25 @@ class Rows(Dataset[Any]):
         """
         chosen = self.choice[np.asarray(rows, dtype=np.int64)]
         numbers = torch.from_numpy(chosen)
-        x, *context = self._items(chosen) if self.items is not None else self._parts(chosen, numbers)
+        x, *context = self._given(chosen)
         return (
             self._converted("x", x, numbers),
             self._converted("context", context[0], numbers) if context else None,
             numbers,
         )
 
-    def _parts(self, chosen: np.ndarray, numbers: Tensor) -> Sequence[Tensor]:
+    def raw(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray | None, np.ndarray] | None:
+        """As `read`, but as the numbers were given; None of a `Dataset`, whose items may be made when they are read."""
+        if self.items is not None:
+            return None
+        chosen = self.choice[rows]
+        x, *context = (part.detach().cpu().numpy() for part in self._given(chosen))
+        return x, context[0] if context else None, chosen
+
+    def _given(self, chosen: np.ndarray) -> Sequence[Tensor]:
+        if self.items is not None:
+            return self._items(chosen)
+        numbers = torch.from_numpy(chosen)
         return [part[numbers] if isinstance(part, Tensor) else array_of(part[chosen]) for part in self.parts]
 
     def _items(self, chosen: np.ndarray) -> Sequence[Tensor]:
@@ -92,8 +117,17 @@ class Rows(Dataset[Any]):
         values = part.detach().to(self.dtype)  # samples of a base may carry a graph
         bad = ~values.isfinite()
         if bad.any():
-            raise DataError(_reason(name, part, values, numbers[bad.flatten(1).any(1).cpu()], len(numbers)))
+            rows = numbers[bad.flatten(1).any(1).cpu()]
+            raise DataError(_reason(self._label(name, bad), part, values, rows, len(numbers), bool(self.columns)))
         return values
+
+    def _label(self, name: str, bad: Tensor) -> str:
+        """The columns that are not finite, by their names or numbers; of events with several axes the data as such."""
+        if bad.dim() != 2:
+            return name
+        names = self.columns if name == "x" else self.context_columns
+        places = bad.any(0).nonzero()[:5, 0].tolist()
+        return ", ".join(repr(names[i]) if names else f"column {i} of {name}" for i in places)
 
     def fingerprint(self) -> str:
         """A checksum of the rows as they are read: of all if they are in memory or small, else of evenly spread ones.
@@ -172,13 +206,14 @@ def _spread(length: int, number: int) -> list[int]:
     return sorted(set(np.linspace(0, length - 1, number).astype(np.int64).tolist()))
 
 
-def _reason(name: str, part: Tensor, values: Tensor, bad: Tensor, read: int) -> str:
+def _reason(name: str, part: Tensor, values: Tensor, bad: Tensor, read: int, named: bool) -> str:
     """What is not finite: values as they came, or only in the dtype they are read in."""
     if part.isfinite().all():
-        largest = part.abs().max().item()
+        dtype, largest = str(values.dtype).removeprefix("torch."), torch.finfo(values.dtype).max
         return (
-            f"{name} overflows {values.dtype} in {len(bad)} of {read} rows read, first in rows {bad[:5].tolist()}, "
-            f"with values up to {largest:.3g}: divide it by a constant, or use flow.double()"
+            f"{name} overflows {dtype}, which ends at {largest:.3g}, in {len(bad)} of {read} rows read, first in rows "
+            f"{bad[:5].tolist()}, with values up to {part.double().abs().max().item():.3g}: divide it by a power of ten"
+            + ("" if named else ", or use flow.double()")
         )
     return (
         f"{name} has NaN or infinite values in {len(bad)} of {read} rows read, first in rows "

@@ -10,9 +10,10 @@ import torch
 from torch import Tensor
 
 from cnf.data.benchmarks import MAF_SETS, load_maf
+from cnf.data.columns import row_keys
 from cnf.data.images import DIGITS_LEVELS, Dequantized, dequantize, load_digits, load_mnist
 from cnf.data.rows import Rows
-from cnf.data.tabular import READERS, check_columns, load_table, select, split
+from cnf.data.tabular import READERS, Table, check_columns, load_table, select, split
 from cnf.data.toy import TOYS, Toy
 from cnf.errors import DataError
 
@@ -87,17 +88,21 @@ def _toy(name: str, seed: int) -> Source:
     toy = TOYS[name]
     generator = torch.Generator().manual_seed(seed)
     train, validation, test = (Rows(toy.sample(n, generator)) for n in TOY_ROWS)
+    train.checked = True  # the curves among the toys have no density, as everybody knows who asks for them
     return Source(name, train, validation, test, (2,), ("x", "y"), toy=toy)
 
 
 def _table(path: str, context: Sequence[str], seed: int, header: bool | None) -> Source:
     table = load_table(path, header=header)
-    check_columns(table)
     x, condition = select(table, context)
-    parts = split(len(x), seed=seed)
-    data = x if condition is None else (x, condition)
-    train, validation, test = (Rows(data, choice=rows) for rows in (parts.train, parts.validation, parts.test))
     columns = tuple(column for column in table.columns if column not in context)
+    check_columns(Table(x, columns, table.name))
+    parts = split(len(x), seed=seed, copies=row_keys(table.values))
+    data = x if condition is None else (x, condition)
+    train, validation, test = (
+        Rows(data, choice=rows, columns=columns, context_columns=context)
+        for rows in (parts.train, parts.validation, parts.test)
+    )
     note = header_note(path, table.columns, table.header)
     return Source(path, train, validation, test, (len(columns),), columns, tuple(context), note=note)
 

@@ -154,11 +154,19 @@ def check_columns(table: Table) -> None:
 
 
 @checked
-def split(n: Whole, *, seed: Seed = 0, fractions: tuple[Positive, Positive, Positive] = (0.8, 0.1, 0.1)) -> Split:
+def split(
+    n: Whole,
+    *,
+    seed: Seed = 0,
+    fractions: tuple[Positive, Positive, Positive] = (0.8, 0.1, 0.1),
+    copies: np.ndarray | None = None,
+) -> Split:
     """Shuffles `n` rows and cuts them in three: first training, then validation, last test.
 
     The order is `numpy.random.default_rng(seed).permutation(n)`. Validation and test have `⌊fraction · n⌋`
-    rows, training has the others.
+    rows, training has the others. Copies of a row go to the same part, about as large: validation is of rows that
+    training has not seen. (Where fewer than a quarter of the rows differ, they are what repeats by itself, and are cut
+    as they come.)
 
     Example:
         >>> parts = split(25, seed=1)
@@ -169,6 +177,7 @@ def split(n: Whole, *, seed: Seed = 0, fractions: tuple[Positive, Positive, Posi
         n: Number of rows.
         seed: Of the shuffle.
         fractions: The shares of training, validation and test.
+        copies: A number for each row, `(n,)`, equal for copies; by default all rows count as different.
 
     Raises:
         DataError: The fractions are not three positive numbers of sum 1, or a part would be empty.
@@ -186,7 +195,10 @@ def split(n: Whole, *, seed: Seed = 0, fractions: tuple[Positive, Positive, Posi
         )
     validation, test = (int(fraction * n + 1e-9) for fraction in fractions[1:])  # 0.29 * 100 is 28.999...
     order = np.random.default_rng(seed).permutation(n)
-    return Split(*np.split(order, [n - validation - test, n - test]))
+    cuts = [n - validation - test, n - test]
+    if copies is not None:
+        order, cuts = _gathered(order, cuts, copies)
+    return Split(*np.split(order, cuts))
 
 
 def data_root(root: str | Path | None = None) -> Path:
@@ -237,6 +249,17 @@ def _positions(path: Path, columns: Sequence[str], only: Sequence[str] | None) -
             f"the table has {', '.join(columns)}"
         )
     return [columns.index(name) for name in only]
+
+
+def _gathered(order: np.ndarray, cuts: list[int], copies: np.ndarray) -> tuple[np.ndarray, list[int]]:
+    """The order with copies moved to where the first of them is, and the cuts between groups nearest to those given."""
+    _, first, group = np.unique(copies[order], return_index=True, return_inverse=True)
+    if len(first) == len(order) or 4 * len(first) < len(order):
+        return order, cuts
+    place = first[group.reshape(-1)]
+    by_place = np.argsort(place, kind="stable")
+    begins = np.flatnonzero(np.diff(place[by_place], prepend=-1))
+    return order[by_place], [int(begins[np.abs(begins - cut).argmin()]) for cut in cuts]
 
 
 def _chunks(values: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:

@@ -13,6 +13,7 @@ from cnf.arguments import Reals, Rule, Shape, Size, checked
 from cnf.distributions import as_event_shape
 from cnf.distributions.interface import spread
 from cnf.networks import softplus
+from cnf.spread import Spread, column_spread
 from cnf.transforms import ContinuousPart, Mapped, Transform
 
 Scale = Annotated[Reals, Rule("and not zero", lambda value: value != 0)]
@@ -49,9 +50,16 @@ class Affine(Transform):
         return self.scale.abs().log().sum().expand(n)
 
 
+RESOLUTION = 20  # numbers of the dtype within a standard deviation: with fewer, a spline finds the gaps between them
+FAR_CONTEXT = 10.0  # standard deviations up to which a network sees a condition as it is
+
+
 @checked
 class Standardize(Affine):
     """An `Affine` whose shift and scale `initialize` sets to the mean and standard deviation of the data.
+
+    Vectors with a few wild rows, whose standard deviation says nothing of the others, get the median and the scale of
+    the bulk instead, see `cnf.spread`.
 
     Args:
         event_shape: Shape of one sample; every element has its own mean and standard deviation.
@@ -69,16 +77,52 @@ class Standardize(Affine):
         Raises:
             ValueError: An element is constant; it has no density.
         """
-        std, mean = torch.std_mean(x.double(), 0)
-        fine = 10 * torch.finfo(x.dtype).eps * mean.abs()  # where rounding leaves some ten distinct values
-        constant = (std <= fine).flatten().nonzero().flatten().tolist()
-        if constant:
+        spread = _spread(x)
+        if constant := (spread.scale == 0).flatten().nonzero().flatten().tolist():
+            raise ValueError(f"elements {constant[:8]} are constant, and then have no density: drop them")
+        if coarse := _too_coarse(x, spread).flatten().nonzero().flatten().tolist():
             raise ValueError(
-                f"elements {constant[:8]} are constant, and then have no density: drop them; or they spread too finely "
-                f"around a large mean for {x.dtype}: subtract an offset, or use flow.double()"
+                f"elements {coarse[:8]} spread too finely around a large offset for {x.dtype}, which has fewer than "
+                f"{RESOLUTION} numbers within their standard deviation: subtract the offset in float64, or use "
+                "flow.double() and data in float64"
             )
-        self.shift.copy_(mean)
-        self.scale.copy_(std)
+        self.shift.copy_(spread.centre)
+        self.scale.copy_(spread.scale)
+
+
+def _spread(x: Tensor) -> Spread:
+    """Robust for vectors; pixels that are rarely set are no outliers."""
+    if x.dim() == 2:
+        return column_spread(x.double())
+    std, mean = torch.std_mean(x.double(), 0)
+    return Spread(mean, std, torch.zeros_like(std, dtype=torch.bool))
+
+
+def _too_coarse(x: Tensor, spread: Spread) -> Tensor:
+    """Where the numbers of the dtype lie too far apart for the bulk, whatever the sign of its centre."""
+    return spread.scale <= RESOLUTION * torch.finfo(x.dtype).eps * spread.centre.abs()
+
+
+@checked
+class StandardizeCondition(Standardize):
+    """A `Standardize` of what a network reads: it need not vary, and what lies far out comes logarithmically near.
+
+    `z` beyond ±10 is `±10 (1 + log(|z| / 10))`, so that a condition a thousand standard deviations away is seen at 56.
+    """
+
+    @torch.no_grad()
+    def initialize(self, x: Tensor, context: Tensor | None = None) -> None:
+        """Standardise the rows of `x`; a constant element is shifted to 0."""
+        spread = _spread(x)
+        constant = spread.scale <= torch.finfo(x.dtype).eps * spread.centre.abs()
+        self.shift.copy_(spread.centre)
+        self.scale.copy_(torch.where(constant, torch.ones_like(spread.scale), spread.scale))
+
+    def read(self, context: Tensor) -> Tensor:
+        """What the network sees, `(N, C)`."""
+        z = self.encode(context).value
+        far = FAR_CONTEXT * (1 + (z.abs().clamp(min=FAR_CONTEXT) / FAR_CONTEXT).log())
+        return torch.where(z.abs() > FAR_CONTEXT, far.copysign(z), z)
 
 
 @checked
@@ -153,7 +197,7 @@ class StandardizeContext(Transform):
     def __init__(self, transform: Transform, context_dim: Size) -> None:
         super().__init__()
         self.transform = transform
-        self.standardize = Standardize(context_dim)
+        self.standardize = StandardizeCondition(context_dim)
         self.continuous = transform.continuous
         self.context_dim = context_dim
         self.domain = transform.domain
@@ -183,4 +227,4 @@ class StandardizeContext(Transform):
 
     def _standard(self, context: Tensor | None) -> Tensor:
         assert context is not None
-        return self.standardize.encode(context).value
+        return self.standardize.read(context)

@@ -13,7 +13,7 @@ from cnf.flows import Flow
 from cnf.transforms import Compose, Flatten, Transform
 
 PREPROCESSING: dict[str, Callable[[Sequence[int]], list[Transform]]] = {
-    "standardize": lambda shape: [Standardize(shape)],
+    "standardize": lambda shape: [Standardize(shape), *_taming(shape)],
     "gaussianize": lambda shape: [Standardize(shape), _flattened(_marginals(size(shape)), shape)],
     "logit": lambda shape: [Logit(1e-6), Standardize(shape)],
     "logit_gaussianize": lambda shape: [Logit(1e-6), *PREPROCESSING["gaussianize"](shape)],
@@ -49,9 +49,14 @@ def assemble(
     return Flow(Compose([*PREPROCESSING[preprocess](event_shape), body]), normal if base is None else base)
 
 
-def _marginals(dim: int) -> Transform:
+def _marginals(dim: int, *, wild_only: bool = False) -> Transform:
     """Fine enough for the clusters of columns that repeat their values; cross-validation decides whether to."""
-    return MarginalGaussianization(dim, knots=256, narrowest=1 / 64)
+    return MarginalGaussianization(dim, knots=256, narrowest=1 / 64, wild_only=wild_only)
+
+
+def _taming(shape: Sequence[int]) -> list[Transform]:
+    """Columns of a table with a few wild rows are made normal, so that those do not blind the model to the others."""
+    return [_marginals(size(shape), wild_only=True)] if len(shape) == 1 else []
 
 
 def _flattened(transform: Transform, event_shape: Sequence[int]) -> Transform:

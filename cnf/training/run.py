@@ -23,6 +23,7 @@ from cnf.checkpoints import check_state
 from cnf.continuous.cnf import cnfs_of, reconfigure, without_costs
 from cnf.continuous.divergences import Divergence
 from cnf.continuous.solvers import RungeKutta, Solver, count_evaluations
+from cnf.data.columns import check_rows
 from cnf.data.rows import Batch, Batches, Rows, as_rows, row_weights
 from cnf.errors import CheckpointError, SampleError, TrainingError
 from cnf.files import remove_leftovers
@@ -90,7 +91,8 @@ def fit(
         TrainingError: The loss, the gradient or the weights are not finite, or a solve fails; names the step and the
             rows. The flow holds the best weights, or the averaged ones of the last good step.
         CheckpointError: There is nothing to resume from, or it is of other settings, another objective or other data.
-        DataError: Data or weights that cannot be used.
+        DataError: Data or weights that cannot be used, or columns that have no density, see
+            `cnf.data.columns.check_rows`, which warns of others.
         OSError: The checkpoint cannot be written; the flow holds what it holds after a TrainingError.
         FileExistsError: The folder holds a checkpoint already and `resume` is not given.
     """
@@ -99,6 +101,8 @@ def fit(
     rows = as_rows(data, flow.base.dtype)
     judged = None if validation is None else as_rows(validation, flow.base.dtype)
     given = _Weights(rows, weights, judged, validation_weights)
+    if not resume and not flow.transform.domain.event_dim:  # on a manifold, columns depend on each other
+        check_rows(rows, quiet=not fabric.is_global_zero)
     if not any(parameter.requires_grad for parameter in flow.parameters()):
         return _only_initialized(flow, rows, config, given)
     path = None if folder is None else Path(folder) / "checkpoint.safetensors"

@@ -8,7 +8,14 @@ import pytest
 import torch
 from torch.distributions import AffineTransform, SigmoidTransform, SoftplusTransform
 
-from cnf.discrete.elementwise import Affine, Logit, Softplus, Standardize, StandardizeContext
+from cnf.discrete.elementwise import (
+    Affine,
+    Logit,
+    Softplus,
+    Standardize,
+    StandardizeCondition,
+    StandardizeContext,
+)
 
 
 def draw(*shape: int) -> torch.Tensor:
@@ -121,7 +128,32 @@ def test_softplus_is_accurate_near_zero_and_far_from_it():
     assert x[3] > 25
 
 
-def test_a_constant_context_is_named():
+def test_a_constant_context_is_shifted_to_zero():
     transform = StandardizeContext(Affine(2), 2)
-    with pytest.raises(ValueError, match=r"elements \[1\]"):
-        transform.initialize(torch.randn(9, 2), torch.cat([torch.randn(9, 1), torch.ones(9, 1)], 1))
+    transform.initialize(torch.randn(9, 2), torch.stack((torch.randn(9), torch.full((9,), 0.1)), 1))
+    seen = transform.standardize.read(torch.tensor([[0.0, 0.1], [1.0, 0.1]]))
+    assert seen.isfinite().all()
+    torch.testing.assert_close(seen[:, 1], torch.zeros(2), rtol=0, atol=1e-6)
+
+
+def test_a_condition_far_out_is_seen_logarithmically_near():
+    standardize = StandardizeCondition(1)
+    standardize.initialize(torch.randn(2000, 1))
+    context = standardize.decode(torch.tensor([[-1e30], [-1000.0], [-10.0], [3.0], [10.0], [1e6]])).value
+    expected = [-10 * (1 + math.log(1e29)), -10 * (1 + math.log(100)), -10, 3, 10, 10 * (1 + math.log(1e5))]
+    torch.testing.assert_close(standardize.read(context)[:, 0], torch.tensor(expected), rtol=1e-5, atol=1e-5)
+
+
+def test_a_few_wild_rows_do_not_set_the_scale():
+    x = torch.randn(5000, 2)
+    x[:10, 1] = 1e6
+    transform = Standardize(2)
+    transform.initialize(x)
+    torch.testing.assert_close(transform.scale, torch.ones(2), rtol=0.05, atol=0)
+    torch.testing.assert_close(transform.shift, torch.zeros(2), rtol=0, atol=0.05)
+
+
+def test_a_time_stamp_in_float32_is_refused():
+    x = (1.7e9 + 9000 * torch.rand(4000, 1).double()).float()
+    with pytest.raises(ValueError, match="fewer than 20 numbers within their standard deviation: subtract the offset"):
+        Standardize(1).initialize(x)
