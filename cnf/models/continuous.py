@@ -160,9 +160,9 @@ def ot_flow(
     """OT-Flow: the gradient of a potential, its exact trace in closed form, transport and HJB penalties.
 
     As published for toys: width 32 and one residual layer (1,229 parameters in two dimensions), trained by RK4 with 8
-    steps. Deviations: data are standardised; the potential starts nearly flat; evaluated by dopri5; the weights in `RECIPES` are the paper's for POWER,
-    α = (1, 500, 5), divided by that of the likelihood. The paper tunes them for each set:
-    `MaximumLikelihood(weights=...)` takes others.
+    steps. Deviations: data are standardised; the potential starts nearly flat; evaluated by dopri5; the weights in
+    `RECIPES` are the paper's for POWER, α = (1, 500, 5), divided by that of the likelihood. The paper tunes them for
+    each set: `MaximumLikelihood(weights=...)` takes others.
 
     References:
         Onken et al. 2021, arXiv 2006.00104.
