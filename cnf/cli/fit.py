@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import shlex
+import signal
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import torch
 import tyro
@@ -32,6 +34,8 @@ if TYPE_CHECKING:
 
 Options = Annotated[tuple[tuple[str, ...], ...], tyro.conf.arg(metavar="KEY=VALUE"), tyro.conf.UseAppendAction]
 
+FEW = 8  # processes that any machine can start
+
 
 @dataclass
 class Fit(HeaderOptions):
@@ -56,7 +60,7 @@ class Fit(HeaderOptions):
         num_nodes: Machines; start with torchrun on each.
         accelerator: "auto", "cpu" or "cuda".
         threads: Threads on a CPU; by default one for models of less than 100,000 parameters, which more slow down.
-        precision: "32-true", "bf16-mixed", …
+        precision: Of matrix products in training.
         resume: Go on with a run that was interrupted.
         progress: Show progress bars.
     """
@@ -79,12 +83,13 @@ class Fit(HeaderOptions):
     num_nodes: Count = 1
     accelerator: str = "auto"
     threads: Count | None = None
-    precision: str = "32-true"
+    precision: Literal["32-true", "16-mixed", "bf16-mixed"] = "32-true"
     resume: bool = False
     progress: bool = True
 
     def __call__(self) -> None:
         check_numbers(self)
+        _check_devices(self.devices)
         config, helper = self._config(), find_launch(self.devices, self.num_nodes).helper
         if not helper:
             check_folder(self.out, resume=self.resume)
@@ -154,7 +159,7 @@ class Fit(HeaderOptions):
         )
         if result.stopped == "interrupted":
             print(f"Interrupted at step {result.steps}; go on with the same command and --resume")
-            raise SystemExit(130)
+            raise SystemExit(128 + (result.signal or signal.SIGINT))  # as shells count
         return result
 
     def _report(self, flow: Flow, source: Source, result: FitResult) -> None:
@@ -173,3 +178,10 @@ class Fit(HeaderOptions):
         if (self.out / CHECKPOINT).exists():
             return "go on with the same command and --resume"
         return "nothing was trained yet; start again with the same command"
+
+
+def _check_devices(devices: int) -> None:
+    """A typing error must not start a thousand processes."""
+    most = max(os.cpu_count() or 1, FEW)
+    if devices > most:
+        raise UsageError(f"--devices must be at most {most} on this machine, for it has no more cores; got {devices}")

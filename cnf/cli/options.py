@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import copy
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -127,6 +128,8 @@ def _value(key: str, text: str) -> Any:
     if len(text) > LONGEST:
         raise UsageError(f"--option {key}: expected at most {LONGEST} characters, got {len(text)}: {text[:40]}…")
     try:
-        return ast.literal_eval(text)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Python's, of escape sequences
+            return ast.literal_eval(text)
     except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):  # the last two of many signs or brackets
         return text

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -18,6 +19,7 @@ from cnf.plotting.style import BLUE, VERMILION, Values, as_table, shortened, tid
 from cnf.plotting.windows import Window, levels, limits_of, smoothed, thin
 
 ENCLOSED = (0.9, 0.6, 0.3)  # parts of the rows that a corner plot's contours enclose
+FEW = 200  # rows below which a table is drawn as points: contours of these would be rings around single points
 TINTS = ("#d3e7f3", "#93c3df", "#5ba3cd")  # of BLUE, from the widest contour inwards
 
 
@@ -32,8 +34,10 @@ def corner_figure(
 ) -> Figure:
     """Compare a table with samples of it: a histogram of each column, contours of each pair of columns.
 
-    The contours enclose 30, 60 and 90 per cent of the rows; dots are rows of the data. The bulk of the data sets the
-    limits, and a power of ten that an axis is divided by stands in brackets after its name.
+    The contours enclose 30, 60 and 90 per cent of the rows; dots are rows of the data. A table of less than 200 rows is
+    drawn as dots, and as strokes along the lower edge in the place of a histogram. The bulk of the data sets the limits
+    (that of both tables, if the data are few), and a power of ten that an axis is divided by stands in brackets after
+    its name.
 
     Args:
         data: `(N, D)`, drawn filled.
@@ -47,14 +51,15 @@ def corner_figure(
     """
     tables = _tables(data, samples, columns, labels)
     shown = min(len(columns), max_columns)
-    limits = [limits_of(column) for column in tables[0].T[:shown]]
+    framed = tables[0] if len(tables[0]) >= FEW else np.concatenate(tables)
+    limits = [limits_of(column) for column in framed.T[:shown]]
     figure, grid = _triangle(columns[:shown], limits)
     for i in range(shown):
         _histograms(grid[i, i], [table[:, i] for table in tables], limits[i])
         for j in range(i):
             _contours(grid[i, j], [table[:, [j, i]] for table in tables], Window(*limits[j], *limits[i], False))
     figure.legend(
-        handles=[Patch(color=TINTS[1], lw=0), Line2D([], [], color=VERMILION, lw=1.2)], labels=labels,
+        handles=_handles(tables), labels=labels,
         title=f"first {shown} of {len(columns)} columns" if shown < len(columns) else None, title_fontsize=9,
         loc="upper right" if shown > 1 else "outside upper right", frameon=False, fontsize=9, alignment="left",
     )  # fmt: skip
@@ -102,25 +107,49 @@ def _formatter(power: int) -> FuncFormatter:
     return FuncFormatter(lambda value, _: f"{value / 10.0**power + 0.0:.6g}".replace("-", "\N{MINUS SIGN}"))
 
 
+def _handles(tables: Sequence[np.ndarray]) -> list[Artist]:
+    """What stands for the two tables in the legend."""
+    many: list[Artist] = [Patch(color=TINTS[1], lw=0), Line2D([], [], color=VERMILION, lw=1.2)]
+    few = [Line2D([], [], color=color, marker="o", markersize=3, lw=0) for color in (BLUE, VERMILION)]
+    return [few[i] if len(table) < FEW else many[i] for i, table in enumerate(tables)]
+
+
 def _histograms(axes: Axes, columns: Sequence[np.ndarray], limits: tuple[float, float]) -> None:
-    bins = np.linspace(*limits, int(np.clip(2 * min(map(len, columns)) ** (1 / 3), 8, 40)) + 1)
+    many = [len(column) for column in columns if len(column) >= FEW] or [FEW]
+    bins = np.linspace(*limits, int(np.clip(2 * min(many) ** (1 / 3), 8, 40)) + 1)
     styles: tuple[dict[str, Any], ...] = ({"color": TINTS[1], "fill": True, "lw": 0}, {"color": VERMILION, "lw": 1})
-    heights = [np.histogram(column, bins)[0] / len(column) / np.diff(bins) for column in columns]
-    for height, style in zip(heights, styles, strict=True):
+    highest = 0.0
+    for column, style, place in zip(columns, styles, (0.0, 0.05), strict=True):
+        if len(column) < FEW:
+            color = BLUE if "fill" in style else VERMILION
+            axes.vlines(column, place, place + 0.05, color=color, lw=0.7, transform=axes.get_xaxis_transform())
+            continue
+        height = np.histogram(column, bins)[0] / len(column) / np.diff(bins)
         axes.stairs(height, bins, **style)
-    axes.set(xlim=limits, ylim=(0, 1.08 * np.max(heights)), yticks=[])
+        highest = max(highest, height.max())
+    axes.set(xlim=limits, ylim=(0, 1.08 * highest or 1), yticks=[])
 
 
 def _contours(axes: Axes, pairs: Sequence[np.ndarray], window: Window) -> None:
-    fewest = min(map(len, pairs))
+    data, samples = pairs
+    fewest = min(len(points) for points in pairs if len(points) >= FEW or points is samples)
     width = float(np.clip(1.5 * (10_000 / fewest) ** (1 / 6), 1.2, 5))  # of the blur, as narrow as the rows allow
-    data, samples = (smoothed(points, window, 64, width) for points in pairs)
     x, y = window.centres(64)
-    dots = thin(pairs[0], 2_000)
-    axes.scatter(dots[:, 0], dots[:, 1], s=0.8, color=BLUE, alpha=0.3, linewidths=0, rasterized=True)
-    axes.contourf(x, y, data, levels=[*_rising(data), math.inf], colors=TINTS)
-    axes.contour(x, y, samples, levels=_rising(samples), colors=VERMILION, linewidths=0.9)
+    if len(data) >= FEW:
+        _dots(axes, thin(data, 2_000), 0.8, BLUE, 0.3)
+        density = smoothed(data, window, 64, width)
+        axes.contourf(x, y, density, levels=[*_rising(density), math.inf], colors=TINTS)
+    if len(samples) >= FEW:
+        density = smoothed(samples, window, 64, width)
+        axes.contour(x, y, density, levels=_rising(density), colors=VERMILION, linewidths=0.9)
+    for points, color in zip(pairs, (BLUE, VERMILION), strict=True):
+        if len(points) < FEW:
+            _dots(axes, points, 8, color, 0.8)
     axes.set(xlim=window.sides[0], ylim=window.sides[1])
+
+
+def _dots(axes: Axes, points: np.ndarray, size: float, color: str, alpha: float) -> None:
+    axes.scatter(points[:, 0], points[:, 1], s=size, color=color, alpha=alpha, linewidths=0, rasterized=True)
 
 
 def _rising(density: np.ndarray) -> list[float]:

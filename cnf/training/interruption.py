@@ -12,9 +12,10 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class Interruption:
-    """Whether somebody asked for the end."""
+    """Whether somebody asked for the end, and by which signal."""
 
     seen = False
+    signal: int | None = None
 
 
 @contextmanager
@@ -31,7 +32,7 @@ def interruption_noted() -> Iterator[Interruption]:
             signal.signal(number, handler)
 
     def note(number: int, frame: FrameType | None) -> None:
-        interruption.seen = True
+        interruption.seen, interruption.signal = True, number
         restore()
 
     for number in SIGNALS:

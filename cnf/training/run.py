@@ -250,7 +250,9 @@ class _Run:
         self._keep_good()
         at = self.at
         best = at.best if self.validation is not None and at.history else None
-        return FitResult(self.flow, at.history, at.step, at.seconds, best, at.best_step, stopped, self.path)
+        return FitResult(
+            self.flow, at.history, at.step, at.seconds, best, at.best_step, stopped, self.path, interrupted.signal
+        )
 
     def _steps(self, interrupted: Interruption) -> str:
         """What ends them: "budget", "patience" or "interrupted"."""

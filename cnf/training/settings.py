@@ -95,6 +95,7 @@ class FitResult:
         best_step: The step it was reached at.
         stopped: "budget", "patience" or "interrupted"; "initialized" for a flow without parameters.
         checkpoint: The file to resume from, if a folder was given.
+        signal: The number of the signal that interrupted the run.
     """
 
     flow: Flow
@@ -105,3 +106,4 @@ class FitResult:
     best_step: int
     stopped: str
     checkpoint: Path | None = None
+    signal: int | None = None
