@@ -17,6 +17,7 @@ from numbers import Integral, Real
 from types import NoneType, UnionType
 from typing import Annotated, Any, NoReturn, TypeVar, Union, get_args, get_origin, get_type_hints
 
+import torch
 from torch import Tensor, nn
 
 LARGEST = 2**20  # of a size: two layers as wide as that take 4 TB
@@ -168,7 +169,7 @@ def _refuse(value: Any, kind: type[Exception] = ValueError) -> NoReturn:
 def _conformed(hint: Any, value: Any) -> Any:
     kind, parts = get_origin(hint) or hint, get_args(hint)
     if isinstance(hint, TypeVar):
-        return _conformed(hint.__bound__ or Any, value)
+        return _any_of(hint.__constraints__ or (hint.__bound__ or Any,), value)
     return _FORMS[kind](parts, value) if kind in _FORMS else _PLAIN.get(kind, _instance)(kind, value)
 
 
@@ -300,6 +301,8 @@ _NOUNS: dict[Any, tuple[str, str]] = {
 def _words(hint: Any, number: int = 0) -> str:
     """What is expected: one of them (0) or several (1)."""
     kind, parts = get_origin(hint) or hint, get_args(hint)
+    if isinstance(hint, TypeVar):
+        return " or ".join(_words(kind, number) for kind in hint.__constraints__ or (hint.__bound__ or Any,))
     if kind is Annotated:
         known = ", ".join(repr(name) for rule in parts[1:] for name in rule.known)
         noun = f"{('one', 'some')[number]} of {known}" if known else _words(parts[0], number)
@@ -327,7 +330,7 @@ SizeOrZero = Annotated[int, between(0, LARGEST)]  # that may be 0, for none
 Count = Annotated[int, between(1, MOST)]  # of steps, rows: what takes time
 Whole = Annotated[int, between(0, MOST)]
 Seed = Annotated[int, between(0, 2**32 - 1)]  # what numpy and torch both take
-FINITE = Rule("without NaN and infinity", lambda value: abs(value) < math.inf)
+FINITE = Rule("without NaN and infinity", lambda value: torch.as_tensor(value).isfinite())
 Finite = Annotated[float, FINITE]
 Positive = Annotated[float, above(0)]
 NonNegative = Annotated[float, at_least(0)]

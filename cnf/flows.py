@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution, constraints
 
+from cnf.arguments import checked
 from cnf.continuous.cnf import as_times, cnfs_of, reconfigure, refined, without_costs
 from cnf.continuous.divergences import Hutchinson
 from cnf.distributions import BaseDensity
@@ -46,6 +47,7 @@ class Uncertain(NamedTuple):
     solver_error: Tensor
 
 
+@checked
 class Flow(nn.Module):
     """A density by change of variables, `log p(x) = log p_base(f(x)) + log |det ∂f/∂x|` with `f` = encode.
 

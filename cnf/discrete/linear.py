@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from cnf.arguments import Size, checked
+from cnf.arguments import Size, Whole, checked
 from cnf.transforms import Mapped, Transform
 
 
@@ -30,7 +30,7 @@ class Permutation(Transform):
 
     order: Tensor
 
-    def __init__(self, order: Sequence[int] | Tensor) -> None:
+    def __init__(self, order: Sequence[Whole] | Tensor) -> None:
         super().__init__()
         order = torch.as_tensor(order, dtype=torch.long)
         if order.dim() != 1 or not (order.is_meta or order.sort().values.tolist() == list(range(len(order)))):

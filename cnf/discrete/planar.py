@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from cnf.arguments import Numbers, Size, SizeOrZero, checked
+from cnf.arguments import Size, SizeOrZero, Vector, checked
 from cnf.discrete.roots import attach_gradient, solve_monotone
 from cnf.transforms import Mapped, Transform
 
@@ -25,7 +25,7 @@ class Parameters(nn.Module):
         hyper: Hidden units of h; 0 for a linear map.
     """
 
-    def __init__(self, start: Numbers, *, context_dim: SizeOrZero, hyper: SizeOrZero) -> None:
+    def __init__(self, start: Vector, *, context_dim: SizeOrZero, hyper: SizeOrZero) -> None:
         super().__init__()
         self.value = nn.Parameter(start.clone())
         self.hyper: nn.Module | None = None

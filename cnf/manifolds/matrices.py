@@ -16,8 +16,9 @@ def invertible(matrix: Matrix) -> LULinear:
     Raises:
         ValueError: The matrix is singular, to the precision of its type.
     """
-    require_regular(matrix)
     linear = LULinear(len(matrix), bias=False).to(matrix)
+    require_square(matrix, linear.dim)
+    require_regular(matrix)
     permutation, lower, upper = torch.linalg.lu(matrix.detach())
     with torch.no_grad():
         linear.factors.copy_(lower.tril(-1) + upper.triu(1))
@@ -40,6 +41,7 @@ class PositiveDefinite(Linear):
 
     def __init__(self, matrix: Matrix) -> None:
         super().__init__(len(matrix), bias=False)
+        require_square(matrix, self.dim)
         asymmetry, least = (matrix - matrix.mT).abs().max().item(), torch.linalg.eigvalsh(matrix.detach())[0].item()
         if not asymmetry <= 1e-5 * matrix.abs().max().item():
             raise ValueError(f"the matrix must be symmetric, it differs from its transpose by {asymmetry:.3g}")

@@ -7,21 +7,24 @@ of the simplex, of dimension n − 1. Everything is computed in logarithms, so t
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from typing import Annotated
 
 import torch
 from torch import Tensor, nn
 from torch.distributions import constraints
 
-from cnf.arguments import Fraction, Matrix, Numbers, Reals, Size, SizeOrZero, checked
+from cnf.arguments import Fraction, Matrix, Numbers, Reals, Rule, Size, SizeOrZero, checked
 from cnf.discrete.linear import Linear
 from cnf.distributions.interface import require_ambient, require_rows
 from cnf.distributions.simplex import as_point, log_interior, log_ratio_basis, require_simplex
 from cnf.manifolds.matrices import PositiveDefinite, dense, invertible, require_square
 from cnf.transforms import Mapped, Transform
 
+Points = Annotated[Numbers, Rule("with elements along a last axis", lambda p: p.dim() > 0 and p.shape[-1] > 0)]
+
 
 @checked
-def smooth(p: Numbers, epsilon: Fraction = 1e-6) -> Tensor:
+def smooth(p: Points, epsilon: Fraction = 1e-6) -> Tensor:
     """Move points into the simplex, away from its zeros: `(1 − ε) p + ε/n`.
 
     Args:

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from cnf.arguments import Rule, Size, SizeOrZero, Widths, checked
+from cnf.arguments import Rule, Size, SizeOrZero, Whole, Widths, checked
 from cnf.networks.activations import ConditionerActivation
 from cnf.networks.residual import ResidualNet, as_widths, circular
 
@@ -63,7 +63,7 @@ class MADE(ResidualNet):
         blocks: SizeOrZero = 2,
         context_dim: SizeOrZero = 0,
         activation: ConditionerActivation = "relu",
-        order: Sequence[int] | None = None,
+        order: Sequence[Whole] | None = None,
         angles: bool = False,
     ) -> None:
         order = tuple(range(dim)) if order is None else tuple(order)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from cnf.arguments import Size, checked
+from cnf.arguments import Finite, Size, checked
 
 
 @checked
@@ -22,10 +22,10 @@ class Tableau:
     """
 
     order: Size
-    a: tuple[tuple[float, ...], ...]
-    b: tuple[float, ...]
-    c: tuple[float, ...]
-    error: tuple[float, ...] | None = None
+    a: tuple[tuple[Finite, ...], ...]
+    b: tuple[Finite, ...]
+    c: tuple[Finite, ...]
+    error: tuple[Finite, ...] | None = None
 
 
 EULER = Tableau(1, (), (1.0,), (0.0,))
