@@ -32,8 +32,9 @@ NOT_MADE_BY_USERS = {
     "cnf.data.benchmarks": "reads files",
     "cnf.data.tabular": "functions of data",
     "cnf.checkpoints": "reads files",
-    "cnf.training.run": "functions of data",
     "cnf.training.launch": "made from the environment",
+    "cnf.training.optimizers": "made by a run",
+    "cnf.training.run": "functions of data",
 }
 RESULTS = {  # what the package hands out, and what it computes with, made in loops
     "Bar", "ChainJacobian", "Contraction", "Count", "FitResult", "FlowDistribution", "Interruption", "MafSet",
