@@ -20,7 +20,7 @@ from torch.utils.data import TensorDataset
 import cnf
 from cnf.data.toy import toy
 from cnf.metrics import normalization
-from cnf.training.run import _judging
+from cnf.training.judge import judging_solver
 
 QUICK = {"progress": False, "batch_size": 64, "checks": 3, "warmup": 5}
 
@@ -61,8 +61,8 @@ def finish(process: subprocess.Popen[str]) -> str:
 def test_validation_solves_loosely_where_the_flow_solves_adaptively_and_as_the_flow_does_elsewhere() -> None:
     adaptive, fixed, other = cnf.RungeKutta(), cnf.RungeKutta("rk4", steps=2), cnf.Torchdiffeq()
     for solver, judging in ((adaptive, cnf.RungeKutta(rtol=1e-3, atol=1e-3)), (fixed, None), (other, None)):
-        assert _judging(cnf.build("cnf", 2, hidden=(4,), solver=solver)) == judging
-    assert _judging(cnf.build("realnvp", 2)) is None
+        assert judging_solver(cnf.build("cnf", 2, hidden=(4,), solver=solver)) == judging
+    assert judging_solver(cnf.build("realnvp", 2)) is None
     flow = small_flow(solver=other)
     assert cnf.fit(flow, moons(100), validation=moons(50, 1), config=cnf.FitConfig(steps=1, **QUICK)).best_validation
 

@@ -1,0 +1,83 @@
+"""The training engine (Lightning Fabric), and what is trained as it sees it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, cast
+
+from torch import Tensor, nn
+
+from cnf.continuous.cnf import cnfs_of, reconfigure
+from cnf.continuous.divergences import Divergence
+from cnf.continuous.solvers import Solver
+from cnf.flows import Flow
+from cnf.objectives.likelihood import Loss, as_loss, weighted
+from cnf.objectives.phases import Phase
+from cnf.training.launch import MARK, find_launch
+from cnf.training.settings import FitConfig
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
+
+
+def engine(config: FitConfig) -> Fabric:
+    """The engine that the config asks for, launched; under `torchrun` with as many processes as that started."""
+    launch = find_launch(config.devices, config.num_nodes)
+    from lightning_fabric import Fabric  # after that check, for it reads the launcher's variables while it is imported
+
+    if launch.several:
+        os.environ[MARK] = "1"
+    try:
+        fabric = Fabric(
+            accelerator=config.accelerator, devices=launch.devices, num_nodes=launch.nodes,
+            strategy="ddp_find_unused_parameters_true" if launch.several else "auto",
+            precision=config.precision,  # type: ignore[arg-type]
+        )  # fmt: skip
+    except (RuntimeError, ValueError) as error:
+        raise ValueError(
+            f"cannot train with accelerator={config.accelerator!r}, devices={launch.devices}, "
+            f"num_nodes={launch.nodes}: {error}"
+        ) from error
+    fabric.launch()
+    return fabric
+
+
+def mean_over_processes(fabric: Fabric, values: Tensor) -> Tensor:
+    """The mean of what every process has."""
+    if fabric.world_size == 1:
+        return values
+    mean = fabric.all_reduce(values.to(fabric.device), reduce_op="mean")
+    assert isinstance(mean, Tensor)
+    return mean.cpu()
+
+
+class Example:
+    """Rows on their way into the engine, which would round bare tensors to the precision of matrix products."""
+
+    def __init__(self, x: Tensor, context: Tensor | None, weights: Tensor | None) -> None:
+        self.x, self.context, self.weights = x, context, weights
+
+
+class Minimand(nn.Module):
+    """The objectives of all phases as a module, so that its forward pass is what the engine wraps and synchronises.
+
+    Each phase has a flow of its own settings; all of them share their weights.
+    """
+
+    def __init__(self, flow: Flow, phases: Sequence[Phase]) -> None:
+        super().__init__()
+        self.flows = nn.ModuleList(with_settings(flow, phase.solver, phase.divergence) for phase in phases)
+        self.objectives = [phase.objective for phase in phases]
+        self.trained = nn.ModuleList(part for part in self.objectives if isinstance(part, nn.Module))
+
+    def forward(self, example: Example, phase: int) -> Loss:
+        loss = as_loss(self.objectives[phase](cast(Flow, self.flows[phase]), example.x, example.context))
+        return loss if example.weights is None else weighted(loss, example.weights)
+
+
+def with_settings(flow: Flow, solver: Solver | None, divergence: Divergence | None) -> Flow:
+    """The flow with other settings in its CNFs, if it has any and others are asked for."""
+    if (solver or divergence) and cnfs_of(flow):
+        return reconfigure(flow, solver=solver, divergence=divergence)
+    return flow

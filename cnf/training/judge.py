@@ -1,0 +1,115 @@
+"""The rows of a run and their weights, its start, and the judgement of what it has made."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from cnf.continuous.cnf import cnfs_of, without_costs
+from cnf.continuous.solvers import RungeKutta, Solver
+from cnf.data.rows import Batch, Rows, row_weights
+from cnf.errors import SampleError
+from cnf.flows import Flow
+from cnf.objectives.phases import Phase
+from cnf.training.engine import mean_over_processes, with_settings
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
+
+INITIAL_ROWS = 65_536  # rows from which a data-dependent start is taken
+VALIDATION_ROWS = 4_096  # rows judged at once
+VALIDATION_TOLERANCE = 1e-3  # of the solves of a validation: a mean over rows is then off by some 1e-5 nats
+
+
+class Weights:
+    """Weights of the data and of the validation rows, by row number, in float64; None for all alike."""
+
+    def __init__(self, rows: Rows, weights: Any, validation: Rows | None, validation_weights: Any) -> None:
+        if validation is None and validation_weights is not None:
+            raise ValueError("validation_weights are given, but no validation rows")
+        self.data = None if weights is None else row_weights(rows, weights)
+        self.validation = (
+            None if validation is None or validation_weights is None else row_weights(validation, validation_weights)
+        )
+
+
+def check_fit(flow: Flow, name: str, batch: Batch) -> None:
+    """Try none of the rows: what does not fit the flow is an error now, not at the first check."""
+    x, context, _ = batch
+    try:
+        with torch.no_grad():
+            flow.log_prob(x[:0], None if context is None else context[:0])
+    except ValueError as error:
+        raise ValueError(f"{name} that does not fit the flow: {error}") from error
+
+
+def initialize(flow: Flow, rows: Rows, seed: int) -> None:
+    """Take the data-dependent start from the first rows of a fixed permutation."""
+    if flow.initialized or not flow.transform.data_dependent:
+        return
+    order = torch.randperm(len(rows), generator=torch.Generator().manual_seed(seed))
+    x, context, numbers = rows.read(order[:INITIAL_ROWS].sort().values.tolist())
+    device = flow.base.device
+    try:
+        flow.initialize(x.to(device), None if context is None else context.to(device))
+    except SampleError as error:
+        raise error.renumbered(numbers.tolist()) from error
+
+
+class Judge:
+    """The mean negative log-likelihood of validation rows in nats, with the same noise at every time.
+
+    Args:
+        fabric: The engine.
+        flow: Whose weights are judged.
+        phases: Each may have a divergence of its own.
+        rows: Validation rows.
+        weights: Of theirs, with mean 1.
+        seed: Of the noise.
+    """
+
+    def __init__(
+        self, fabric: Fabric, flow: Flow, phases: Sequence[Phase], rows: Rows, weights: Tensor | None, seed: int
+    ) -> None:
+        self.fabric, self.rows, self.weights, self.seed = fabric, rows, weights, seed
+        judge, solver = without_costs(flow), judging_solver(flow)
+        self.flows = [with_settings(judge, solver, phase.divergence) for phase in phases]
+
+    @torch.no_grad()
+    def __call__(self, phase: int) -> float:
+        """Judge with the settings of a phase; infinite where a solve fails."""
+        torch.manual_seed(self.seed)
+        total = torch.zeros((), dtype=torch.float64)
+        share = range(self.fabric.global_rank, len(self.rows), self.fabric.world_size)
+        for first in range(0, len(share), VALIDATION_ROWS):
+            x, context, numbers = self.fabric.to_device(self.rows.read(share[first : first + VALIDATION_ROWS]))
+            try:
+                log_prob = self.flows[phase].log_prob(x, context).double().cpu()
+            except SampleError:
+                total += math.inf
+                continue
+            total -= self._weighted(log_prob, numbers.cpu()).sum()
+        nll = mean_over_processes(self.fabric, total).item() * self.fabric.world_size / len(self.rows)
+        return nll if math.isfinite(nll) else math.inf
+
+    def _weighted(self, log_prob: Tensor, numbers: Tensor) -> Tensor:
+        """A weight of 0 leaves a row out, whatever its density."""
+        if self.weights is None:
+            return log_prob
+        weights = self.weights[numbers]
+        return torch.where(weights > 0, weights * log_prob, 0.0)
+
+
+def judging_solver(flow: Flow) -> Solver | None:
+    """The flow's adaptive solver at the tolerance of a validation, which costs a third; None for any other."""
+    solvers = [part.solver for part in cnfs_of(flow)]
+    solver = next(iter(solvers), None)
+    if not isinstance(solver, RungeKutta) or solver.steps is not None or any(other != solver for other in solvers):
+        return None
+    loose = VALIDATION_TOLERANCE
+    return replace(solver, rtol=max(solver.rtol, loose), atol=max(solver.atol, loose))

@@ -1,0 +1,83 @@
+"""How far a run is: a function of its numbers and its settings alone."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from cnf.flows import Flow
+from cnf.models import recipe_of
+from cnf.objectives.likelihood import Objective
+from cnf.objectives.phases import Phase
+from cnf.training.record import Progress
+from cnf.training.settings import FitConfig
+
+EARLY_CHECKS = (0.25, 0.5)  # parts of the space between checks: on a small table a flow may be at its best that soon
+LONGEST_WARMUP = 1 / 20  # of a phase: short budgets have no hundred steps to lose
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """The budget and what it is spent on.
+
+    Args:
+        config: Has the budget.
+        phases: Which share it.
+        per_epoch: Steps in an epoch.
+    """
+
+    config: FitConfig
+    phases: Sequence[Phase]
+    per_epoch: int
+
+    def fraction(self, at: Progress) -> float:
+        """How much of the budget is used up."""
+        spent = [
+            (at.step, self.config.steps),
+            (at.step / self.per_epoch, self.config.epochs),
+            (at.seconds, self.config.seconds_allowed),
+        ]
+        return max(used / allowed for used, allowed in spent if allowed is not None)
+
+    def is_over(self, at: Progress) -> bool:
+        """Whether the budget is used up; a long start leaves one step nevertheless."""
+        return at.step > 0 and self.fraction(at) >= 1
+
+    def phase_is_over(self, at: Progress) -> bool:
+        """Whether patience is lost, or the share of the phase is used up."""
+        impatient = self.config.patience is not None and at.stale >= self.config.patience
+        return at.step > 0 and (impatient or self.fraction(at) >= self.end_of_phase(at))
+
+    def end_of_phase(self, at: Progress) -> float:
+        """The part of the budget at which the phase ends at the latest."""
+        shares = [phase.share for phase in self.phases]
+        return sum(shares[: at.phase + 1]) / sum(shares)
+
+    def checks_due(self, at: Progress) -> int:
+        """Checks that should have been by now: equally spaced, and some within the first space."""
+        spaces = self.fraction(at) * self.config.checks
+        return math.floor(spaces) + sum(spaces >= early for early in EARLY_CHECKS)
+
+    def learning_rate(self, at: Progress) -> float:
+        """Linear warm-up, over before `LONGEST_WARMUP` of the phase, and a cosine to zero over all of it."""
+        passed = (self.fraction(at) - at.phase_begun) / (self.end_of_phase(at) - at.phase_begun)
+        rise = min(1.0, max((at.step - at.phase_step + 1) / max(self.config.warmup, 1), passed / LONGEST_WARMUP))
+        return self.phases[at.phase].learning_rate * rise * 0.5 * (1 + math.cos(math.pi * min(1.0, passed)))
+
+
+def phases_of(flow: Flow, objective: Objective | Sequence[Phase] | None, config: FitConfig) -> tuple[Phase, ...]:
+    """What is asked for, with the config's settings in the place of the recipe's."""
+    recipe = recipe_of(flow)
+    if objective is None:
+        phases = recipe
+    elif isinstance(objective, Sequence):
+        phases = tuple(objective)
+    else:
+        phases = (replace(recipe[-1], objective=objective),)
+    if not phases or not all(isinstance(phase, Phase) for phase in phases):
+        raise TypeError(f"objective must be a callable or a sequence of cnf.Phase, got {objective!r}")
+    given = {"solver": config.solver, "divergence": config.divergence, "learning_rate": config.learning_rate}
+    changes: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+    return tuple(replace(phase, **changes) for phase in phases)
