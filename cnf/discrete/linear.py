@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from cnf.arguments import Size, Whole, checked
+from cnf.discrete.determinants import log_abs_det
 from cnf.transforms import Mapped, Transform
 
 
@@ -160,10 +161,12 @@ class DenseLinear(Linear):
         return x @ self.weight.mT
 
     def solve(self, y: Tensor) -> Tensor:
-        return torch.linalg.solve(self.weight, y.mT).mT
+        permutation, lower, upper = torch.linalg.lu(self.weight)  # its own solve loses derivatives under vmap
+        half = torch.linalg.solve_triangular(lower, permutation.mT @ y.mT, upper=False, unitriangular=True)
+        return torch.linalg.solve_triangular(upper, half, upper=True).mT
 
     def log_abs_det(self) -> Tensor:
-        return torch.linalg.slogdet(self.weight).logabsdet
+        return log_abs_det(self.weight)
 
 
 @checked

@@ -16,7 +16,8 @@ from torch import Tensor
 from torch.distributions import constraints
 
 from cnf.arguments import Positive, Size, checked
-from cnf.discrete.roots import attach_gradient, solve_monotone
+from cnf.discrete.implicit import solution
+from cnf.discrete.roots import Monotone
 
 
 @dataclass(frozen=True)
@@ -138,17 +139,19 @@ class LogisticMixture(ElementwiseMap):
         return self._encode(x, *self._parameters(raw))
 
     def decode(self, z: Tensor, raw: Tensor) -> tuple[Tensor, Tensor]:
-        _, mean, log_scale = parameters = self._parameters(raw)
-
-        def function(x: Tensor) -> tuple[Tensor, Tensor]:
-            value, log_slope = self._encode(x, *parameters)
-            return value, log_slope.exp()
-
-        with torch.no_grad():
-            quantiles = torch.addcmul(mean, log_scale.exp(), z)
-            root = solve_monotone(function, z, quantiles.amin(0), quantiles.amax(0))
-        x = attach_gradient(function, z, root)
+        parameters = self._parameters(raw)
+        x = solution(Monotone(self._distance, self._bracket), z, *parameters)
         return x, -self._encode(x, *parameters)[1]
+
+    def _distance(self, x: Tensor, z: Tensor, *parameters: Tensor) -> tuple[Tensor, Tensor]:
+        """How far `encode` of x is above z, and its slope."""
+        value, log_slope = self._encode(x, *parameters)
+        return value - z, log_slope.exp()
+
+    def _bracket(self, z: Tensor, log_weight: Tensor, mean: Tensor, log_scale: Tensor) -> tuple[Tensor, Tensor]:
+        """The outermost of the components' quantiles."""
+        quantiles = torch.addcmul(mean, log_scale.exp(), z)
+        return quantiles.amin(0), quantiles.amax(0)
 
     def _encode(self, x: Tensor, log_weight: Tensor, mean: Tensor, log_scale: Tensor) -> tuple[Tensor, Tensor]:
         u = (x - mean) * (-log_scale).exp()

@@ -9,7 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cnf.arguments import Size, SizeOrZero, Vector, checked
-from cnf.discrete.roots import attach_gradient, solve_monotone
+from cnf.discrete.implicit import solution
+from cnf.discrete.roots import Monotone
 from cnf.transforms import Mapped, Transform
 
 UNIT = math.log(math.e - 1)  # softplus(UNIT) = 1
@@ -50,8 +51,8 @@ class Planar(Transform):
 
     It is invertible iff `wᵀû ≥ −1`, which `û = u + (m(wᵀu) − wᵀu) w / ‖w‖²`, `m(a) = −1 + log(1 + eᵃ)`, ensures.
     Encode has no closed form: `a + wᵀû tanh(a + b) = wᵀx` is increasing in `a = wᵀz`, so it is solved by bracketed
-    Newton steps to the precision of the dtype, its gradients from the implicit function theorem. (First derivatives;
-    those of higher order are not propagated through the root.) `Inverse(Planar(...))` has the closed form in encode.
+    Newton steps to the precision of the dtype, its derivatives, of every order, from the implicit function theorem.
+    `Inverse(Planar(...))` has the closed form in encode.
 
     Args:
         dim: D.
@@ -74,14 +75,7 @@ class Planar(Transform):
 
     def encode(self, x: Tensor, context: Tensor | None = None) -> Mapped:
         u, w, b, margin = self._constrained(x, context)
-        target = (x * w).sum(1)
-
-        def along(a: Tensor) -> tuple[Tensor, Tensor]:
-            h = torch.tanh(a + b)
-            return a + (margin - 1) * h, _slope(h, margin)
-
-        reach = (margin.detach() - 1).abs() * (1 + 1e-6) + 1e-6
-        a = attach_gradient(along, target, solve_monotone(along, target, target - reach, target + reach))
+        a = solution(Monotone(_beyond, _reach), (x * w).sum(1), b, margin)
         h = torch.tanh(a + b)
         return Mapped(x - u * h.unsqueeze(1), -_slope(h, margin).log())
 
@@ -148,6 +142,18 @@ class Radial(Transform):
         across = (gain + r).log() - (alpha + r).log()
         outward = (r.square() + 2 * alpha * r + alpha * gain).log() - 2 * (alpha + r).log()
         return (self.dim - 1) * across + outward
+
+
+def _beyond(a: Tensor, target: Tensor, b: Tensor, margin: Tensor) -> tuple[Tensor, Tensor]:
+    """How far `a + wᵀû tanh(a + b)` is above its target, and its slope."""
+    h = torch.tanh(a + b)
+    return a + (margin - 1) * h - target, _slope(h, margin)
+
+
+def _reach(target: Tensor, b: Tensor, margin: Tensor) -> tuple[Tensor, Tensor]:
+    """Where `a` may be: tanh moves it by no more than `|wᵀû|`."""
+    reach = (margin - 1).abs() * (1 + 1e-6) + 1e-6
+    return target - reach, target + reach
 
 
 def _slope(h: Tensor, margin: Tensor) -> Tensor:

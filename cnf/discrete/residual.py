@@ -7,14 +7,16 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar, TypeVar
+from typing import Annotated, ClassVar, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from cnf.arguments import Count, Fraction, Positive, Size, SizeOrZero, Widths, checked, one_of
+from cnf.discrete.determinants import log_abs_det
+from cnf.discrete.implicit import Equation, solution
 from cnf.errors import ConvergenceError
-from cnf.networks.lipschitz import ChainJacobian, LipschitzMLP
+from cnf.networks.lipschitz import ChainJacobian, Contraction, LipschitzMLP
 from cnf.transforms import Mapped, Transform
 
 Module = TypeVar("Module", bound=nn.Module)
@@ -50,7 +52,7 @@ class ExactLogDet(LogDet):
     def __call__(self, jacobian: ChainJacobian) -> Tensor:
         dense = jacobian.dense()
         identity = torch.eye(dense.shape[-1], dtype=dense.dtype, device=dense.device)
-        return torch.linalg.slogdet(identity + dense).logabsdet
+        return log_abs_det(identity + dense)
 
 
 @checked
@@ -138,11 +140,11 @@ class FixedPoint:
             ConvergenceError: The tolerance is not met; it names the rows.
         """
         relative = self.tolerance or torch.finfo(target.dtype).eps ** (3 / 4)
-        allowed = relative * (margin + target.abs().amax(1))
+        allowed = relative * (margin + target.abs().amax(-1))
         x = target
         for _ in range(self.max_iterations):
             moved = target - function(x)
-            off = (moved - x).abs().amax(1)
+            off = (moved - x).abs().amax(-1)
             x = moved
             if (off <= allowed).all():
                 return x
@@ -153,9 +155,9 @@ class FixedPoint:
 class Residual(Transform):
     """`z = x + g(x)` with `Lip(g) < 1`, invertible by a fixed-point iteration; `log_det = log det(I + ∂g/∂x)`.
 
-    Decode meets the tolerance of `inverse`; its gradients come from the implicit function theorem, with the transposed
-    system solved to the same tolerance. (First derivatives only.) An estimated log-determinant is noise: two calls
-    give two of them, and `with_log_det` gives the flow that reports the exact one.
+    Decode meets the tolerance of `inverse`; its derivatives, of every order, come from the implicit function theorem,
+    with linear systems solved to the same tolerance. An estimated log-determinant is noise: two calls give two of
+    them, and `with_log_det` gives the flow that reports the exact one.
 
     Args:
         dim: D.
@@ -203,27 +205,56 @@ class Residual(Transform):
 
     def push(self, z: Tensor, context: Tensor | None = None) -> Tensor:
         _check_dim(z, self.dim)
-        contraction = self.network.at(context)
-        moved, jacobian = contraction.linearize(self.inverse.solve(contraction, z))
-        solved: Tensor = _ImplicitGradient.apply(z - moved, jacobian.detach(), self.inverse)
-        return solved
+        return solution(_Undone(self.inverse), z, *self.network.at(context).tensors())
 
 
-class _ImplicitGradient(torch.autograd.Function):
-    """The identity on `x = z − g(x*)`, which turns the gradient in x into that in the right-hand side.
+@dataclass(frozen=True)
+class _Undone(Equation):
+    """`x + g(x) = z`, of z and the tensors of g."""
 
-    `dx = (I + J)⁻¹ (dz − ∂g)`, so the gradient y becomes the λ of `λ + Jᵀ λ = y`.
-    """
+    iteration: FixedPoint
 
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, jacobian: ChainJacobian, inverse: FixedPoint) -> Tensor:
-        ctx.jacobian, ctx.inverse = jacobian, inverse
-        return x.view_as(x)
+    def solve(self, *parameters: Tensor) -> Tensor:
+        moved = self.mapped(lambda x, _, *tensors: Contraction.of(tensors)(x), 1)
+        target = self.mapped(lambda z, *_: z, 0)(*parameters)
+        return self.iteration.solve(lambda x: moved(x, *parameters), target)
 
-    @staticmethod
-    @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
-        return ctx.inverse.solve(ctx.jacobian.multiply_transposed, gradient, margin=0.0), None, None
+    def residual(self, x: Tensor, *parameters: Tensor) -> Tensor:
+        off: Tensor = self.mapped(lambda x, z, *tensors: x + Contraction.of(tensors)(x) - z, 1)(x, *parameters)
+        return off
+
+    def divide(self, v: Tensor, x: Tensor, *parameters: Tensor, transposed: bool) -> Tensor:
+        levels = tuple((0, 0, *dims[1:]) for dims in self.levels)
+        return solution(_Divided(self.iteration, transposed, levels=levels), v, x, *parameters[1:])
+
+
+@dataclass(frozen=True)
+class _Divided(Equation):
+    """`y + J y = v`, J the Jacobian of g at x or its transpose, of v, x and the tensors of g."""
+
+    iteration: FixedPoint
+    transposed: bool
+
+    def solve(self, *parameters: Tensor) -> Tensor:
+        target = self.mapped(lambda v, *_: v, 0)(*parameters)
+        if self.levels:
+            product = self.mapped(lambda y, _, *at: self._product(*at)(y), 1)
+            return self.iteration.solve(lambda y: product(y, *parameters), target, margin=0.0)
+        return self.iteration.solve(self._product(*parameters[1:]), target, margin=0.0)
+
+    def residual(self, x: Tensor, *parameters: Tensor) -> Tensor:
+        off: Tensor = self.mapped(lambda y, v, *at: y + self._product(*at)(y) - v, 1)(x, *parameters)
+        return off
+
+    def divide(self, v: Tensor, x: Tensor, *parameters: Tensor, transposed: bool) -> Tensor:
+        levels = tuple((0, *dims[1:]) for dims in self.levels)
+        other = _Divided(self.iteration, self.transposed != transposed, levels=levels)
+        return solution(other, v, *parameters[1:])
+
+    def _product(self, x: Tensor, *tensors: Tensor) -> Callable[[Tensor], Tensor]:
+        """J or its transpose, as a function."""
+        jacobian = Contraction.of(tensors).linearize(x)[1]
+        return jacobian.multiply_transposed if self.transposed else jacobian.multiply
 
 
 @checked
@@ -260,9 +291,10 @@ def _series(jacobian: ChainJacobian, probe: Tensor, weights: Tensor) -> Tensor:
 
 
 def _failure(off: Tensor, allowed: Tensor, iterations: int) -> ConvergenceError:
-    samples = (~(off <= allowed)).nonzero().flatten()
+    failed = ~(off <= allowed)
     return ConvergenceError(
-        f"no fixed point after {iterations} iterations, off by {off[samples].max().item():.1e}", samples.tolist(),
+        f"no fixed point after {iterations} iterations, off by {off[failed].max().item():.1e}",
+        failed.flatten().nonzero().flatten().tolist(),
         "look for NaN or huge values in these rows, lower lipschitz, or loosen the tolerance.",
     )  # fmt: skip
 

@@ -3,13 +3,44 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from cnf.discrete.implicit import Equation
 from cnf.errors import ConvergenceError
 
-Increasing = Callable[[Tensor], tuple[Tensor, Tensor]]  # x -> f(x), f'(x), elementwise
+Increasing = Callable[..., tuple[Tensor, Tensor]]  # x (and parameters) -> f(x), f'(x), elementwise
+
+
+@dataclass(frozen=True)
+class Monotone(Equation):
+    """`f(x; θ) = 0` for every element, f increasing in x; `solution(Monotone(…), *parameters)` is its root.
+
+    Args:
+        function: f, elementwise; `f(x, *parameters)` returns the value and the slope `∂f/∂x`.
+        bracket: A place below and one above the root, from the parameters; widened where that is wrong.
+    """
+
+    function: Increasing
+    bracket: Callable[..., tuple[Tensor, Tensor]]
+
+    def solve(self, *parameters: Tensor) -> Tensor:
+        low, high = self.mapped(self.bracket, 0)(*parameters)
+        function = self._function
+        return solve_monotone(lambda x: function(x, *parameters), torch.zeros_like(low), low, high)
+
+    def residual(self, x: Tensor, *parameters: Tensor) -> Tensor:
+        return self._function(x, *parameters)[0]
+
+    def divide(self, v: Tensor, x: Tensor, *parameters: Tensor, transposed: bool) -> Tensor:
+        slope = self._function(x, *parameters)[1]
+        return v / slope.clamp(min=torch.finfo(slope.dtype).tiny)
+
+    @property
+    def _function(self) -> Increasing:
+        return self.mapped(self.function, 1)
 
 
 @torch.no_grad()
@@ -24,7 +55,7 @@ def solve_monotone(
 ) -> Tensor:
     """Solve `f(x) = target` for every element: Newton's step where it stays in the bracket, bisection where not.
 
-    There is no gradient: `attach_gradient` adds it to the root.
+    There is no gradient: `Monotone` has it.
 
     Args:
         function: Increasing `f`, elementwise; returns `f(x)` and `f'(x)`.
@@ -53,17 +84,6 @@ def solve_monotone(
         if done.all():
             return x
     raise _failure(f"no root after {max_steps} steps", done)
-
-
-def attach_gradient(function: Increasing, target: Tensor, root: Tensor) -> Tensor:
-    """The root with its gradient in the target and in what `function` depends on, by the implicit function theorem.
-
-    `f(x) = target` gives `dx = (dtarget − ∂f) / f'`; the value stays what it was.
-    """
-    root = root.detach()
-    value, slope = function(root)
-    residual = value - target
-    return root - (residual - residual.detach()) / slope.detach().clamp(min=torch.finfo(slope.dtype).tiny)
 
 
 def _widened(function: Increasing, target: Tensor, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:

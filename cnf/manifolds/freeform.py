@@ -13,6 +13,7 @@ from torch.func import jvp, vjp, vmap
 
 from cnf.arguments import Size, checked
 from cnf.continuous.divergences import NOISE
+from cnf.discrete.determinants import log_abs_det
 from cnf.manifolds.geometry import Manifold, volume_ratio
 from cnf.networks import Conditioner
 from cnf.transforms import Mapped, Transform
@@ -99,7 +100,7 @@ class EncoderDecoder(Transform):
             return function(x), volume_ratio(function, x, self.manifold).log()
         basis = torch.eye(x.shape[1], dtype=x.dtype, device=x.device)
         columns = along(function, x, basis.unsqueeze(1).expand(-1, *x.shape))
-        return function(x), torch.linalg.slogdet(columns.movedim(0, -1)).logabsdet
+        return function(x), log_abs_det(columns.movedim(0, -1))
 
     def _with_surrogate(
         self, f: Callable[[Tensor], Tensor], g: Callable[[Tensor], Tensor], x: Tensor, probes: int

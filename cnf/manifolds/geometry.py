@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.distributions import constraints
 
 from cnf.arguments import Size, checked
+from cnf.discrete.determinants import log_abs_det
 from cnf.distributions.interface import require_ambient
 from cnf.distributions.simplex import log_ratio_basis, require_simplex
 from cnf.distributions.sphere import UnitVectors, frame, log_area, require_unit
@@ -345,7 +346,7 @@ def _size_of_det(matrix: Tensor) -> Tensor:
     columns = _lengths(matrix, -2)
     rows = _lengths(matrix / columns, -1)
     logs = columns.log().sum((-2, -1)) + rows.log().sum((-2, -1))
-    return (torch.linalg.slogdet(matrix / columns / rows).logabsdet + logs).exp()
+    return (log_abs_det(matrix / columns / rows) + logs).exp()
 
 
 def _lengths(matrix: Tensor, dim: int) -> Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import cast
 
 import torch
@@ -18,15 +19,23 @@ SHARPNESS = 10.0  # start of β. With the published 0.97 slopes are near ½, and
 
 
 def spectral_norm(weight: Tensor) -> Tensor:
-    """The largest singular value of a matrix, exact, with its gradient `u vᵀ`.
+    """The largest singular value of a matrix, exact, with its gradient `u vᵀ` and the derivative of that.
 
     From the top eigenvector v of the smaller Gram matrix: `σ = ‖W v‖`. A power iteration would have to keep its vector
     between calls, and bounds σ from below; this needs no memory and costs less than a singular value decomposition.
     """
     tall = weight if weight.shape[0] >= weight.shape[1] else weight.mT
     with torch.no_grad():
-        v = torch.linalg.eigh(tall.mT @ tall).eigenvectors[:, -1]
-    return torch.linalg.vector_norm(tall @ v)
+        values, vectors = torch.linalg.eigh(tall.mT @ tall)
+        gaps = values[-1] - values[:-1]
+        inverse_gaps = torch.where(gaps > torch.finfo(gaps.dtype).eps * values[-1], 1 / gaps, 0)
+    along = tall @ vectors.detach()[:, -1]
+    norm = torch.linalg.vector_norm(along)
+    turning = (
+        tall @ vectors.detach()[:, :-1]
+    ).mT @ along  # 0, and so is the gradient of its square, but v turns with W
+    second = (inverse_gaps.detach() * turning.square()).sum()
+    return norm + second / (2 * norm.detach().clamp(min=torch.finfo(norm.dtype).tiny))
 
 
 def lipswish(a: Tensor, sharpness: Tensor) -> tuple[Tensor, Tensor]:
@@ -72,10 +81,6 @@ class ChainJacobian:
             columns = weight @ (slope.unsqueeze(2) * columns)
         return columns
 
-    def detach(self) -> ChainJacobian:
-        """The same numbers without a graph."""
-        return ChainJacobian([w.detach() for w in self.weights], [s.detach() for s in self.slopes])
-
 
 @dataclass(frozen=True)
 class Contraction:
@@ -90,6 +95,16 @@ class Contraction:
     weights: Sequence[Tensor]
     biases: Sequence[Tensor]
     sharpness: Tensor
+
+    @classmethod
+    def of(cls, tensors: Sequence[Tensor]) -> Contraction:
+        """From its `tensors()`."""
+        sharpness, *layers = tensors
+        return cls(layers[::2], layers[1::2], sharpness)
+
+    def tensors(self) -> list[Tensor]:
+        """All that it depends on."""
+        return [self.sharpness, *chain.from_iterable(zip(self.weights, self.biases, strict=True))]
 
     def __call__(self, x: Tensor) -> Tensor:
         """`g(x)`, `(N, D)`."""

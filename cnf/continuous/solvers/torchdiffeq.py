@@ -116,7 +116,8 @@ class Torchdiffeq(Solver):
             )  # fmt: skip
         except AssertionError as error:
             raise _diagnose(error, function) from error
-        solution = layout.unflatten(tuple(part[-1] for part in parts))
+        ends = tuple(part[-1] for part in parts)
+        solution = layout.unflatten(_FirstDerivatives.apply(*ends) if self.adjoint else ends)
         check_finite(solution, end)
         return solution, function
 
@@ -147,6 +148,24 @@ def _methods() -> dict[str, str]:
         name: next((kind for base, kind in kinds.items() if issubclass(solver, base)), "other")
         for name, solver in SOLVERS.items()
     }
+
+
+class _FirstDerivatives(torch.autograd.Function):
+    """The identity, whose gradient refuses to be differentiated: that of the adjoint has no graph."""
+
+    @staticmethod
+    def forward(ctx: Any, *parts: Tensor) -> tuple[Tensor, ...]:
+        return tuple(part.view_as(part) for part in parts)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, ...]:
+        if torch.is_grad_enabled():
+            raise RuntimeError(
+                "the adjoint equation gives first derivatives only, and a gradient with a graph is asked for "
+                '(create_graph=True): take RungeKutta(gradient="checkpoint"), whose memory grows with the steps only, '
+                "or Torchdiffeq(adjoint=False)"
+            )
+        return gradients
 
 
 class _Layout:
