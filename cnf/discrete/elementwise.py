@@ -23,6 +23,9 @@ Scale = Annotated[Reals, Rule("and not zero", lambda value: value != 0)]
 class Affine(Transform):
     """`z = (x − shift) / scale` with constants: `log_det = −Σ log |scale|`.
 
+    Where the square of an element of z is beyond the range of the dtype, so is any log-density there: `encode` brings
+    the element back to the end of that range and gives `log_det = −∞`, so that layers after it stay finite.
+
     Args:
         shift: Broadcasts to the event.
         scale: Broadcasts to the event; not zero.
@@ -41,7 +44,10 @@ class Affine(Transform):
         self.register_buffer("scale", spread("scale", scale, self.event_shape))
 
     def encode(self, x: Tensor, context: Tensor | None = None) -> Mapped:
-        return Mapped((x - self.shift) / self.scale, -self._log_scale(len(x)))
+        z = (x - self.shift) / self.scale
+        reach = torch.finfo(z.dtype).max ** 0.5
+        beyond = (z.abs() > reach).flatten(1).any(1)
+        return Mapped(z.clamp(-reach, reach), (-self._log_scale(len(x))).masked_fill(beyond, -torch.inf))
 
     def decode(self, z: Tensor, context: Tensor | None = None) -> Mapped:
         return Mapped(self.shift + self.scale * z, self._log_scale(len(z)))

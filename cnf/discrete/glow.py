@@ -86,8 +86,23 @@ def _coupling(features: int, net: Net, elementwise: ElementwiseMap, *, flip: boo
 
 
 def _check_image(event_shape: Sequence[int], scales: int) -> None:
-    if len(event_shape) != 3 or scales < 1 or any(size % 2**scales for size in event_shape[1:]):
-        raise ValueError(
-            f"{scales} scales need images (C, H, W) with H and W divisible by {2 ** max(scales, 1)}, "
-            f"got {tuple(event_shape)}: pad them, or take fewer scales"
-        )
+    """Each scale halves height and width once."""
+    if len(event_shape) != 3:
+        raise ValueError(f"a multi-scale Glow needs images (C, H, W), got event_shape={tuple(event_shape)}")
+    height, width = event_shape[1:]
+    possible = max(n for n in range(scales + 1) if height % 2**n == width % 2**n == 0)
+    if possible == scales:
+        return
+    step = 2**scales
+    sizes = [f"{_multiple(height, step, up)} × {_multiple(width, step, up)}" for up in (False, True)]
+    remedy = f"take scales={possible}" if possible else "use a model that takes them as vectors, such as maf or cnf"
+    raise ValueError(
+        f"Glow with {scales} scale{'s' * (scales > 1)} halves height and width {scales} time{'s' * (scales > 1)}, so "
+        f"they must be divisible by {step}; images of {height} × {width} are not: crop or resize them to "
+        f"{' or '.join(dict.fromkeys(sizes))}, or {remedy}"
+    )
+
+
+def _multiple(size: int, step: int, up: bool) -> int:
+    """The next multiple of `step`, at least one of it."""
+    return max(-(-size // step) if up else size // step, 1) * step

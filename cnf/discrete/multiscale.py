@@ -27,8 +27,8 @@ class Squeeze(Transform):
     def encode(self, x: Tensor, context: Tensor | None = None) -> Mapped:
         if x.dim() != 4 or x.shape[2] % 2 or x.shape[3] % 2:
             raise ValueError(
-                f"squeezing needs images (N, C, H, W) of even height and width, got {tuple(x.shape)}: pad them, or use "
-                "fewer scales"
+                f"squeezing needs images (N, C, H, W) of even height and width, got {tuple(x.shape)}: crop or "
+                "resize them"
             )
         squares = x.unflatten(3, (-1, 2)).unflatten(2, (-1, 2))  # (N, C, H/2, 2, W/2, 2)
         return Mapped(squares.permute(0, 1, 3, 5, 2, 4).flatten(1, 3), x.new_zeros(len(x)))

@@ -116,32 +116,56 @@ class Radial(Transform):
         self.parameters_of = Parameters(start, context_dim=context_dim, hyper=hyper)
 
     def encode(self, x: Tensor, context: Tensor | None = None) -> Mapped:
-        centre, alpha, gain = self._constrained(x, context)
-        y = torch.linalg.vector_norm(x - centre, dim=1)
+        centre, raw_alpha, raw_gain = self._raw(x, context)
+        alpha, gain = F.softplus(raw_alpha), F.softplus(raw_gain)
+        y = _length(x - centre)
         half = (y - gain) / 2
-        root = (half.square() + alpha * y).sqrt()
-        r = torch.where(half > 0, half + root, alpha * y / (root - half.clamp(max=0)))  # the sum without cancellation
+        size = (half.abs() + alpha + 1).detach()  # out of the squares, so that they stay in range
+        root = size * ((half / size).square() + (alpha / size) * (y / size)).sqrt()
+        share = y / (root - half.clamp(max=0))  # r / α where half < 0, a sum without cancellation
+        r = torch.where(half > 0, half + root, alpha * share)
         z = centre + (x - centre) * ((alpha + r) / (gain + r)).unsqueeze(1)
-        return Mapped(z, -self._log_slope(r, alpha, gain))
+        log_sum = torch.where(
+            half > 0, (alpha + half.clamp(min=0) + root).log(), _log_softplus(raw_alpha) + share.log1p()
+        )
+        part = torch.where(half > 0, r / (alpha + half.clamp(min=0) + root), share / (1 + share))
+        return Mapped(z, -self._log_slope(r, log_sum, part, raw_alpha, raw_gain))
 
     def decode(self, z: Tensor, context: Tensor | None = None) -> Mapped:
-        centre, alpha, gain = self._constrained(z, context)
-        r = torch.linalg.vector_norm(z - centre, dim=1)
+        centre, raw_alpha, raw_gain = self._raw(z, context)
+        alpha, gain = F.softplus(raw_alpha), F.softplus(raw_gain)
+        r = _length(z - centre)
         x = centre + (z - centre) * ((gain + r) / (alpha + r)).unsqueeze(1)
-        return Mapped(x, self._log_slope(r, alpha, gain))
+        return Mapped(x, self._log_slope(r, (alpha + r).log(), r / (alpha + r), raw_alpha, raw_gain))
 
-    def _constrained(self, x: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
-        """z₀ `(·, D)`, α and `α + β̂` `(·,)`, both positive."""
+    def _raw(self, x: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+        """z₀ `(·, D)`, and α and `α + β̂` `(·,)` before the softplus that makes them positive."""
         _check_dim(x, self.dim)
         centre, alpha, gain = self.parameters_of(context).split([self.dim, 1, 1], 1)
-        return centre, F.softplus(alpha.squeeze(1)), F.softplus(gain.squeeze(1))
+        return centre, alpha.squeeze(1), gain.squeeze(1)
 
-    def _log_slope(self, r: Tensor, alpha: Tensor, gain: Tensor) -> Tensor:
-        """The log-determinant of decode over `(α + r)²`: `1 + β̂h = (α + β̂ + r) / (α + r)` and
-        `1 + β̂h + β̂h'r = (r² + 2αr + α(α + β̂)) / (α + r)²`, sums of positive numbers."""
-        across = (gain + r).log() - (alpha + r).log()
-        outward = (r.square() + 2 * alpha * r + alpha * gain).log() - 2 * (alpha + r).log()
-        return (self.dim - 1) * across + outward
+    def _log_slope(self, r: Tensor, log_sum: Tensor, part: Tensor, raw_alpha: Tensor, raw_gain: Tensor) -> Tensor:
+        """The log-determinant of decode, from `log(α + r)` and `t = r / (α + r)`, for any α and r.
+
+        `1 + β̂h = (α + β̂ + r) / (α + r)` and `1 + β̂h + β̂h'r = t (2 − t) + α (α + β̂) / (α + r)²`, sums of positive
+        numbers, of which the last may be out of range.
+        """
+        across = (F.softplus(raw_gain) + r).log() - log_sum
+        far = (part * (2 - part)).clamp(min=torch.finfo(part.dtype).tiny).log()
+        near = _log_softplus(raw_alpha) + _log_softplus(raw_gain) - 2 * log_sum
+        return (self.dim - 1) * across + torch.logaddexp(far, near)
+
+
+def _length(v: Tensor) -> Tensor:
+    """The length of each row, for numbers of any size."""
+    size = v.abs().amax(1).clamp(min=1).detach()
+    return size * torch.linalg.vector_norm(v / size.unsqueeze(1), dim=1)
+
+
+def _log_softplus(raw: Tensor) -> Tensor:
+    """`log log(1 + eʳ)`, also where `eʳ` is 0 to the dtype."""
+    high, low = raw.clamp(min=-15), raw.clamp(max=-15)
+    return torch.where(raw > -15, F.softplus(high).log(), low - low.exp() / 2)
 
 
 def _beyond(a: Tensor, target: Tensor, b: Tensor, margin: Tensor) -> tuple[Tensor, Tensor]:

@@ -113,7 +113,9 @@ def test_the_density_integrates_to_one():
 def test_errors_say_what_was_expected():
     with pytest.raises(ValueError, match="at least 2 features, got 1"):
         glow_step(1, vectors())
-    with pytest.raises(ValueError, match=r"divisible by 4, got \(1, 6, 4\)"):
+    with pytest.raises(ValueError, match=r"divisible by 4; images of 6 × 4 .* to 4 × 4 or 8 × 4, or take scales=1$"):
         multiscale_glow((1, 6, 4), images(), scales=2, steps=1)
+    with pytest.raises(ValueError, match="of 7 × 7 are not: crop or resize them to 6 × 6 or 8 × 8, or use a model"):
+        multiscale_glow((1, 7, 7), images(), scales=1, steps=1)
     with pytest.raises(ValueError, match="need images"):
         multiscale_glow((4,), images(), scales=1, steps=1)
