@@ -88,7 +88,7 @@ def _coupling(features: int, net: Net, elementwise: ElementwiseMap, *, flip: boo
 def _check_image(event_shape: Sequence[int], scales: int) -> None:
     """Each scale halves height and width once."""
     if len(event_shape) != 3:
-        raise ValueError(f"a multi-scale Glow needs images (C, H, W), got event_shape={tuple(event_shape)}")
+        raise ValueError(f"scales need images (C, H, W), got event_shape={tuple(event_shape)}")
     height, width = event_shape[1:]
     possible = max(n for n in range(scales + 1) if height % 2**n == width % 2**n == 0)
     if possible == scales:
