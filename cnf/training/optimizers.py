@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -74,7 +73,7 @@ class Optimizers:
     def _overflowed(self, gradients: list[Tensor]) -> bool:
         """Whether a smaller scale may help."""
         scaled = self.scaler is not None and self.scaler.get_scale() > SMALLEST_SCALE
-        return scaled and not all(gradient.isfinite().all() for gradient in gradients)
+        return scaled and not _finite(gradients)
 
     def _move(self, rate: float, clip: float, norm: Tensor) -> None:
         if clip:
@@ -83,7 +82,7 @@ class Optimizers:
             for group in optimizer.param_groups:
                 group["lr"] = rate
             optimizer.step()
-        if not get_total_norm(self.watched, math.inf).isfinite():
+        if not get_total_norm(self.watched).isfinite() and not _finite(self.watched):  # a norm may overflow alone
             raise FloatingPointError("the step made weights that are not finite")
 
     def state(self) -> dict[str, Tensor]:
@@ -124,12 +123,17 @@ class Optimizers:
             self.scaler.load_state_dict({k: int(v) if k in whole else v for k, v in values.items()})
 
 
+def _finite(tensors: Iterable[Tensor]) -> bool:
+    return all(bool(tensor.isfinite().all()) for tensor in tensors)
+
+
 def _check_entries(optimizer: Optimizer, state: Mapping[int, Mapping[str, Tensor]]) -> None:
     """Of each parameter the moments that its optimizer keeps, of its shape."""
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     for index, entry in state.items():
         if not 0 <= index < len(parameters) or entry.keys() != MOMENTS[type(optimizer)]:
             raise ValueError(f"state of parameter {index} with {', '.join(entry)}")
-        shapes = {tuple(tensor.shape) for name, tensor in entry.items() if name != "step"}
-        if shapes != {tuple(parameters[index].shape)}:
-            raise ValueError(f"moments of parameter {index} of shape {shapes}")
+        parameter = parameters[index]
+        kinds = {(tensor.shape, tensor.dtype) for name, tensor in entry.items() if name != "step"}
+        if kinds != {(parameter.shape, parameter.dtype)}:
+            raise ValueError(f"moments of parameter {index} that do not go with it: {kinds}")

@@ -341,11 +341,16 @@ class _Run:
         self._make_optimizers()
         self.best = parts.get("best", {})
         try:
-            state = self.flow.state_dict()
-            for tensors in (parts.get("flow", {}), self.best or state):
-                check_state(state, tensors)
-            self.average.load_state_dict(parts.get("average", {}))
-            self.minimised.trained.load_state_dict(parts.get("objectives", {}))
+            state, trained = self.flow.state_dict(), self.minimised.trained
+            for expected, tensors in (
+                (state, parts.get("flow", {})),
+                (state, self.best or state),
+                (self.average.state_dict(), average := parts.get("average", {})),
+                (trained.state_dict(), objectives := parts.get("objectives", {})),
+            ):
+                check_state(expected, tensors)
+            self.average.load_state_dict(average)
+            trained.load_state_dict(objectives)
             self.optimizers.load_state(parts.get("optimizers", {}))
             self.optimizers.load_scaling(parts.get("scaling", {}))
             self.flow.load_state_dict(parts["flow"])
