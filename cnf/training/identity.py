@@ -40,8 +40,8 @@ def identity(
             value = getattr(phase, field.name)
             plain = field.name != "objective"
             parts[f"{field.name} of phase {number}"] = repr(value) if plain else _named(value, known)
-    parts["data"] = rows.fingerprint()[:16]
-    parts["validation"] = "none" if validation is None else validation.fingerprint()[:16]
+    for name, part in (("data", rows), ("validation", validation)):
+        parts[name] = "none" if part is None else f"{len(part)} rows [{part.fingerprint()[:12]}]"
     for name, given in zip(("weights", "validation_weights"), weights, strict=True):
         parts[name] = "none" if given is None else _digest(_content(given, set(), set()))
     return parts
