@@ -158,7 +158,10 @@ MISTAKES = {
     "unknown data": (["fit", "mooons", "--out", "OUT"], "neither a file nor a built-in data set.*moons"),
     "unknown model": (["fit", "moons", "--out", "OUT", "--model", "glue"], "unknown model 'glue': known ones are cnf"),
     "unknown option": (["fit", "moons", "--out", "OUT", "--option", "width=3"], "no option width: its options are"),
-    "a string for a setting": (["fit", "moons", "--out", "OUT", "--option", "solver=rk4"], "solver must be a Solver"),
+    "a string for a setting": (
+        ["fit", "moons", "--out", "OUT", "--option", "solver=rk4"],
+        "--option solver cannot be typed",
+    ),
     "a file for a folder": (["fit", "moons", "--out", "FILE"], "--out must be a folder.*is a file"),
     "no such accelerator": (["fit", "moons", "--out", "OUT", "--accelerator", "abacus"], "cannot train with.*abacus"),
     "broken option": (["fit", "moons", "--out", "OUT", "--option", "width"], "KEY=VALUE"),

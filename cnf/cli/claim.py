@@ -13,6 +13,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from cnf.cli.usage import UsageError, note
+from cnf.errors import CnfError
 from cnf.files import LEFTOVER, remove_leftovers
 
 LOCK = ".lock"
@@ -35,7 +36,7 @@ def claimed(folder: Path, *, resume: bool) -> Iterator[None]:
     try:
         check_folder(folder, resume=resume)
         remove_leftovers(folder)
-        with _undone_if_in_vain(folder):
+        with _undone_if_in_vain(folder, resume):
             yield
     finally:
         with suppress(OSError):
@@ -80,13 +81,17 @@ def _strangers(folder: Path) -> set[str]:
 
 
 @contextmanager
-def _undone_if_in_vain(folder: Path) -> Iterator[None]:
-    """A run that was refused, or ended before its first checkpoint, leaves the folder to the next command."""
+def _undone_if_in_vain(folder: Path, resume: bool) -> Iterator[None]:
+    """A run that was refused, or ended before its first checkpoint, leaves the folder to the next command.
+
+    An error before the first check is a refusal too, though the start was saved: the command has to change.
+    """
     try:
         yield
-    except BaseException:
-        if not any((folder / name).exists() for name in (CHECKPOINT, "model.json")):
-            for name in DESCRIPTION:
+    except BaseException as error:
+        worth = ("log.csv", "model.json") if isinstance(error, (ValueError, CnfError)) else (CHECKPOINT, "model.json")
+        if not resume and not any((folder / name).exists() for name in worth):
+            for name in (*DESCRIPTION, CHECKPOINT):
                 (folder / name).unlink(missing_ok=True)
         raise
 

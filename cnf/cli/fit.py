@@ -6,6 +6,7 @@ import dataclasses
 import os
 import shlex
 import signal
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 
 Options = Annotated[tuple[tuple[str, ...], ...], tyro.conf.arg(metavar="KEY=VALUE"), tyro.conf.UseAppendAction]
 
+SETTINGS = {"solver", "divergence", "regularizers"}  # objects, not literals
 FEW = 8  # processes that any machine can start
 
 
@@ -125,6 +127,7 @@ class Fit(HeaderOptions):
     def _flow(self, source: Source) -> Flow:
         """The model with its initial weights, which fits the data."""
         options = model_options(self.option)
+        _check_settings(options)
         torch.manual_seed(self.seed)
         try:
             flow = build(self.model, source.event_shape, len(source.context), **options)
@@ -178,6 +181,14 @@ class Fit(HeaderOptions):
         if (self.out / CHECKPOINT).exists():
             return "go on with the same command and --resume"
         return "nothing was trained yet; start again with the same command"
+
+
+def _check_settings(options: Mapping[str, Any]) -> None:
+    for name in SETTINGS & options.keys():
+        raise UsageError(
+            f"--option {name} cannot be typed: settings of the equation are given in Python, to cnf.build; here, the "
+            "model's own are trained with, and cnf score, sample and plot take --solver and --tolerance"
+        )
 
 
 def _check_devices(devices: int) -> None:

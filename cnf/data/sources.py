@@ -18,6 +18,7 @@ from cnf.data.toy import TOYS, Toy
 from cnf.errors import DataError
 
 IMAGES = ("digits", "mnist")
+FEWEST = 10  # rows of a table, which is cut 80/10/10
 SHOWN = 8  # names of columns in a message
 TOY_ROWS = (100_000, 2_000, 10_000)  # training, validation, test
 
@@ -94,6 +95,11 @@ def _toy(name: str, seed: int) -> Source:
 
 def _table(path: str, context: Sequence[str], seed: int, header: bool | None) -> Source:
     table = load_table(path, header=header)
+    if len(table.values) < FEWEST:
+        raise DataError(
+            f"{path}: expected at least {FEWEST} rows, got {len(table.values)}: one in ten is kept for validation and "
+            "one for the test; add rows"
+        )
     x, condition = select(table, context)
     columns = tuple(column for column in table.columns if column not in context)
     check_columns(Table(x, columns, table.name))

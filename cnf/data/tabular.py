@@ -117,7 +117,8 @@ def select(table: Table, context: Sequence[str] = ()) -> tuple[np.ndarray, np.nd
     unknown = [name for name in context if name not in table.columns]
     if unknown:
         raise DataError(f"expected context columns that exist, got {', '.join(map(repr, unknown))}; {known}")
-    _check_distinct(context, "the context columns")
+    if len(set(context)) < len(context):
+        raise DataError(f"expected each context column once, got {', '.join(context)}; {known}")
     chosen = [table.columns.index(name) for name in context]
     kept = [index for index in range(len(table.columns)) if index not in chosen]
     if not kept:
@@ -438,6 +439,8 @@ def _number(cell: str) -> float | None:
 def _cell_error(where: str, cell: str) -> DataError:
     if cell.lower() in MISSING:
         return DataError(f"{where}: expected a number, got a missing value ({cell!r}); fill it or remove the row")
+    if "\n" in cell or "\r" in cell:
+        return DataError(f"{where}: expected a number, got several lines; close the quotation mark before them")
     shown = repr(cell if len(cell) <= LONGEST else cell[:LONGEST] + "…")
     return DataError(
         f"{where}: expected a number, got the text {shown}; encode text as numbers or drop "

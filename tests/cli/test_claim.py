@@ -78,8 +78,8 @@ def test_a_run_that_ends_before_its_first_checkpoint_leaves_nothing(tmp_path: Pa
 
 
 def test_a_run_that_ends_after_it_leaves_it(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="late"), claimed(tmp_path, resume=False):
-        _leave(tmp_path, (*DESCRIPTION, CHECKPOINT), ValueError("late"))
+    with pytest.raises(OSError, match="late"), claimed(tmp_path, resume=False):
+        _leave(tmp_path, (*DESCRIPTION, CHECKPOINT), OSError("late"))
     assert {path.name for path in tmp_path.iterdir()} == {*DESCRIPTION, CHECKPOINT}
 
 
@@ -121,3 +121,19 @@ def test_every_folder_takes_the_same_command_or_resume_or_says_why(kind: str, tm
         with pytest.raises(UsageError, match=message), claimed(tmp_path, resume=resume):
             raise AssertionError
         assert {path.name for path in tmp_path.iterdir()} == {*names} - {LOCK}
+
+
+@pytest.mark.parametrize(("log", "left"), [(False, set()), (True, {*DESCRIPTION, CHECKPOINT, "log.csv"})])
+def test_data_that_the_first_step_refuses_leave_nothing(tmp_path: Path, log: bool, left: set[str]) -> None:
+    names = (*DESCRIPTION, CHECKPOINT, *(["log.csv"] if log else []))
+    with pytest.raises(ValueError, match="off"), claimed(tmp_path, resume=False):
+        _leave(tmp_path, names, ValueError("off the sphere"))
+    assert {path.name for path in tmp_path.iterdir()} == left
+
+
+def test_a_refused_resume_keeps_its_checkpoint(tmp_path: Path) -> None:
+    for name in (*DESCRIPTION, CHECKPOINT):
+        (tmp_path / name).touch()
+    with pytest.raises(ValueError, match="other"), claimed(tmp_path, resume=True):
+        raise ValueError("other settings")
+    assert {path.name for path in tmp_path.iterdir()} == {*DESCRIPTION, CHECKPOINT}
