@@ -8,13 +8,13 @@ import struct
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import Annotated, Any, BinaryIO, cast
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from cnf.arguments import Ambient, Seed, checked
+from cnf.arguments import Ambient, Rule, Seed, checked
 from cnf.data.rows import Batch, Rows
 from cnf.data.tabular import data_root
 from cnf.errors import DataError
@@ -65,6 +65,9 @@ def dequantize(images: Tensor, levels: Ambient = 256, *, generator: torch.Genera
     return (x + noise.clamp(max=1 - levels * torch.finfo(torch.float32).eps)) / levels
 
 
+Choice = Annotated[np.ndarray, Rule("of whole numbers", lambda rows: rows.ndim == 1 and rows.dtype.kind in "iu")]
+
+
 @checked
 class Dequantized(Rows):
     """Rows of integer levels, dequantised when they are read; the noise depends on which rows are read together.
@@ -90,9 +93,7 @@ class Dequantized(Rows):
         False
     """
 
-    def __init__(
-        self, images: Tensor, levels: Ambient = 256, *, choice: np.ndarray | None = None, seed: Seed = 0
-    ) -> None:
+    def __init__(self, images: Tensor, levels: Ambient = 256, *, choice: Choice | None = None, seed: Seed = 0) -> None:
         self.levels, self.seed = levels, seed
         super().__init__(images, choice=choice)
 

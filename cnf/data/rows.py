@@ -241,6 +241,8 @@ class Batches(Sampler[list[int]]):
     ) -> None:
         self.rows, self.batch_size = rows, min(batch_size, rows)
         self.seed, self.start, self.rank, self.world = seed, start, rank, world
+        if rank >= world:
+            raise ValueError(f"rank must be below world, got rank {rank} of {world}")
         if self.batch_size < world:
             raise DataError(f"a batch of {self.batch_size} rows cannot be shared by {world} processes")
 

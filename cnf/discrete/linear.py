@@ -9,13 +9,21 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from typing import Annotated
 
 import torch
 from torch import Tensor, nn
 
-from cnf.arguments import Size, Whole, checked
+from cnf.arguments import Rule, Size, Whole, checked
 from cnf.discrete.determinants import log_abs_det
 from cnf.transforms import Mapped, Transform
+
+
+def _whole(order: Sequence[int] | Tensor) -> bool:
+    return len(order) > 0 if not isinstance(order, Tensor) else order.dtype == torch.long and order.dim() == 1
+
+
+WHOLE = Rule("of whole numbers, which is not empty", _whole)
 
 
 @checked
@@ -31,7 +39,7 @@ class Permutation(Transform):
 
     order: Tensor
 
-    def __init__(self, order: Sequence[Whole] | Tensor) -> None:
+    def __init__(self, order: Annotated[Sequence[Whole] | Tensor, WHOLE]) -> None:
         super().__init__()
         order = torch.as_tensor(order, dtype=torch.long)
         if order.dim() != 1 or not (order.is_meta or order.sort().values.tolist() == list(range(len(order)))):

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.distributions import constraints
 
-from cnf.arguments import Positive, Size, checked
+from cnf.arguments import Size, checked, inside
 from cnf.discrete.implicit import solution
 from cnf.discrete.roots import Monotone
 
@@ -67,6 +67,9 @@ class Shift(ElementwiseMap):
         return z - raw[..., 0], torch.zeros_like(z)
 
 
+LogBound = Annotated[float, inside(0, 80)]  # of the logarithm of a scale: float32 ends at 88
+
+
 @checked
 @dataclass(frozen=True)
 class AffineMap(ElementwiseMap):
@@ -82,7 +85,7 @@ class AffineMap(ElementwiseMap):
         Dinh et al. 2017, RealNVP, arXiv 1605.08803. Behrmann et al. 2021, arXiv 2006.09347, on what happens unbounded.
     """
 
-    bound: Positive = 3.0
+    bound: LogBound = 3.0
 
     @property
     def size(self) -> int:
@@ -121,7 +124,7 @@ class LogisticMixture(ElementwiseMap):
     """
 
     components: Size = 8
-    bound: Positive = 3.0
+    bound: LogBound = 3.0
 
     @property
     def size(self) -> int:

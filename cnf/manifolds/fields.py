@@ -13,7 +13,7 @@ from typing import Annotated, Any, NamedTuple, cast
 import torch
 from torch import Tensor, nn
 
-from cnf.arguments import Size, SizeOrZero, at_least, checked
+from cnf.arguments import Size, SizeOrZero, between, checked
 from cnf.continuous.chains import ChainLinearization
 from cnf.continuous.fields import ModuleField, VectorField
 from cnf.continuous.linearization import Linearization
@@ -193,6 +193,9 @@ class TorusLinearization(Linearization):
         return torch.cat([-self.sine * v, self.cosine * v], -1)
 
 
+Frequency = Annotated[float, between(1, 1e6)]  # float32 knows no phase of faster waves
+
+
 @checked
 class FourierField(VectorField):
     """A residual network on sines of many frequencies: `h_0 = sin(Bx + β)`,
@@ -224,7 +227,7 @@ class FourierField(VectorField):
         depth: Size = 2,
         context_dim: SizeOrZero = 0,
         *,
-        frequency: Annotated[float, at_least(1)] = 8.0,
+        frequency: Frequency = 8.0,
         activation: ActivationName = "silu",
     ) -> None:
         super().__init__()

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated
 
-from cnf.arguments import Ambient, Size, SizeOrZero, Sizes, Widths, at_least, checked
+from cnf.arguments import Ambient, Size, SizeOrZero, Sizes, Widths, checked
 from cnf.continuous.divergences import Divergence, Exact
 from cnf.continuous.regularizers import Regularizer
 from cnf.continuous.solvers import RungeKutta, Solver
@@ -13,7 +12,7 @@ from cnf.discrete.splines import CircularSpline
 from cnf.distributions import SphereUniform, TorusUniform
 from cnf.flows import Flow
 from cnf.manifolds.continuous import ManifoldCNF
-from cnf.manifolds.fields import FourierField
+from cnf.manifolds.fields import FourierField, Frequency
 from cnf.manifolds.geometry import Sphere, Torus
 from cnf.models.assembly import assemble, size
 from cnf.models.couplings import Net
@@ -60,7 +59,7 @@ def sphere_cnf(
     *,
     hidden: Size = 128,
     depth: Size = 2,
-    frequency: Annotated[float, at_least(1)] = 8.0,
+    frequency: Frequency = 8.0,
     activation: ActivationName = "silu",
     divergence: Divergence = Exact(),
     regularizers: Mapping[str, Regularizer] = {},
@@ -93,7 +92,7 @@ def torus_cnf(
     *,
     hidden: Size = 128,
     depth: Size = 2,
-    frequency: Annotated[float, at_least(1)] = 4.0,
+    frequency: Frequency = 4.0,
     activation: ActivationName = "silu",
     divergence: Divergence = Exact(),
     regularizers: Mapping[str, Regularizer] = {},

@@ -21,7 +21,10 @@ class MaskedLinear(nn.Linear):
 
     mask: Tensor
 
-    def __init__(self, mask: Annotated[Tensor, Rule("with two dimensions", lambda mask: mask.dim() == 2)]) -> None:
+    def __init__(
+        self,
+        mask: Annotated[Tensor, Rule("with two axes and not empty", lambda mask: mask.dim() == 2 and mask.numel())],
+    ) -> None:
         super().__init__(mask.shape[1], mask.shape[0])
         self.register_buffer("mask", mask.to(self.weight.dtype), persistent=False)
 

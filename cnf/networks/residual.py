@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import cast
+from typing import Annotated, cast
 
 import torch
 from torch import Tensor, nn
 
-from cnf.arguments import Size, SizeOrZero, Widths, checked
+from cnf.arguments import Rule, Size, SizeOrZero, Widths, checked
 from cnf.networks.activations import CONDITIONER_ACTIVATIONS, ConditionerActivation
 from cnf.networks.activations import activation as activation_by_name
 
@@ -49,7 +49,7 @@ class ResidualNet(Conditioner, ABC):
 
     def __init__(
         self,
-        layers: Sequence[Layer],
+        layers: Annotated[Sequence[Layer], Rule("", len)],
         blocks: Sequence[Sequence[Layer]],
         last: Layer,
         *,

@@ -27,6 +27,14 @@ class Tableau:
     c: tuple[Finite, ...]
     error: tuple[Finite, ...] | None = None
 
+    def __post_init__(self) -> None:
+        stages = len(self.b)
+        lengths = [*map(len, self.a)], len(self.c), stages if self.error is None else len(self.error)
+        if lengths != ([*range(1, stages)], stages, stages):
+            raise ValueError(
+                f"a method of {stages} stages has rows of a 1, …, {stages - 1} long and as many c and errors"
+            )
+
 
 EULER = Tableau(1, (), (1.0,), (0.0,))
 MIDPOINT = Tableau(2, ((1 / 2,),), (0.0, 1.0), (0.0, 1 / 2))
