@@ -36,7 +36,8 @@ NOT_MADE_BY_USERS = {
 }
 RESULTS = {  # what the package hands out, and what it computes with, made in loops
     "Bar", "ChainJacobian", "Contraction", "Count", "FitResult", "FlowDistribution", "Interruption", "MafSet",
-    "MafSplits", "Monotone", "NoLargerThan", "Progress", "Recorded", "Replayed", "Rows", "Source", "Split", "Steps", "Table",
+    "MafSplits", "Monotone", "NoLargerThan", "Progress", "Recorded", "Replayed", "Rows", "Source", "Split", "Steps",
+    "Table",
 }  # fmt: skip
 Maker = Callable[..., Any]
 
