@@ -45,7 +45,7 @@ class SampleError(CnfError, RuntimeError):
     def renumbered(self: Self, rows: Sequence[int]) -> Self:
         """The same error, where the batch was the given rows of more data."""
         error = copy.copy(self)
-        error.samples = [int(rows[sample]) for sample in self.samples]
+        error.samples = list(dict.fromkeys(int(rows[sample]) for sample in self.samples))  # each row once
         return error
 
 

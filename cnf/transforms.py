@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple, cast
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -27,17 +28,53 @@ class Mapped(NamedTuple):
     costs: Mapping[str, Tensor] = {}
 
 
+def _mapping(method: Callable[..., Any]) -> Callable[..., Mapped]:
+    """The method with what it returns as a `Mapped`, checked."""
+
+    @functools.wraps(method)
+    def mapping(self: Transform, x: Tensor, context: Tensor | None = None) -> Mapped:
+        result = method(self, x, context)
+        mapped = Mapped(*result) if type(result) is tuple and len(result) in (2, 3) else result
+        name = f"{method.__name__} of {type(self).__name__}"
+        if not isinstance(mapped, Mapped):
+            raise TypeError(f"{name} must return cnf.Mapped or (value, log_det), got {type(result).__name__}")
+        if not isinstance(mapped.log_det, Tensor) or mapped.log_det.shape != (len(x),):
+            came = tuple(mapped.log_det.shape) if isinstance(mapped.log_det, Tensor) else mapped.log_det
+            raise ValueError(f"{name} must return a log_det for each row, of shape ({len(x)},), got {came}")
+        return mapped
+
+    return mapping
+
+
 class Transform(nn.Module, ABC):
     """An invertible map. `encode` leads from data to base, `decode` from base to data.
 
     Both see `(N, *event)` and, where the map is conditional, a context `(N, C)`; each returns its own
-    log-determinant, so `decode(encode(x))` has log-determinants that sum to zero.
+    log-determinant, so `decode(encode(x))` has log-determinants that sum to zero. They return a `Mapped`, or a pair
+    `(value, log_det)`, which becomes one.
+
+    Example:
+        >>> import torch, cnf
+        >>> class Scale(cnf.Transform):
+        ...     def encode(self, x, context=None):
+        ...         return x / 2, -x.new_full((len(x),), x[0].numel()) * math.log(2)
+        ...
+        ...     def decode(self, z, context=None):
+        ...         return 2 * z, z.new_full((len(z),), z[0].numel()) * math.log(2)
+        >>> Scale().encode(torch.ones(1, 3)).log_det
+        tensor([-2.0794])
     """
 
     data_dependent: bool = False  # has an `initialize` of its own
     continuous: bool = False  # has a `path`
     context_dim: int | None = 0  # length of the context it reads; None: not known
     domain: constraints.Constraint = constraints.real  # where the data may lie: each element, or vectors on a manifold
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        for name in ("encode", "decode"):
+            if name in vars(cls):
+                setattr(cls, name, _mapping(vars(cls)[name]))
 
     @property
     def exact(self) -> bool:

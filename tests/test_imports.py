@@ -14,10 +14,12 @@ import cnf
 
 PACKAGE = Path(cnf.__file__).parent
 LAYERS = [
-    {"errors", "version", "arguments", "spread"},
+    {"tracing"},
+    {"errors", "version", "arguments", "spread", "inputs"},
     {"transforms", "distributions", "networks", "noise", "data", "files"},
     {"discrete", "continuous"},
-    {"manifolds", "flows"},
+    {"manifolds", "distribution", "uncertainty"},
+    {"flows"},
     {"objectives", "metrics"},
     {"models"},
     {"checkpoints"},

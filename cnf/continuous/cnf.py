@@ -185,6 +185,19 @@ def without_costs(flow: Module) -> Module:
     return reconfigure(flow, regularizers={}) if any(cnf.regularizers for cnf in cnfs_of(flow)) else flow
 
 
+def smoothed(flow: Module) -> Module:
+    """A copy that shares all parameters and estimates with `smoothed` noise, for a standard error that means something.
+
+    Rademacher estimates take few values in few dimensions, which agree by chance.
+    """
+    if all(cnf.divergence.exact for cnf in cnfs_of(flow)):
+        return flow
+    twin = _copied(flow, [*flow.parameters(), *flow.buffers()])
+    for cnf in cnfs_of(twin):
+        cnf.divergence = cnf.divergence.smoothed()
+    return twin
+
+
 def refined(flow: Module) -> Module:
     """A copy in float64 with a `tighter` solver in all of its CNFs, by which the error of their solves is measured.
 

@@ -46,6 +46,10 @@ class Divergence(ABC):
         """The same divergence with its noise from `generator`; itself where it has no such setting."""
         return self
 
+    def smoothed(self) -> Divergence:
+        """The same expectation by noise that has a density in few dimensions too; itself where there is no such one."""
+        return self
+
 
 @dataclass(frozen=True)
 class Exact(Divergence):
@@ -72,20 +76,26 @@ def _gaussian(x: Tensor, k: int, generator: torch.Generator | None) -> Tensor:
     return torch.randn((k, *x.shape), generator=generator, dtype=x.dtype, device=x.device)
 
 
+def _sphere(x: Tensor, k: int, generator: torch.Generator | None) -> Tensor:
+    """Gaussian vectors of length `√D`, each for itself."""
+    noise = _gaussian(x, k, generator)
+    length = noise.flatten(2).norm(dim=2).reshape(k, -1, *[1] * (x.dim() - 1))
+    return noise * (x.shape[1:].numel() ** 0.5 / length)
+
+
 def _orthogonal(x: Tensor, k: int, generator: torch.Generator | None) -> Tensor:
     """Gaussian columns made orthonormal, times `√D`; signs from the diagonal of R make them uniform (Mezzadri 2007)."""
     dim = x.shape[1:].numel()
     if k > dim:
         raise ValueError(f"orthogonal noise in {dim} dimensions takes at most {dim} probes, got {k}")
     if k == 1:
-        column = _gaussian(x, k, generator)
-        return column * (dim**0.5 / column.flatten(2).norm(dim=2).reshape(1, -1, *[1] * (x.dim() - 1)))
+        return _sphere(x, k, generator)
     q, r = torch.linalg.qr(_gaussian(x, k, generator).flatten(2).permute(1, 2, 0))
     columns = q * (r.diagonal(dim1=1, dim2=2).sign() * dim**0.5).unsqueeze(1)
     return columns.permute(2, 0, 1).reshape(k, *x.shape)
 
 
-NOISE = {"rademacher": _rademacher, "gaussian": _gaussian, "orthogonal": _orthogonal}
+NOISE = {"rademacher": _rademacher, "gaussian": _gaussian, "sphere": _sphere, "orthogonal": _orthogonal}
 
 
 Noise = Annotated[str, one_of(NOISE)]
@@ -99,10 +109,11 @@ class Hutchinson(Divergence):
     With Rademacher noise the variance is `2 (‖S‖_F² − Σ_i S_ii²)/k`, with Gaussian noise `2 ‖S‖_F²/k`, where
     `S = (J + Jᵀ)/2`. Orthogonal probes, `√D` times the first k columns of a random rotation, have
     `2 D (‖S‖_F² − (tr S)²/D) / ((D + 2) k) · (D − k)/(D − 1)`: one is uniform on the sphere, D give the trace itself.
+    Probes on the sphere, each for itself, have that variance without the last factor.
 
     Args:
         probes: Number k of probes; at most D if they are orthogonal.
-        noise: "rademacher", "gaussian" or "orthogonal".
+        noise: "rademacher", "gaussian", "sphere" or "orthogonal".
         generator: Source of the noise; the global torch generator by default.
 
     Raises:
@@ -128,6 +139,9 @@ class Hutchinson(Divergence):
 
     def seeded(self, generator: torch.Generator) -> Hutchinson:
         return replace(self, generator=generator)
+
+    def smoothed(self) -> Hutchinson:
+        return replace(self, noise="sphere")
 
 
 @checked
@@ -222,6 +236,9 @@ class Bottleneck(Divergence):
 
     def seeded(self, generator: torch.Generator) -> Bottleneck:
         return replace(self, generator=generator)
+
+    def smoothed(self) -> Bottleneck:
+        return replace(self, noise="sphere")
 
 
 DIVERGENCES = {"exact": Exact, "hutchinson": Hutchinson, "hutchpp": HutchPP, "bottleneck": Bottleneck}

@@ -14,6 +14,7 @@ from cnf.distributions import as_event_shape
 from cnf.distributions.interface import spread
 from cnf.networks import softplus
 from cnf.spread import Spread, column_spread
+from cnf.tracing import rows_with
 from cnf.transforms import ContinuousPart, Mapped, Transform
 
 Scale = Annotated[Reals, Rule("and not zero", lambda value: value != 0)]
@@ -154,7 +155,7 @@ class Logit(Transform):
 
     def encode(self, x: Tensor, context: Tensor | None = None) -> Mapped:
         s = self.alpha + (1 - 2 * self.alpha) * x
-        outside = ((s <= 0) | (s >= 1)).flatten(1).any(1).nonzero().flatten().tolist()
+        outside = rows_with((s <= 0) | (s >= 1))
         if outside:
             interval = "[0, 1]" if self.alpha else "(0, 1), or a margin alpha > 0 for its ends"
             raise ValueError(
@@ -179,7 +180,7 @@ class Softplus(Transform):
     domain = constraints.positive
 
     def encode(self, x: Tensor, context: Tensor | None = None) -> Mapped:
-        outside = (x <= 0).flatten(1).any(1).nonzero().flatten().tolist()
+        outside = rows_with(x <= 0)
         if outside:
             raise ValueError(f"softplus needs positive data; {len(outside)} rows have others, first {outside[:5]}")
         z = x + torch.log(-torch.expm1(-x))

@@ -11,6 +11,7 @@ from torch.distributions import constraints
 
 from cnf.arguments import Ambient, Fraction, Positive, Size, between, checked
 from cnf.discrete.destructors import Destructor
+from cnf.tracing import rows_with
 from cnf.transforms import Mapped
 
 NO_SPLIT = 2.0  # a threshold that is never reached
@@ -188,7 +189,7 @@ def _interpolated(x: Tensor, knots: Tensor, values: Tensor) -> Mapped:
 
 
 def _check_unit(x: Tensor) -> None:
-    outside = ((x < 0) | (x > 1)).any(1).nonzero().flatten().tolist()
+    outside = rows_with((x < 0) | (x > 1))
     if outside:
         raise ValueError(
             f"data in [0, 1] are needed; {len(outside)} rows have others, first {outside[:5]}: "

@@ -6,7 +6,7 @@ import copy
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, ClassVar, TypeVar
 
 import torch
@@ -17,13 +17,23 @@ from cnf.discrete.determinants import log_abs_det
 from cnf.discrete.implicit import Equation, solution
 from cnf.errors import ConvergenceError
 from cnf.networks.lipschitz import ChainJacobian, Contraction, LipschitzMLP
+from cnf.tracing import BATCH, require_visible
 from cnf.transforms import Mapped, Transform
 
 Module = TypeVar("Module", bound=nn.Module)
 
+WITHOUT_SERIES = "take the exact log-determinant, with_log_det(flow, ExactLogDet())"
+
+
+def _on_sphere(like: Tensor) -> Tensor:
+    noise = torch.randn_like(like)
+    return noise * (like.shape[-1] ** 0.5 / noise.norm(dim=-1, keepdim=True))
+
+
 NOISE: dict[str, Callable[[Tensor], Tensor]] = {
     "rademacher": lambda like: torch.randint(0, 2, like.shape, device=like.device).to(like.dtype) * 2 - 1,
     "gaussian": torch.randn_like,
+    "sphere": _on_sphere,
 }
 Noise = Annotated[str, one_of(NOISE)]
 
@@ -41,6 +51,10 @@ class LogDet(ABC):
     @abstractmethod
     def __call__(self, jacobian: ChainJacobian) -> Tensor:
         """`log det(I + J)` or an estimate of it, `(N,)`."""
+
+    def smoothed(self) -> LogDet:
+        """An unbiased estimate of it whose noise has a density and light tails; itself where there is no such one."""
+        return self
 
 
 @dataclass(frozen=True)
@@ -65,7 +79,7 @@ class PowerSeries(LogDet):
     Args:
         terms: n.
         probes: How many v a row; their mean is taken.
-        noise: "rademacher" or "gaussian", the distribution of v.
+        noise: "rademacher", "gaussian" or "sphere", the distribution of v.
 
     References:
         Behrmann et al. 2019, i-ResNet, arXiv 1811.00995.
@@ -78,6 +92,9 @@ class PowerSeries(LogDet):
     def __call__(self, jacobian: ChainJacobian) -> Tensor:
         ones = jacobian.slopes[0].new_ones(self.terms, 1)
         return _series(jacobian, _probe(jacobian, self.probes, self.noise), ones)
+
+    def smoothed(self) -> LogDet:
+        return RussianRoulette(exact_terms=self.terms, probes=self.probes).smoothed()
 
 
 @checked
@@ -93,7 +110,7 @@ class RussianRoulette(LogDet):
         exact_terms: Terms that are always there. (The published 2, and their first random one, which they always take.)
         continuation: Probability of one more term.
         probes: How many v a row; their mean is taken.
-        noise: "rademacher" or "gaussian", the distribution of v.
+        noise: "rademacher", "gaussian" or "sphere", the distribution of v.
 
     References:
         Chen et al. 2019, Residual flows, arXiv 1906.02735.
@@ -105,12 +122,17 @@ class RussianRoulette(LogDet):
     noise: Noise = "rademacher"
 
     def __call__(self, jacobian: ChainJacobian) -> Tensor:
+        require_visible(*jacobian.slopes, what="a series of random length", remedy=WITHOUT_SERIES)
         uniform = 1 - torch.rand_like(jacobian.slopes[0][:, 0])  # in (0, 1]
         drawn = (uniform.log() / math.log(self.continuation)).floor()
         extra = torch.arange(1, int(drawn.max()) + 1 if len(drawn) else 1, device=drawn.device).unsqueeze(1)
         roulette = (drawn >= extra) * self.continuation ** -extra.to(drawn.dtype)
         weights = torch.cat([torch.ones_like(drawn).expand(self.exact_terms, -1), roulette])
         return _series(jacobian, _probe(jacobian, self.probes, self.noise), weights)
+
+    def smoothed(self) -> LogDet:
+        terms, continuation = max(self.exact_terms, 10), max(self.continuation, 0.9)  # seldom terms weigh little
+        return replace(self, exact_terms=terms, continuation=continuation, noise="sphere")
 
 
 @checked
@@ -139,6 +161,7 @@ class FixedPoint:
         Raises:
             ConvergenceError: The tolerance is not met; it names the rows.
         """
+        require_visible(target, what="an inverse by iteration", remedy=BATCH)
         relative = self.tolerance or torch.finfo(target.dtype).eps ** (3 / 4)
         allowed = relative * (margin + target.abs().amax(-1))
         x = target
@@ -272,6 +295,17 @@ def with_log_det(flow: Module, log_det: LogDet) -> Module:
     for module in twin.modules():
         if isinstance(module, Residual):
             module.log_det = log_det
+    return twin
+
+
+def continued(flow: Module) -> Module:
+    """A copy that shares all parameters and estimates log-determinants without bias and with `smoothed` noise."""
+    if all(part.log_det.exact for part in flow.modules() if isinstance(part, Residual)):
+        return flow
+    twin = with_log_det(flow, ExactLogDet())
+    for before, after in zip(flow.modules(), twin.modules(), strict=True):
+        if isinstance(before, Residual) and isinstance(after, Residual):
+            after.log_det = before.log_det.smoothed()
     return twin
 
 

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from cnf.discrete.implicit import Equation
 from cnf.errors import ConvergenceError
+from cnf.tracing import BATCH, require_visible
 
 Increasing = Callable[..., tuple[Tensor, Tensor]]  # x (and parameters) -> f(x), f'(x), elementwise
 
@@ -68,6 +69,7 @@ def solve_monotone(
     Raises:
         ConvergenceError: The tolerance is not met; it names the rows.
     """
+    require_visible(target, what="an inverse by iteration", remedy=BATCH)
     tolerance = 4 * torch.finfo(target.dtype).eps if tolerance is None else tolerance
     low, high = _widened(function, target, *torch.broadcast_tensors(low, high, target)[:2])
     x, last = (low + high) / 2, high - low

@@ -4,6 +4,7 @@ from cnf.distributions.euclidean import LOG_2PI, DiagonalNormal, GaussianMixture
 from cnf.distributions.interface import BaseDensity, as_event_shape
 from cnf.distributions.simplex import Dirichlet, LogisticNormal
 from cnf.distributions.sphere import AngularCentralGaussian, SphereUniform, SphericalCauchyMixture, VonMisesFisher
+from cnf.distributions.torch import TorchBase, as_base
 from cnf.distributions.torus import TorusUniform
 
 __all__ = [
@@ -17,8 +18,10 @@ __all__ = [
     "SphereUniform",
     "SphericalCauchyMixture",
     "StandardNormal",
+    "TorchBase",
     "TorusUniform",
     "Uniform",
     "VonMisesFisher",
+    "as_base",
     "as_event_shape",
 ]

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.distributions import constraints
 
 from cnf.arguments import Numbers, Shape, above, checked, conform
+from cnf.tracing import rows_with
 
 OFF = 1e-5  # how far from a manifold rounding may leave a point, of float32 too
 
@@ -104,14 +105,12 @@ def require_near(far: Tensor, place: str, remedy: str) -> None:
     Raises:
         ValueError: A point is further off than rounding explains, or not a number.
     """
-    near = far.detach() <= OFF
-    if near.all():
-        return
-    rows = (~near).flatten().nonzero().flatten().tolist()
-    raise ValueError(
-        f"{len(rows)} of {near.numel()} points are not on {place}: the farthest is {far.max().item():.3g} off, "
-        f"first in rows {rows[:5]}: {remedy}"
-    )
+    rows = rows_with(~(far.flatten() <= OFF))
+    if rows:
+        raise ValueError(
+            f"{len(rows)} of {far.numel()} points are not on {place}: the farthest is {far.max().item():.3g} off, "
+            f"first in rows {rows[:5]}: {remedy}"
+        )
 
 
 def require_rows(x: Tensor, n: int) -> None:

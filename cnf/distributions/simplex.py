@@ -16,6 +16,7 @@ from torch.distributions import constraints
 from cnf.arguments import Positive, Positives, Reals, Size, above, checked
 from cnf.distributions.euclidean import LOG_2PI
 from cnf.distributions.interface import BaseDensity, log_spread, require_ambient, require_near, spread
+from cnf.tracing import rows_with
 
 
 def require_simplex(x: Tensor, n: int) -> None:
@@ -33,7 +34,7 @@ def log_interior(x: Tensor, n: int) -> Tensor:
         ValueError: A point is off the simplex, or on its boundary, where logarithms are infinite.
     """
     require_simplex(x, n)
-    zeros = (x.detach() <= 0).reshape(-1, n).any(1).nonzero().flatten().tolist()
+    zeros = rows_with((x <= 0).reshape(-1, n))
     if zeros:
         raise ValueError(
             f"{len(zeros)} points have zeros, where the logarithm is infinite, first in rows {zeros[:5]}: "

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from cnf.errors import SolverError
+from cnf.tracing import visible
 
 
 class State(NamedTuple):
@@ -193,7 +194,7 @@ def gave_up(reason: str, time: float, errors: Tensor) -> SolverError:
 def check_finite(state: State, time: float) -> None:
     parts = [part.flatten(1) if part.dim() > 1 else part.unsqueeze(1) for part in (state.x, *state.integrals)]
     bad = ~torch.cat([part.isfinite().all(1, keepdim=True) for part in parts], 1).all(1)
-    if bad.any():
+    if visible(bad) and bad.any():
         raise SolverError(
             "the field or the state is NaN or infinite", time=time, samples=bad.nonzero().flatten().tolist(),
             advice="check the inputs of these samples and the weights of the field; " + ADVICE,

@@ -26,6 +26,7 @@ from cnf.continuous.solvers.interface import (
 )
 from cnf.continuous.solvers.refined import Refined
 from cnf.continuous.solvers.tableaus import TABLEAUS, Tableau
+from cnf.tracing import FIXED, require_visible
 
 GRADIENTS = ("backprop", "checkpoint")
 Number = float | Tensor  # a scalar tensor in compiled steps, where a float would be a constant of the graph
@@ -135,6 +136,7 @@ class RungeKutta(Solver):
 
     def _adaptive(self, rhs: RightHandSide, state: State, start: float, end: float, times: list[float]) -> Solution:
         """Appends the end of each accepted step to `times`."""
+        require_visible(state.x, what="a solver that chooses its steps", remedy=FIXED)
         stages = len(self.tableau.b) - 1
         smallest = 16 * torch.finfo(state.x.dtype).eps * max(abs(start), abs(end))
         t, h = start, self._first_step(end - start)

@@ -25,6 +25,7 @@ from cnf.continuous.solvers.interface import (
 )
 from cnf.continuous.solvers.refined import Refined
 from cnf.errors import SolverError
+from cnf.tracing import FIXED, require_visible
 
 
 @checked
@@ -99,6 +100,7 @@ class Torchdiffeq(Solver):
     ) -> tuple[State, _Function]:
         from torchdiffeq import odeint, odeint_adjoint  # it loads scipy
 
+        require_visible(state.x, what="torchdiffeq", remedy=FIXED)
         layout = _Layout(len(state.integrals))
         function = _FUNCTIONS[_methods()[self.method]](rhs, layout, self.max_steps)
         times = torch.tensor([start, end], dtype=state.x.dtype, device=state.x.device)

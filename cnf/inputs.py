@@ -1,0 +1,141 @@
+"""What a flow is given: shapes, types, devices and values, checked in one place and said in the reader's terms."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from numbers import Integral
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from cnf.tracing import rows_with
+
+PRECISIONS = (torch.float32, torch.float64)
+
+
+class Like(Protocol):
+    """What has the type and the place that data must have, such as a base density."""
+
+    @property
+    def dtype(self) -> torch.dtype: ...
+
+    @property
+    def device(self) -> torch.device: ...
+
+
+def as_shape(shape: int | Sequence[int]) -> torch.Size:
+    """An int as a shape of one dimension, a shape as itself.
+
+    Raises:
+        TypeError: It does not consist of whole numbers.
+        ValueError: One of them is negative.
+    """
+    sizes = tuple(shape) if isinstance(shape, (list, tuple)) else (shape,)
+    if not all(isinstance(size, Integral) and not isinstance(size, bool) for size in sizes):
+        raise TypeError(f"the number of samples must be an int or a shape, such as 5 or (4, 3), got {shape!r}")
+    whole = torch.Size([int(size) for size in sizes])
+    if any(size < 0 for size in whole):
+        raise ValueError(f"the number of samples must not be negative, got {shape!r}")
+    return whole
+
+
+def batch_shape(name: str, x: Tensor, event: torch.Size, like: Like) -> torch.Size:
+    """The batch shape of data `(*batch, *event)`.
+
+    Raises:
+        TypeError: No tensor.
+        ValueError: Another event shape, dtype or device.
+    """
+    require_kind(name, x, like)
+    batch = x.dim() - len(event)
+    if batch < 0 or x.shape[batch:] != event:
+        raise ValueError(f"{name} must have shape (*batch, {', '.join(map(str, event))}), got {tuple(x.shape)}")
+    return x.shape[:batch]
+
+
+def context_rows(context: Tensor | None, batch: torch.Size, expected: int | None, like: Like) -> Tensor | None:
+    """The context of a batch as transforms see it, `(N, C)` or None.
+
+    Args:
+        context: `(*batch, C)`, or what broadcasts to it.
+        batch: The batch shape of the data.
+        expected: C; 0 for unconditional flows, None if it is not known.
+        like: Has the dtype and device that it must have.
+
+    Raises:
+        TypeError: No tensor.
+        ValueError: A missing, unexpected or wrongly shaped context, another dtype or device, NaN or infinite values.
+    """
+    if context is None:
+        if expected:
+            raise ValueError(f"this flow is conditional: give a context of shape (*batch, {expected})")
+        return None
+    require_kind("context", context, like)
+    if expected == 0:
+        raise ValueError(f"this flow takes no context, got one of shape {tuple(context.shape)}")
+    width = expected or (context.shape[-1] if context.dim() else 1)
+    try:
+        if context.shape[-1:] != (width,):  # one column would broadcast to all
+            raise ValueError
+        rows = context.expand(*batch, width).reshape(-1, width)
+    except (RuntimeError, ValueError) as error:
+        wanted = f"({', '.join(map(str, (*batch, width)))})"
+        raise ValueError(f"context must have shape {wanted} or broadcast to it, got {tuple(context.shape)}") from error
+    require_values("context", rows)
+    return rows
+
+
+def require_precision(like: Like) -> None:
+    """Refuse to compute in anything but float32 and float64.
+
+    Raises:
+        ValueError: 16-bit, complex or whole numbers.
+    """
+    if like.dtype not in PRECISIONS:
+        raise ValueError(
+            f"this flow is {like.dtype}, but densities are computed in float32 or float64: call flow.float() or "
+            "flow.double(); to train with 16-bit matrix products, give cnf.FitConfig(precision='bf16-mixed')"
+        )
+
+
+def require_kind(name: str, tensor: Tensor, like: Like) -> None:
+    """Refuse what has not the dtype and device of a flow.
+
+    Raises:
+        TypeError: No tensor.
+        ValueError: Another dtype or device.
+    """
+    require_precision(like)
+    if not isinstance(tensor, Tensor):
+        kind = f"torch.as_tensor({name}, dtype={like.dtype})"
+        raise TypeError(f"{name} must be a tensor, got {type(tensor).__name__}: give {kind}")
+    if tensor.is_complex():
+        raise ValueError(
+            f"{name} is {tensor.dtype}, but a flow is a density of real numbers: give real and imaginary parts as "
+            f"dimensions of their own, torch.view_as_real({name})"
+        )
+    if tensor.dtype != like.dtype:
+        other = f" or the flow with flow.to({tensor.dtype})" if tensor.dtype in PRECISIONS else ""
+        raise ValueError(
+            f"{name} is {tensor.dtype}, but the flow computes in {like.dtype}: "
+            f"convert the data with {name}.to({like.dtype}){other}"
+        )
+    if tensor.device != like.device:
+        raise ValueError(
+            f"{name} is on {tensor.device}, but the flow is on {like.device}: move one of them with .to(device)"
+        )
+
+
+def require_values(name: str, rows: Tensor) -> None:
+    """Refuse NaN and infinite values, naming the rows `(N, …)` that have them.
+
+    Raises:
+        ValueError: There are such values, and they can be seen.
+    """
+    bad = rows_with(~rows.isfinite())
+    if bad:
+        raise ValueError(
+            f"{name} has NaN or infinite values in {len(bad)} of {len(rows)} rows, first in rows {bad[:5]}: "
+            "remove or impute them"
+        )

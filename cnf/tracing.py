@@ -1,0 +1,48 @@
+"""Whether the values of tensors can be looked at: not while a function is exported, compiled or mapped by `vmap`."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+BATCH = "call the flow on a batch, for which it gives each row its own value"
+FIXED = f"take a fixed grid, cnf.reconfigure(flow, solver=cnf.RungeKutta('rk4', steps=16)), or {BATCH}"
+
+
+def visible(*tensors: Tensor) -> bool:
+    """Whether Python may branch on values; checks of values are left out where it may not."""
+    traced = torch.compiler.is_compiling() or torch.jit.is_tracing()
+    return not traced and not any(map(_batched, tensors))
+
+
+def rows_with(bad: Tensor) -> list[int]:
+    """The rows of `(N, …)` in which something is true; none where values cannot be looked at."""
+    if not visible(bad) or not bad.any():
+        return []
+    rows: list[int] = (bad if bad.dim() == 1 else bad.flatten(1).any(1)).nonzero().flatten().tolist()
+    return rows
+
+
+def require_visible(*tensors: Tensor, what: str, remedy: str) -> None:
+    """Refuse an algorithm that branches on values where it cannot.
+
+    Args:
+        tensors: Whose values it looks at.
+        what: The algorithm, as the subject of "looks at values".
+        remedy: What to do instead.
+
+    Raises:
+        TypeError: The values cannot be looked at.
+    """
+    if not visible(*tensors):
+        raise TypeError(f"{what} looks at values, which neither vmap nor torch.export allows: {remedy}")
+
+
+def _batched(x: Tensor) -> bool:
+    """Whether `vmap` has taken a dimension away, on any level of `torch.func`."""
+    functorch = torch._C._functorch
+    while functorch.is_functorch_wrapped_tensor(x):
+        if functorch.is_batchedtensor(x):
+            return True
+        x = functorch.get_unwrapped(x)
+    return False
