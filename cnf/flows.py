@@ -128,7 +128,8 @@ class Flow(nn.Module):
         Where log-determinants are estimated, `value` is the mean of `probes` independent estimates, and
         `(value − log p)/standard_error` follows Student's distribution with `probes − 1` degrees of freedom. So that
         this holds for few of them, each is the mean of 8 evaluations, and the noise is not always that of the flow:
-        probes are uniform on the sphere (Rademacher's take few values in few dimensions, which agree by chance), and a
+        probes are uniform on the sphere (Rademacher's take few values in few dimensions, which agree by chance), those
+        of Hutch++ are Hutchinson's (what it leaves is far from normal where the Jacobian has nearly low rank), and a
         series that is cut off, or ends at random, has ten terms or more and goes on at random. The expectation is log p
         in every case. A row takes `8 probes` evaluations, so in few dimensions the exact trace,
         `cnf.reconfigure(flow, divergence=cnf.Exact())`, costs less and has no noise.

@@ -8,14 +8,15 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.distributions import Distribution
 from tqdm import tqdm
 
-from cnf.arguments import Ambient, Count, Finite, checked
+from cnf.arguments import Ambient, Count, Finite, Size, checked
 from cnf.continuous.cnf import CNF, without_costs
 from cnf.data.rows import as_rows
 from cnf.discrete.residual import Residual
 from cnf.errors import SampleError
-from cnf.flows import Flow
+from cnf.flows import Flow, FlowDistribution
 
 
 class Estimate(NamedTuple):
@@ -26,8 +27,14 @@ class Estimate(NamedTuple):
 
 
 def mean_and_error(values: Tensor) -> Estimate:
-    """Mean of `(N,)` and the standard error `s/√N` of it."""
-    values = values.double()
+    """Mean of `(N,)` and the standard error `s/√N` of it, NaN where there is one value only.
+
+    Raises:
+        ValueError: No values.
+    """
+    if not values.numel():
+        raise ValueError("a mean needs at least one value, got none")
+    values = values.flatten().double()
     error = values.std().item() / math.sqrt(len(values)) if len(values) > 1 else math.nan
     return Estimate(values.mean().item(), error)
 
@@ -115,13 +122,75 @@ def importance_log_prob(flow: Flow, x: Tensor, context: Tensor | None = None, *,
     return LogMean(value, (ratios - value).exp().std(0) / samples**0.5)
 
 
-def bits_per_dim(log_prob: Tensor, dims: int, *, levels: int = 256) -> Tensor:
+@checked
+@torch.no_grad()
+def kl_divergence(p: Flow | Distribution, q: Flow | Distribution, *, samples: Ambient = 10_000) -> Estimate:
+    """`KL(p ‖ q) = E_p[log p(x) − log q(x)]` in nats, by samples of p; infinite where a sample has no density under q.
+
+    Args:
+        p: What is sampled; conditional flows as `flow.distribution(context)` with one condition `(C,)`.
+        q: What it is compared with.
+        samples: Number of samples.
+
+    Raises:
+        ValueError: A batch of distributions, or fewer than 2 samples.
+
+    Example:
+        >>> import torch, cnf
+        >>> flow = cnf.Flow(cnf.Compose([]), cnf.StandardNormal(2))
+        >>> cnf.metrics.kl_divergence(flow, flow)
+        Estimate(mean=0.0, error=0.0)
+    """
+    p, q = _one_distribution(p), _one_distribution(q)
+    x, log_prob = _drawn(p, samples)
+    return mean_and_error(log_prob - q.log_prob(x))
+
+
+@checked
+@torch.no_grad()
+def entropy(p: Flow | Distribution, *, samples: Ambient = 10_000) -> Estimate:
+    """`H(p) = −E_p[log p(x)]` in nats, by samples of p.
+
+    Args:
+        p: As in `kl_divergence`.
+        samples: Number of samples.
+
+    Raises:
+        ValueError: A batch of distributions, or fewer than 2 samples.
+    """
+    return mean_and_error(-_drawn(_one_distribution(p), samples)[1])
+
+
+def _one_distribution(p: Flow | Distribution) -> Distribution:
+    distribution = p.distribution() if isinstance(p, Flow) else p
+    if distribution.batch_shape:
+        raise ValueError(
+            f"one distribution is needed, got a batch {tuple(distribution.batch_shape)} of them: take one condition, "
+            "flow.distribution(context[i]), or make the batch an event with torch.distributions.Independent"
+        )
+    return distribution
+
+
+def _drawn(p: Distribution, samples: int) -> tuple[Tensor, Tensor]:
+    if isinstance(p, FlowDistribution):
+        return p.rsample_and_log_prob((samples,))
+    x = p.sample((samples,))
+    log_prob: Tensor = p.log_prob(x)
+    return x, log_prob
+
+
+@checked
+def bits_per_dim(log_prob: Tensor, dims: Size, *, levels: Ambient = 256) -> Tensor:
     """`−(log p / D − log levels) / log 2` for dequantised data in [0, 1): bits a dimension of the discrete data.
 
     Args:
         log_prob: Log-densities in nats of the data in [0, 1), the log-determinant of any logit included.
         dims: Number D of dimensions.
-        levels: Values a dimension can take.
+        levels: Values a dimension can take, at least 2.
+
+    Raises:
+        TypeError: Arguments of another type.
+        ValueError: No dimension, or fewer than 2 levels.
 
     References:
         Theis et al. 2016, arXiv 1511.01844.

@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import distributions as td
 
-from cnf import DiagonalNormal, GaussianMixture, StandardNormal, Uniform
-from cnf.distributions import as_event_shape
+from cnf import Compose, DiagonalNormal, Flow, GaussianMixture, StandardNormal, Uniform
+from cnf.distributions import TorchBase, as_event_shape
 
 LOC, SCALE = torch.tensor([0.5, -1.0]), torch.tensor([0.4, 1.3])
 CENTRES, WIDTHS = torch.tensor([[0.0, 2.0], [1.0, -1.0], [-2.0, 0.0]]), torch.tensor([[0.5], [1.0], [0.3]])
@@ -120,3 +120,79 @@ def test_an_event_shape_is_made_of_positive_ints(shape):
 def test_a_uniform_density_needs_a_box():
     with pytest.raises(ValueError, match="low < high"):
         Uniform(2, low=1.0, high=1.0)
+
+
+TORCH_BASES = {
+    "correlated": td.MultivariateNormal(LOC, torch.tensor([[1.0, 0.5], [0.5, 2.0]])),
+    "low rank": td.LowRankMultivariateNormal(LOC, torch.ones(2, 1), torch.ones(2)),
+    "independent": td.Independent(td.Normal(LOC, SCALE), 1),
+    "heavy tails": td.Independent(td.StudentT(torch.tensor([3.0, 4.0])), 1),
+    "half line": td.Independent(td.Gamma(torch.tensor([1.5, 2.0]), 2.0), 1),
+    "box": td.Independent(td.Uniform(torch.zeros(2), 1.0), 1),
+    "mixture": td.MixtureSameFamily(
+        td.Categorical(WEIGHTS), td.Independent(td.Normal(CENTRES, WIDTHS.expand(3, 2)), 1)
+    ),
+    "transformed": td.TransformedDistribution(
+        td.Independent(td.Normal(LOC, SCALE), 1),
+        [td.AffineTransform(LOC, SCALE, event_dim=1), td.ExpTransform().inv.inv],
+    ),
+}
+torch_bases = pytest.mark.parametrize("distribution", TORCH_BASES.values(), ids=TORCH_BASES)
+
+
+@torch_bases
+def test_distributions_of_torch_are_bases(distribution):
+    flow = Flow(Compose([]), distribution)
+    x = distribution.sample((50,))
+    torch.testing.assert_close(flow.log_prob(x), distribution.log_prob(x))
+    assert flow.event_shape == (2,)
+    torch.manual_seed(0)
+    expected = distribution.sample((4,))
+    torch.manual_seed(0)
+    torch.testing.assert_close(flow.sample(4), expected)
+
+
+@torch_bases
+def test_distributions_of_torch_move_and_are_saved_with_the_flow(distribution):
+    flow = Flow(Compose([]), distribution)
+    other = Flow(Compose([]), distribution)
+    for buffer in other.base.buffers():
+        buffer.data = buffer.data + 0.25 if buffer.is_floating_point() else buffer.data
+    other.load_state_dict(flow.state_dict())
+    wide = other.double()
+    x = distribution.sample((5,)).double()
+    torch.testing.assert_close(wide.log_prob(x), flow.log_prob(x.float()).double(), atol=1e-4, rtol=1e-4)
+    assert wide.base.dtype == wide.sample(3).dtype == wide.log_prob(x).dtype == torch.float64
+    assert flow.base.dtype == torch.float32
+    assert other.to("meta").base.device.type == "meta"
+
+
+@torch_bases
+def test_a_generator_is_the_only_source_of_noise_for_distributions_of_torch(distribution):
+    base, before = TorchBase(distribution), torch.get_rng_state()
+    first, second = (base.sample(4, torch.Generator().manual_seed(1)) for _ in range(2))
+    assert torch.equal(first, second)
+    assert torch.equal(torch.get_rng_state(), before)
+    assert not torch.equal(first, base.sample(4, torch.Generator().manual_seed(2)))
+
+
+@pytest.mark.parametrize("name", ["half line", "box", "transformed"])
+def test_outside_the_support_the_density_of_a_base_is_zero(name):
+    flow = Flow(Compose([]), TORCH_BASES[name])
+    assert flow.log_prob(torch.full((3, 2), -2.0)).tolist() == [-math.inf] * 3
+
+
+@pytest.mark.parametrize(
+    ("distribution", "error", "message"),
+    [
+        (td.Normal(torch.zeros(2), 1.0), ValueError, r"a batch \(2,\) of them.*Independent\(distribution, 1\)"),
+        (td.Normal(torch.zeros(3, 2), 1.0), ValueError, r"Independent\(distribution, 2\)"),
+        (td.Normal(0.0, 1.0), ValueError, "one of scalars"),
+        (td.Independent(td.Poisson(torch.ones(2)), 1), ValueError, "are discrete"),
+        (torch.randn, TypeError, "base must be"),
+        (td.Normal, TypeError, "base must be"),
+    ],
+)
+def test_what_is_no_base_is_refused(distribution, error, message):
+    with pytest.raises(error, match=message):
+        Flow(Compose([]), distribution)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from instances import TIGHT, affine, conditional, initialized, randomized
@@ -15,17 +16,21 @@ from cnf import (
     Compose,
     DiagonalNormal,
     Flow,
+    GaussianMixture,
     Inverse,
     KineticEnergy,
+    Mapped,
     MLPField,
     RungeKutta,
     StandardNormal,
+    Transform,
     Uniform,
     build,
     count_evaluations,
     reconfigure,
 )
 from cnf.discrete.elementwise import Affine, Logit, Softplus, Standardize, StandardizeContext
+from cnf.distributions import Dirichlet, VonMisesFisher
 from cnf.transforms import Flatten
 
 
@@ -143,19 +148,59 @@ def test_one_context_serves_all_samples_and_a_row_each_serves_its_own():
     assert not torch.allclose(each[0], one[0], atol=1e-2)
 
 
-def test_samples_in_pieces_are_those_of_one_call_and_follow_the_rows_of_the_context():
+class Shift(Transform):
+    """A hand-written transform that returns a pair."""
+
+    def encode(self, x, context=None):
+        return x - 1, x.new_zeros(len(x))
+
+    def decode(self, z, context=None):
+        return z + 1, z.new_zeros(len(z))
+
+
+SEEDED_BASES = {
+    "normal": StandardNormal(3),
+    "uniform": Uniform(3),
+    "diagonal": DiagonalNormal(3, scale=0.5),
+    "mixture": GaussianMixture(torch.tensor([[0.0, 1, 2], [3, 4, 5]])),
+    "von Mises-Fisher": VonMisesFisher(torch.tensor([0.0, 0, 1]), 2.0),
+    "Dirichlet": Dirichlet([1.0, 2, 3]),
+    "torch": td.Independent(td.Gamma(torch.ones(3), 2.0), 1),
+}
+
+
+@pytest.mark.parametrize("n", [1, 10, 4100])
+@pytest.mark.parametrize("base", SEEDED_BASES.values(), ids=SEEDED_BASES)
+def test_samples_in_pieces_do_not_depend_on_their_size(base, n):
+    flow = Flow(Shift(), base)
+
+    def drawn(batch_size):
+        seeded = torch.Generator().manual_seed(0)
+        return list(flow.sample_in_pieces(n, batch_size=batch_size, generator=seeded))
+
+    whole = torch.cat(drawn(5000))
+    for batch_size in (3, 100, 2048):
+        pieces = drawn(batch_size)
+        assert all(len(piece) == batch_size for piece in pieces[:-1])
+        assert torch.equal(torch.cat(pieces), whole)
+    if n < 4096:
+        assert torch.equal(whole, flow.sample(n, generator=torch.Generator().manual_seed(0)))
+
+
+def test_samples_in_pieces_follow_the_rows_of_the_context():
     flow, context = flow_of(2), draw(10, 2)
     whole = flow.sample(10, context, generator=torch.Generator().manual_seed(0))
-    seeded = torch.Generator().manual_seed(0)
-    pieces = list(flow.sample_in_pieces(10, context, batch_size=4, generator=seeded))
+    pieces = list(flow.sample_in_pieces(10, context, batch_size=4, generator=torch.Generator().manual_seed(0)))
     assert [len(piece) for piece in pieces] == [4, 4, 2]
-    numbers = torch.Generator().manual_seed(0)
-    z = torch.cat([flow.base.sample(size, numbers) for size in (4, 4, 2)])
-    torch.testing.assert_close(torch.cat(pieces), flow.transform.push(z, context))
-    torch.testing.assert_close(pieces[0], flow.sample(4, context[:4], generator=torch.Generator().manual_seed(0)))
-    assert whole.shape == (10, 3)
-    with pytest.raises(ValueError, match="batch_size must be at least 1"):
-        next(flow.sample_in_pieces(10, context, batch_size=0))
+    torch.testing.assert_close(torch.cat(pieces), whole)
+    one = list(flow.sample_in_pieces(10, context[0], batch_size=4, generator=torch.Generator().manual_seed(0)))
+    torch.testing.assert_close(one[0][0], whole[0])
+    assert [len(piece) for piece in flow.sample_in_pieces(0, context[0])] == [0]
+    for batch_size, error in ((0, ValueError), (2.5, TypeError), (True, TypeError)):
+        with pytest.raises(error, match="batch_size must be"):
+            next(flow.sample_in_pieces(10, context, batch_size=batch_size))
+    with pytest.raises(ValueError, match="context must have shape"):
+        next(flow.sample_in_pieces(11, context))
 
 
 def test_no_samples_are_an_empty_tensor():
@@ -384,10 +429,92 @@ def test_a_context_of_the_wrong_shape_is_shown(shape):
         flow_of(2).log_prob(draw(5, 3), draw(*shape))
 
 
-def test_a_negative_number_of_samples_is_refused():
+@pytest.mark.parametrize("shape", [-1, (2, -1), 2.5, True, "3", (2.0,), None, torch.tensor(2.5)], ids=repr)
+def test_numbers_of_samples_that_are_none_are_refused(shape):
+    error = ValueError if shape in (-1, (2, -1)) else TypeError
     for method in (flow_of().sample, flow_of().rsample, flow_of().sample_and_log_prob):
-        with pytest.raises(ValueError, match="n must not be negative, got -1"):
-            method(-1)
+        with pytest.raises(error, match="the number of samples must"):
+            method(shape)
+
+
+@pytest.mark.parametrize("shape", [5, np.int64(5), (5,), [5], torch.Size([5]), (), (2, 3), (2, 0)], ids=repr)
+def test_samples_take_a_number_or_a_shape(shape):
+    flow = flow_of(2)
+    batch = (5,) if isinstance(shape, (int, np.integer)) else tuple(shape)
+    for context in (draw(2), draw(*batch, 2)):
+        torch.manual_seed(0)
+        x = flow.sample(shape, context)
+        assert x.shape == (*batch, 3)
+        torch.manual_seed(0)
+        again, log_prob = flow.sample_and_log_prob(shape, context)
+        torch.testing.assert_close(again, x)
+        assert log_prob.shape == batch
+        torch.testing.assert_close(log_prob, flow.log_prob(x, context), atol=1e-4, rtol=1e-4)
+
+
+def test_conditions_that_are_not_one_a_sample_name_the_call_that_is_meant():
+    flow, contexts = flow_of(2), draw(3, 2)
+    for method in (flow.sample, flow.sample_and_log_prob):
+        with pytest.raises(
+            ValueError, match=r"each of the 3 conditions, call flow.distribution\(context\).sample\(\(4,"
+        ):
+            method(4, contexts)
+    assert flow.distribution(contexts).sample((4,)).shape == (4, 3, 3)
+    with pytest.raises(TypeError, match="context must be a tensor, got list"):
+        flow.sample(2, [[0.0, 1.0]])
+
+
+def test_a_transform_may_return_a_pair():
+    flow = Flow(Compose([Shift(), Inverse(Shift()), Flatten(Shift(), (3,))]), StandardNormal(3))
+    x = draw(4, 3)
+    torch.testing.assert_close(flow.log_prob(x), StandardNormal(3).log_prob(x - 1))
+    assert isinstance(Shift().encode(x), Mapped)
+    assert Shift()(x).costs == {}
+
+
+@pytest.mark.parametrize(
+    ("result", "error", "message"),
+    [
+        (torch.ones(4, 3), TypeError, r"encode of Wrong must return cnf.Mapped or \(value, log_det\), got Tensor"),
+        ((torch.ones(4, 3),), TypeError, "got tuple"),
+        ((torch.ones(4, 3), 0.0), ValueError, r"a log_det for each row, of shape \(4,\), got 0.0"),
+        ((torch.ones(4, 3), torch.zeros(4, 3)), ValueError, r"of shape \(4,\), got \(4, 3\)"),
+        (Mapped(torch.ones(4, 3), torch.zeros(())), ValueError, r"of shape \(4,\), got \(\)"),
+    ],
+)
+def test_what_a_transform_must_not_return(result, error, message):
+    class Wrong(Shift):
+        def encode(self, x, context=None):
+            return result
+
+    with pytest.raises(error, match=message):
+        Flow(Wrong(), StandardNormal(3)).log_prob(torch.ones(4, 3))
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.complex64], ids=str)
+def test_a_flow_computes_in_float32_or_float64_only(dtype):
+    flow = Flow(Compose([]), StandardNormal(3)).to(dtype)
+    for use in (
+        lambda: flow.log_prob(torch.ones(4, 3, dtype=dtype)),
+        lambda: flow.sample(3),
+        lambda: flow.sample_and_log_prob(3),
+        lambda: flow.initialize(torch.ones(4, 3, dtype=dtype)),
+        lambda: next(flow.sample_in_pieces(3)),
+    ):
+        with pytest.raises(
+            ValueError, match=rf"this flow is {dtype}, but densities are computed in float32 or float64"
+        ):
+            use()
+
+
+def test_data_of_another_kind_are_refused_with_what_to_do():
+    flow = flow_of()
+    with pytest.raises(ValueError, match="give real and imaginary parts as dimensions of their own"):
+        flow.log_prob(torch.ones(4, 3, dtype=torch.complex64))
+    with pytest.raises(ValueError, match=r"convert the data with x.to\(torch.float32\)$"):
+        flow.log_prob(torch.ones(4, 3, dtype=torch.float16))
+    with pytest.raises(ValueError, match=r"or the flow with flow.to\(torch.float64\)$"):
+        flow.log_prob(torch.ones(4, 3, dtype=torch.float64))
 
 
 def test_fields_of_a_users_own_take_any_context_or_none():

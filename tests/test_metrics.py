@@ -24,6 +24,20 @@ def test_a_density_twice_as_high_saves_a_bit() -> None:
     torch.testing.assert_close(bits_per_dim(half, 10), torch.tensor([7.0]))
 
 
+@pytest.mark.parametrize(("dims", "levels"), [(-3, 256), (0, 256), (4, 1), (4, 0), (4, -2)])
+def test_bits_need_a_dimension_and_two_levels(dims: int, levels: int) -> None:
+    with pytest.raises(ValueError, match="must be"):
+        bits_per_dim(torch.zeros(2), dims, levels=levels)
+    with pytest.raises(TypeError, match="dims must be"):
+        bits_per_dim(torch.zeros(2), 2.5)
+
+
+def test_no_values_have_no_mean() -> None:
+    with pytest.raises(ValueError, match="a mean needs at least one value, got none"):
+        mean_and_error(torch.zeros(0))
+    assert mean_and_error(torch.tensor([2, 4])).mean == 3
+
+
 def test_mean_and_error_cover_the_mean_at_the_nominal_rate() -> None:
     draws = torch.randn(2000, 50, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     inside = sum(abs(estimate.mean) < 1.96 * estimate.error for estimate in map(mean_and_error, draws))

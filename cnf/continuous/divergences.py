@@ -193,6 +193,10 @@ class HutchPP(Divergence):
     def seeded(self, generator: torch.Generator) -> HutchPP:
         return replace(self, generator=generator)
 
+    def smoothed(self) -> Hutchinson:
+        """Hutchinson's estimate: what is left where J has nearly rank k is far from normal."""
+        return Hutchinson(self.probes, "sphere", self.generator)
+
 
 @checked
 @dataclass(frozen=True)
