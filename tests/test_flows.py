@@ -465,7 +465,7 @@ def test_conditions_that_are_not_one_a_sample_name_the_call_that_is_meant():
 
 
 def test_a_transform_may_return_a_pair():
-    flow = Flow(Compose([Shift(), Inverse(Shift()), Flatten(Shift(), (3,))]), StandardNormal(3))
+    flow = Flow(Compose([Shift(), Inverse(Shift()), Flatten(Shift(), (3,))]), StandardNormal(3)).double()
     x = draw(4, 3)
     torch.testing.assert_close(flow.log_prob(x), StandardNormal(3).log_prob(x - 1))
     assert isinstance(Shift().encode(x), Mapped)
@@ -508,7 +508,7 @@ def test_a_flow_computes_in_float32_or_float64_only(dtype):
 
 
 def test_data_of_another_kind_are_refused_with_what_to_do():
-    flow = flow_of()
+    flow = flow_of().float()
     with pytest.raises(ValueError, match="give real and imaginary parts as dimensions of their own"):
         flow.log_prob(torch.ones(4, 3, dtype=torch.complex64))
     with pytest.raises(ValueError, match=r"convert the data with x.to\(torch.float32\)$"):

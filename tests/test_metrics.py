@@ -64,7 +64,7 @@ def test_rows_in_pieces_have_the_same_log_density() -> None:
     x, context = torch.randn(25, 2).double(), torch.randn(25, 1).double()
     whole = flow.log_prob(x, context).detach()
     torch.testing.assert_close(log_prob_of_rows(flow, (x, context), batch_size=7), whole, rtol=0, atol=1e-9)
-    with pytest.raises(ValueError, match="batch_size must be at least 1"):
+    with pytest.raises(ValueError, match="batch_size must be a whole number from 1"):
         log_prob_of_rows(flow, (x, context), batch_size=0)
 
 

@@ -148,7 +148,7 @@ class FunctionalLinearization(Linearization):
 
     def __init__(self, x: Tensor, t: Tensor, function: Function) -> None:
         function = _with_plain_attention(function)
-        super().__init__(x, t, function)
+        super().__init__(x.contiguous(), t, function)  # forward mode takes no expanded tensors
         self._here: Callable[[Tensor], Tensor] = lambda y: function(t, y)
         self._velocity: Tensor | None = None
 
