@@ -115,8 +115,7 @@ class Flow(nn.Module):
             >>> import torch, cnf
             >>> flow, x = cnf.build("cnf", 2), torch.zeros(5, 2)
             >>> with torch.no_grad():
-            ...     log_prob = flow.log_prob(x)
-            >>> cnf.metrics.log_prob_of_rows(flow, x).shape
+            ...     flow.log_prob(x).shape
             torch.Size([5])
         """
         log_prob: Tensor = self(x, context).log_prob

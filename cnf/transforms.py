@@ -54,7 +54,7 @@ class Transform(nn.Module, ABC):
     `(value, log_det)`, which becomes one.
 
     Example:
-        >>> import torch, cnf
+        >>> import math, torch, cnf
         >>> class Scale(cnf.Transform):
         ...     def encode(self, x, context=None):
         ...         return x / 2, -x.new_full((len(x),), x[0].numel()) * math.log(2)
