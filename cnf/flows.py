@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from numbers import Integral
 from typing import Any, NamedTuple
+from weakref import WeakSet, ref
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +17,7 @@ from cnf.arguments import checked
 from cnf.continuous.cnf import as_times
 from cnf.distribution import FlowDistribution, distribution_of
 from cnf.distributions import BaseDensity, as_base
+from cnf.errors import DataWarning
 from cnf.inputs import as_shape, batch_shape, context_rows, require_precision, require_values
 from cnf.transforms import Transform
 from cnf.uncertainty import Uncertain, log_prob_with_error
@@ -21,6 +25,11 @@ from cnf.uncertainty import Uncertain, log_prob_with_error
 __all__ = ["Density", "Flow", "FlowDistribution", "Uncertain"]
 
 BLOCK = 2048  # base samples that are drawn at once, a multiple of the 16 numbers that torch's generator makes together
+
+UNSTARTED = (
+    "this flow is trained without its data-dependent start, so that it has to learn where the data are and how wide: "
+    "call flow.initialize(x) on the training data first (cnf.fit does)"
+)
 
 
 class Density(NamedTuple):
@@ -99,6 +108,7 @@ class Flow(nn.Module):
         batch = self._batch_shape(x)
         value, log_det, costs = self.transform.encode(*self.rows(x, context))
         log_prob = self.base.log_prob(value) + log_det
+        _remind_of_the_start(self, log_prob)
         return Density(
             log_prob.reshape(batch),
             value.reshape(*batch, *self.base.event_shape),
@@ -313,3 +323,22 @@ def _regrouped(blocks: Iterable[Tensor], size: int) -> Iterator[Tensor]:
             rest = rest[size:]
     assert rest is not None
     yield rest
+
+
+_REMINDED: WeakSet[Flow] = WeakSet()
+
+
+def _remind_of_the_start(flow: Flow, log_prob: Tensor) -> None:
+    """Warn, once a flow, when the gradient of its likelihood is asked for in training before `initialize`."""
+    trained = flow.training and log_prob.requires_grad and not torch.compiler.is_compiling()
+    if not (trained and flow.transform.data_dependent) or flow in _REMINDED or flow.initialized:
+        return
+    this = ref(flow)
+
+    def remind(gradient: Tensor) -> None:
+        if (trained := this()) is not None and trained not in _REMINDED:
+            _REMINDED.add(trained)
+            warnings.warn(DataWarning(UNSTARTED), stacklevel=2)
+
+    with suppress(RuntimeError):  # of a transformation by torch.func, whose tensors take no hooks
+        log_prob.register_hook(remind)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 
 import numpy as np
 import pytest
@@ -31,6 +32,7 @@ from cnf import (
 )
 from cnf.discrete.elementwise import Affine, Logit, Softplus, Standardize, StandardizeContext
 from cnf.distributions import Dirichlet, VonMisesFisher
+from cnf.errors import DataWarning
 from cnf.transforms import Flatten
 
 
@@ -587,3 +589,34 @@ def test_a_distribution_refuses_a_context_that_does_not_fit():
         build("cnf", 2, context_dim=1).distribution()
     with pytest.raises(ValueError, match="takes no context"):
         build("cnf", 2).distribution(torch.zeros(1))
+
+
+def steps_by_hand(flow: Flow, x: torch.Tensor) -> list[str]:
+    """What three steps of training warn of."""
+    optimizer = torch.optim.Adam(flow.parameters())
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        for _ in range(3):
+            optimizer.zero_grad()
+            (-flow.log_prob(x).mean()).backward()
+            optimizer.step()
+    return [str(entry.message) for entry in caught if entry.category is DataWarning]
+
+
+def test_training_without_the_start_is_warned_of_once_a_flow():
+    x = 1000 + torch.randn(50, 2)
+    for name in ("maf", "glow"):
+        flow = build(name, 2)
+        flow.log_prob(x)  # looking costs nothing
+        (text,) = steps_by_hand(flow, x)
+        assert "flow.initialize(x)" in text
+        assert steps_by_hand(flow, x) == []
+
+
+def test_nothing_is_said_of_flows_that_were_started_have_no_start_or_are_not_trained():
+    x = 1000 + torch.randn(50, 2)
+    started = build("maf", 2)
+    started.initialize(x)
+    assert steps_by_hand(started, x) == []
+    assert steps_by_hand(build("maf", 2, preprocess="none"), x - 1000) == []
+    assert steps_by_hand(build("maf", 2).eval(), x) == []
