@@ -277,11 +277,12 @@ def _tie(
     column: _Column, parts: Sequence[_Column], factors: np.ndarray, weights: np.ndarray
 ) -> tuple[str, float] | None:
     """The formula of a column, and how far it is off; nothing if that is far."""
-    rest = column.values - np.stack([part.values for part in parts], 1) @ factors
-    rest -= rest.mean()
-    sizes = np.array([np.abs(part.values).max() for part in parts])
-    rounding = 8 * column.eps * (np.abs(factors) @ sizes + np.abs(column.values).max()) + 1e-13 * column.values.std()
-    off = 0.0 if np.abs(rest).max() <= rounding else float(rest.std() / column.values.std())
+    values = np.stack([part.values for part in parts], 1)
+    rest = column.values - values @ factors
+    offset = np.median(rest)
+    sizes = np.abs(values) @ np.abs(factors) + np.abs(column.values) + np.abs(offset)  # row by row: some are wild
+    exact = (np.abs(rest - offset) <= 8 * column.eps * sizes + 1e-13 * column.scale[1]).all()
+    off = 0.0 if exact else max(float(np.quantile(np.abs(rest - offset), 0.9) / 1.645 / column.scale[1]), 1e-12)
     terms = [(part, factor) for part, factor, weight in zip(parts, factors, weights, strict=True) if abs(weight) > 1e-3]
     if off > TIED:
         return None

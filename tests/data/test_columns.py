@@ -50,6 +50,7 @@ SILENT = {
     "heavy tails": columns(np.exp(2 * a), b),
     "few rows": columns(a, b)[:12],
     "more columns than rows": rng.normal(size=(30, 50)),
+    "one wild row of both": np.concatenate([columns(a, b), [[9e3, 9e3]]]),
     "an even grid": np.linspace(-1, 1, 100)[:, None],
     "ties of the conditions": (columns(a), columns(b, c, b - c)),
     "images": rng.integers(0, 2, (50, 1, 3, 3)).astype(float),
@@ -115,6 +116,14 @@ def test_what_can_have_no_density_is_an_error_that_names_it(name):
     data, expected = ERRORS[name]
     with pytest.raises(DataError, match=expected):
         check_rows(Rows(data))
+
+
+def test_a_wild_row_of_both_is_no_tie():
+    x = torch.randn(64, 2)
+    x[17] = 1e30
+    text = said(x)
+    assert "column 1 (1 rows, up to 1e+30)" in text
+    assert "standard deviation" not in text
 
 
 @pytest.mark.parametrize("name", ["equal", "a sum", "a weighted sum", "of large numbers", "with a condition"])
