@@ -105,3 +105,39 @@ class Coupling(Transform):
                 f"got {raw.shape[1]}"
             )
         return raw.unflatten(1, (moved, size)).movedim(2, -1)
+
+
+@checked
+class Conditional(Transform):
+    """`zᵢ = τ(xᵢ; θᵢ(context))`: every element is moved by what the condition says, and by nothing else.
+
+    Args:
+        elementwise: τ, with its number of parameters.
+        net: θ, from the context `(N, C)` to `(N, D · size)`.
+        context_dim: C.
+
+    Example:
+        >>> from cnf.discrete.maps import AffineMap
+        >>> from cnf.networks import ResidualMLP
+        >>> layer = Conditional(AffineMap(), ResidualMLP(3, 5 * AffineMap().size), 3)
+        >>> layer.encode(torch.zeros(4, 5), torch.zeros(4, 3)).value.shape
+        torch.Size([4, 5])
+    """
+
+    def __init__(self, elementwise: ElementwiseMap, net: Conditioner, context_dim: Size) -> None:
+        super().__init__()
+        self.elementwise, self.net, self.context_dim = elementwise, net, context_dim
+        self.domain = elementwise.domain
+
+    def encode(self, x: Tensor, context: Tensor | None = None) -> Mapped:
+        z, log_slope = self.elementwise.encode(x, self._raw(x, context))
+        return Mapped(z, log_slope.sum(1))
+
+    def decode(self, z: Tensor, context: Tensor | None = None) -> Mapped:
+        x, log_slope = self.elementwise.decode(z, self._raw(z, context))
+        return Mapped(x, log_slope.sum(1))
+
+    def _raw(self, x: Tensor, context: Tensor | None) -> Tensor:
+        assert context is not None
+        raw: Tensor = self.net(context)
+        return raw.reshape(*x.shape, self.elementwise.size)

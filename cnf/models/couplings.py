@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from cnf.arguments import Ambient, Positive, Size, SizeOrZero, Sizes, Widths, checked
 from cnf.discrete.autoregressive import Autoregressive
-from cnf.discrete.coupling import Coupling, alternating
+from cnf.discrete.coupling import Conditional, Coupling, alternating
 from cnf.discrete.linear import LULinear, Permutation
 from cnf.discrete.maps import AffineMap, ElementwiseMap, Shift
 from cnf.discrete.normalization import ActNorm
@@ -164,7 +164,8 @@ def nsf_coupling(
 
     As published: 8 bins on [−3, 3], residual conditioners of 2 blocks, a random permutation and an LU layer before each
     coupling and after the last, alternating halves. Deviations: 5 couplings of width 128 (theirs 10 of 32 to 256, by
-    data set); no dropout in the conditioners. Events are flattened vectors.
+    data set); no dropout in the conditioners; a context shifts and scales
+    the data first. Events are flattened vectors.
 
     Args:
         layers: Number of couplings.
@@ -179,7 +180,7 @@ def nsf_coupling(
     """
     dim, net = size(event_shape), Net(context_dim, hidden, blocks, activation)
     spline = RationalQuadratic(bins, bound)
-    members = _mixed([net.coupling(spline, dim, flip=i % 2 == 1) for i in range(layers)], dim)
+    members = net.centred(dim) + _mixed([net.coupling(spline, dim, flip=i % 2 == 1) for i in range(layers)], dim)
     return assemble(event_shape, context_dim, members, preprocess, flat=True)
 
 
@@ -199,8 +200,8 @@ def nsf_autoregressive(
     """NSF with autoregressive layers, the strongest of these on tables. Sampling takes D steps a layer.
 
     As published: 8 bins on [−3, 3], residual MADEs of 2 blocks, a random permutation and an LU layer before each layer
-    and after the last. Deviations: 5 layers of width 128 (theirs 10 of 64 to 512, by data set); no dropout. Events
-    are flattened vectors.
+    and after the last. Deviations: 5 layers of width 128 (theirs 10 of 64 to 512, by data set); no dropout; a
+    context shifts and scales the data first. Events are flattened vectors.
 
     Args:
         layers: Number of layers.
@@ -215,7 +216,7 @@ def nsf_autoregressive(
     """
     dim, net = size(event_shape), Net(context_dim, hidden, blocks, activation)
     spline = RationalQuadratic(bins, bound)
-    members = _mixed([net.autoregressive(spline, dim, reverse=False) for _ in range(layers)], dim)
+    members = net.centred(dim) + _mixed([net.autoregressive(spline, dim, reverse=False) for _ in range(layers)], dim)
     return assemble(event_shape, context_dim, members, preprocess, flat=True)
 
 
@@ -235,6 +236,16 @@ class Net(NamedTuple):
         mask = alternating(dim, flip=flip)
         seen = int(mask.sum())
         return Coupling(elementwise, ResidualMLP(seen, (dim - seen) * elementwise.size, **self._asdict()), mask)
+
+    def centred(self, dim: int) -> list[Transform]:
+        """With a context, a layer that shifts and scales by it: splines end at a bound, and what a condition moves
+        beyond it would be left where it is."""
+        if not self.context_dim:
+            return []
+        options = {name: value for name, value in self._asdict().items() if name != "context_dim"}
+        elementwise = AffineMap()
+        net = ResidualMLP(self.context_dim, dim * elementwise.size, **options)
+        return [Conditional(elementwise, net, self.context_dim)]
 
     def autoregressive(self, elementwise: ElementwiseMap, dim: int, *, reverse: bool) -> Transform:
         """An autoregressive layer in the order of the dimensions, or against it."""
