@@ -18,7 +18,7 @@ from torch.distributions import constraints
 from cnf import CNF, Compose, ConvField, Inverse, MLPField, PlanarField, PotentialField, RungeKutta, Solver, Transform
 from cnf.continuous.fields import ModuleField
 from cnf.discrete.autoregressive import Autoregressive
-from cnf.discrete.coupling import Conditional, Coupling, alternating, checkerboard, half
+from cnf.discrete.coupling import Conditional, Coupling, Regression, alternating, checkerboard, half
 from cnf.discrete.destructors import GaussianDestructor, Gaussianized, NormalCDF, chain
 from cnf.discrete.elementwise import Affine, Logit, Softplus, Standardize, StandardizeContext
 from cnf.discrete.gaussianization import RBIG, GaussianizationLayer
@@ -262,6 +262,7 @@ TRANSFORMS: dict[str, Instance] = {
     "coupling-shift": Instance(
         lambda c: Compose([affine((3,)), coupling(Shift(), alternating(3), (3,), 0).make(c)]), contexts=(0, CONTEXT)
     ),
+    "regression": Instance(lambda c: randomized(Regression(3, c)), contexts=(CONTEXT,)),
     "conditional-spline": Instance(
         lambda c: randomized(Conditional(RationalQuadratic(4), ResidualMLP(c, 3 * 11, hidden=8, blocks=1), c)),
         contexts=(CONTEXT,),

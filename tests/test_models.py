@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from instances import randomized
@@ -156,3 +158,33 @@ def test_every_model_can_be_built_without_memory(name):
         key: value.shape for key, value in build(name, shape).state_dict().items()
     }
     assert all(value.is_meta for value in empty.values())
+
+
+@pytest.mark.parametrize("name", ["nsf_autoregressive", "nsf_coupling"])
+def test_splines_start_from_what_a_condition_moves_beyond_their_bound(name):
+    context = 3 * torch.randn(4000, 3)
+    flow = build(name, 3, 3, layers=1, hidden=8)
+    flow.initialize(context + 0.1 * torch.randn(4000, 3), context)
+    new = 3 * torch.randn(2000, 3)
+    distances = (flow.sample(2000, new) - new).abs().amax(1) / 0.1
+    assert distances.max() < 6
+    assert flow.log_prob(new + 0.1 * torch.randn(2000, 3), new).mean() == pytest.approx(2.65, abs=0.1)
+
+
+@pytest.mark.parametrize("name", [name for name in MODELS if "sphere" not in name and "torus" not in name])
+@pytest.mark.parametrize("dim", [2, 5])
+def test_the_start_is_near_a_standard_normal(name, dim):
+    x = 7 + 3 * torch.randn(500, dim)
+    flow = build(name, dim)
+    flow.initialize(x)
+    excess = -flow.log_prob(x[:100]).mean() - dim * (math.log(3) + 0.5 * math.log(2 * math.pi * math.e))
+    assert abs(excess) < 1.0
+
+
+def test_wild_rows_do_not_blind_any_start_to_the_others():
+    x = torch.poisson(torch.full((4000, 2), 5.0)) + torch.rand(4000, 2)
+    x[:8] = 1e5 + 9e5 * torch.rand(8, 2)
+    for name in ("cnf", "nsf_coupling", "maf"):
+        flow = build(name, 2)
+        flow.initialize(x)
+        assert flow.log_prob(x[8:]).mean() == pytest.approx(-4.41, abs=0.12)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from cnf.arguments import Size, checked
 from cnf.discrete.maps import ElementwiseMap
@@ -141,3 +141,43 @@ class Conditional(Transform):
         assert context is not None
         raw: Tensor = self.net(context)
         return raw.reshape(*x.shape, self.elementwise.size)
+
+
+@checked
+class Regression(Transform):
+    """`z = (x − A context − b) · exp(−s)`; `initialize` sets it by least squares, from there on it is trained.
+
+    Args:
+        dim: D.
+        context_dim: C.
+    """
+
+    data_dependent = True
+
+    def __init__(self, dim: Size, context_dim: Size) -> None:
+        super().__init__()
+        self.context_dim = context_dim
+        self.weight = nn.Parameter(torch.zeros(dim, context_dim))
+        self.bias = nn.Parameter(torch.zeros(dim))
+        self.log_scale = nn.Parameter(torch.zeros(dim))
+
+    def encode(self, x: Tensor, context: Tensor | None = None) -> Mapped:
+        assert context is not None
+        z = (x - context @ self.weight.mT - self.bias) * (-self.log_scale).exp()
+        return Mapped(z, -self.log_scale.sum().expand(len(x)))
+
+    def decode(self, z: Tensor, context: Tensor | None = None) -> Mapped:
+        assert context is not None
+        x = z * self.log_scale.exp() + context @ self.weight.mT + self.bias
+        return Mapped(x, self.log_scale.sum().expand(len(z)))
+
+    @torch.no_grad()
+    def initialize(self, x: Tensor, context: Tensor | None = None) -> None:
+        """Fit the rows of `x`; what is left of a column is scaled to a standard deviation of 1."""
+        assert context is not None
+        seen = torch.cat((context, torch.ones_like(context[:, :1])), 1).double()
+        ridge = 1e-9 * len(seen) * torch.eye(seen.shape[1], dtype=seen.dtype, device=seen.device)
+        solution = torch.linalg.solve(seen.mT @ seen + ridge, seen.mT @ x.double())
+        self.weight.copy_(solution[:-1].mT)
+        self.bias.copy_(solution[-1])
+        self.log_scale.copy_((x.double() - seen @ solution).std(0).clamp(min=1e-3).log())

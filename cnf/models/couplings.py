@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from cnf.arguments import Ambient, Positive, Size, SizeOrZero, Sizes, Widths, checked
 from cnf.discrete.autoregressive import Autoregressive
-from cnf.discrete.coupling import Conditional, Coupling, alternating
+from cnf.discrete.coupling import Conditional, Coupling, Regression, alternating
 from cnf.discrete.linear import LULinear, Permutation
 from cnf.discrete.maps import AffineMap, ElementwiseMap, Shift
 from cnf.discrete.normalization import ActNorm
@@ -245,7 +245,7 @@ class Net(NamedTuple):
         options = {name: value for name, value in self._asdict().items() if name != "context_dim"}
         elementwise = AffineMap()
         net = ResidualMLP(self.context_dim, dim * elementwise.size, **options)
-        return [Conditional(elementwise, net, self.context_dim)]
+        return [Regression(dim, self.context_dim), Conditional(elementwise, net, self.context_dim)]
 
     def autoregressive(self, elementwise: ElementwiseMap, dim: int, *, reverse: bool) -> Transform:
         """An autoregressive layer in the order of the dimensions, or against it."""
