@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from cnf.arguments import Size, SizeOrZero, Sizes, Widths, checked, one_of
 from cnf.continuous.chains import ChainLinearization, Probed, TraceForm, probed, trace_form
 from cnf.continuous.linearization import FunctionalLinearization, Linearization, PotentialLinearization
-from cnf.networks import ActivationName
+from cnf.networks import ActivationName, softplus
 from cnf.networks import activation as activation_by_name
 from cnf.networks.residual import as_widths
 
@@ -322,7 +322,7 @@ class PotentialField(VectorField):
 
 
 def _log_two_cosh(a: Tensor) -> Tensor:
-    return a.abs() + F.softplus(-2 * a.abs())
+    return softplus(2 * a) - a
 
 
 @checked

@@ -97,6 +97,15 @@ def test_a_potential_survives_large_inputs():
     assert field.potential(torch.tensor(0.0), torch.full((1, 2), 1e4)).isfinite().all()
 
 
+def test_a_potential_is_smooth_where_its_layers_are_at_zero():
+    field = PotentialField(2, 3).double()
+    for name, parameter in field.named_parameters():
+        torch.nn.init.constant_(parameter, 0.0 if name.endswith("bias") else 1.0)
+    t, x = torch.zeros((), dtype=torch.float64), torch.zeros(1, 2, dtype=torch.float64)
+    at, near = (torch.autograd.functional.hessian(lambda x: field.potential(t, x).sum(), x + e) for e in (0.0, 1e-6))
+    assert torch.allclose(at, near, atol=1e-5)
+
+
 def test_a_planar_field_is_the_mean_of_gated_planar_units():
     field = randomized(PlanarField(2, 3, hyper=5, context_dim=2), 2.0).double()
     t, x, context = torch.tensor(0.6, dtype=torch.float64), draw(N, 2), draw(N, 2)
