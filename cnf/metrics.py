@@ -57,8 +57,6 @@ def log_prob_of_rows(flow: Flow, data: Any, *, batch_size: Count = 2048, progres
         ValueError: A batch size below 1, or NaN or infinite values in the data.
         SampleError: The density of some rows cannot be found within the tolerance; their numbers are those in `data`.
     """
-    if batch_size < 1:
-        raise ValueError(f"batch_size must be at least 1, got {batch_size}")
     flow = without_costs(flow)
     rows = as_rows(data, flow.base.dtype)
     log_prob = torch.empty(len(rows), dtype=flow.base.dtype)
@@ -87,7 +85,7 @@ class LogMean(NamedTuple):
 
 @checked
 @torch.no_grad()
-def importance_log_prob(flow: Flow, x: Tensor, context: Tensor | None = None, *, samples: Ambient = 64) -> LogMean:
+def importance_log_prob(flow: Flow, x: Tensor, context: Tensor | None = None, *, samples: Size = 64) -> LogMean:
     """`log 1/K Σ_k p(x, e_k)/q(e_k)`, `e_k ~ q`: the density of a flow with noise beside the data, see `Augment`.
 
     A lower bound of `log p(x)` in expectation, tighter with every sample and tight as K grows; with K = 1 that of
@@ -124,7 +122,7 @@ def importance_log_prob(flow: Flow, x: Tensor, context: Tensor | None = None, *,
 
 @checked
 @torch.no_grad()
-def kl_divergence(p: Flow | Distribution, q: Flow | Distribution, *, samples: Ambient = 10_000) -> Estimate:
+def kl_divergence(p: Flow | Distribution, q: Flow | Distribution, *, samples: Size = 10_000) -> Estimate:
     """`KL(p ‖ q) = E_p[log p(x) − log q(x)]` in nats, by samples of p; infinite where a sample has no density under q.
 
     Args:
@@ -149,7 +147,7 @@ def kl_divergence(p: Flow | Distribution, q: Flow | Distribution, *, samples: Am
 
 @checked
 @torch.no_grad()
-def entropy(p: Flow | Distribution, *, samples: Ambient = 10_000) -> Estimate:
+def entropy(p: Flow | Distribution, *, samples: Size = 10_000) -> Estimate:
     """`H(p) = −E_p[log p(x)]` in nats, by samples of p.
 
     Args:
