@@ -122,7 +122,7 @@ def importance_log_prob(flow: Flow, x: Tensor, context: Tensor | None = None, *,
 
 @checked
 @torch.no_grad()
-def kl_divergence(p: Flow | Distribution, q: Flow | Distribution, *, samples: Size = 10_000) -> Estimate:
+def kl_divergence(p: Flow | Distribution, q: Flow | Distribution, *, samples: Ambient = 10_000) -> Estimate:
     """`KL(p ‖ q) = E_p[log p(x) − log q(x)]` in nats, by samples of p; infinite where a sample has no density under q.
 
     Args:
@@ -147,7 +147,7 @@ def kl_divergence(p: Flow | Distribution, q: Flow | Distribution, *, samples: Si
 
 @checked
 @torch.no_grad()
-def entropy(p: Flow | Distribution, *, samples: Size = 10_000) -> Estimate:
+def entropy(p: Flow | Distribution, *, samples: Ambient = 10_000) -> Estimate:
     """`H(p) = −E_p[log p(x)]` in nats, by samples of p.
 
     Args:
