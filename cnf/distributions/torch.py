@@ -12,9 +12,11 @@ from torch import Tensor
 from torch.distributions import Distribution, constraints
 from torch.distributions.transforms import Transform as TorchTransform
 
+from cnf.arguments import checked
 from cnf.distributions.interface import BaseDensity
 
 
+@checked
 class TorchBase(BaseDensity):
     """A distribution of torch as a base density, with its numbers as buffers: they move and are saved with the flow.
 
