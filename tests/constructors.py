@@ -96,12 +96,8 @@ class Pools:
 
     def __init__(self, seed: int = 0) -> None:
         self.random = random.Random(seed)
-        self.made: list[Any] = [
-            nn.Linear(2, 2),
-            torch.Generator(),
-            torch.float32,
-            torch.distributions.Normal(torch.zeros(2), 1),
-        ]
+        normal = torch.distributions.Independent(torch.distributions.Normal(torch.zeros(2), torch.ones(2)), 1)
+        self.made: list[Any] = [nn.Linear(2, 2), torch.Generator(), torch.float32, normal]
 
     def fits(self, hint: Any) -> Any:
         """Draw a value that fits.

@@ -80,6 +80,7 @@ class TorchBase(BaseDensity):
         return current_one
 
 
+@checked
 def as_base(base: BaseDensity | Distribution) -> BaseDensity:
     """A base density as itself, a distribution of torch as a `TorchBase`.
 
