@@ -42,6 +42,10 @@ class SampleError(CnfError, RuntimeError):
     def _what(self) -> str:
         return self.reason
 
+    def reasons(self) -> list[str]:
+        """What happened to each of the samples."""
+        return [self.reason] * len(self.samples)
+
     def renumbered(self: Self, rows: Sequence[int]) -> Self:
         """The same error, where the batch was the given rows of more data."""
         error = copy.copy(self)
@@ -57,11 +61,23 @@ class SolverError(SampleError):
         samples: Rows of the batch that stopped it.
         advice: What to try.
         time: Where the solve stood.
+        each: Reason and time of each of the samples, where they are known; else those of all.
     """
 
-    def __init__(self, reason: str, samples: Sequence[int] = (), advice: str = "", time: float = float("nan")) -> None:
+    def __init__(
+        self,
+        reason: str,
+        samples: Sequence[int] = (),
+        advice: str = "",
+        time: float = float("nan"),
+        each: Sequence[tuple[str, float]] = (),
+    ) -> None:
         super().__init__(reason, samples, advice)
-        self.time = time
+        self.time, self.each = time, list(each)
+
+    def reasons(self) -> list[str]:
+        each = self.each or [(self.reason, self.time)] * len(self.samples)
+        return [f"{reason} at t = {time:.6g}" for reason, time in each]
 
     def _what(self) -> str:
         return f"{self.reason} at t = {self.time:.6g}"

@@ -177,7 +177,7 @@ class ChainLinearization(Linearization):
 
     def trace(self) -> Tensor:
         if self.gate is not None and self.gate.dim() > 1:
-            return super().trace()
+            return self._trace_by_tangents()
         weights = [*self.weights[:-1], self._last()]
         form = self.form or trace_form(weights, residual=self.residual)
         return self._trace_by_tangents() if form is None else form.trace(self.scales)
@@ -186,7 +186,9 @@ class ChainLinearization(Linearization):
         """The columns of `J`, without the products with the first and last weights that a basis makes trivial."""
         u = self.scales[0].unsqueeze(1) * self.weights[0].mT  # (N, D, H)
         u = self._between(u, self.weights[1:-1], [scale.unsqueeze(1) for scale in self.scales[1:]])
-        return u.flatten(1) @ self._last().flatten()
+        if self.gate is None or self.gate.dim() == 1:
+            return u.flatten(1) @ self._last().flatten()
+        return ((u * self.weights[-1]).sum(2) * self.gate).sum(1)
 
     def _last(self) -> Tensor:
         """`diag(g) W_L`."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
-from typing import TypeVar
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -13,7 +14,7 @@ from cnf.arguments import checked
 from cnf.continuous.divergences import Divergence, Exact
 from cnf.continuous.fields import ModuleField, VectorField
 from cnf.continuous.regularizers import Regularizer
-from cnf.continuous.solvers import RandomEnd, RightHandSide, RungeKutta, Solution, Solver, State
+from cnf.continuous.solvers import RandomEnd, RightHandSide, RowWise, RungeKutta, Solution, Solver, State
 from cnf.transforms import ContinuousPart, Mapped, Transform
 
 
@@ -75,11 +76,7 @@ class CNF(Transform):
 
     def move(self, x: Tensor, start: float, end: float, context: Tensor | None = None) -> Solution:
         """Integrate `x` alone, without log-determinant and costs."""
-        prepared = self.field.prepare(context)
-
-        def rhs(t: float | Tensor, x: Tensor) -> State:
-            return State(self.field.velocity(as_time(t, x), x, context, prepared))
-
+        rhs = Motion(self.field, context, self.field.prepare(context))
         return self.solver(rhs, State(x), start, end, self._differentiable(context))
 
     def solve(self, x: Tensor, start: float, end: float, context: Tensor | None = None) -> Solution:
@@ -101,16 +98,9 @@ class CNF(Transform):
 
         def new_rhs() -> RightHandSide:
             probe = self.divergence.probe(x)
-            parts = [(part, part.probe(x, probe)) for part in self.regularizers.values()]
+            parts = tuple((part, part.probe(x, probe)) for part in self.regularizers.values())
             prepared = self.divergence.prepare(self.field, context, probe)
-
-            def rhs(t: float | Tensor, x: Tensor) -> State:
-                at = self.field.linearize(as_time(t, x), x, context, prepared)
-                costs = tuple(direction * part(at, noise) for part, noise in parts)  # first: their products are shared
-                trace = self.divergence(at, probe)  # before the velocity, which comes along
-                return State(at.velocity, (trace,), costs)
-
-            return rhs
+            return Growth(self.field, context, prepared, self.divergence, probe, parts, direction)
 
         zero = x.new_zeros(len(x))
         state, parameters = State(x, (zero,), tuple(zero for _ in self.regularizers)), self._differentiable(context)
@@ -127,8 +117,73 @@ class CNF(Transform):
         return tuple(tensor for tensor in tensors if tensor.requires_grad)
 
 
+@dataclass(frozen=True)
+class Motion(RowWise):
+    """The derivative of x alone."""
+
+    field: VectorField
+    context: Tensor | None
+    prepared: Any
+
+    def __call__(self, t: float | Tensor, x: Tensor) -> State:
+        return State(self.field.velocity(as_time(t, x), x, self.context, self.prepared))
+
+    def of(self, rows: Tensor) -> Motion:
+        if self.context is None:
+            return self
+        context = self.context[rows]
+        return Motion(self.field, context, self.field.prepare(context))
+
+    def takes_times(self, x: Tensor) -> bool:
+        return self.field.takes_times(x, self.context)
+
+
+@dataclass(frozen=True)
+class Growth(RowWise):
+    """The derivatives of x, the log-determinant and the path costs, each with the noise of its solve.
+
+    Args:
+        field, context, prepared: As in `VectorField.linearize`.
+        divergence: How the trace is found.
+        probe: Its noise.
+        costs: Regularizers with their noise.
+        direction: 1 forwards in time, −1 backwards: costs grow in both.
+    """
+
+    field: VectorField
+    context: Tensor | None
+    prepared: Any
+    divergence: Divergence
+    probe: Tensor | None
+    costs: tuple[tuple[Regularizer, Tensor | None], ...]
+    direction: float
+
+    def __call__(self, t: float | Tensor, x: Tensor) -> State:
+        at = self.field.linearize(as_time(t, x), x, self.context, self.prepared)
+        costs = tuple(self.direction * part(at, noise) for part, noise in self.costs)  # first: products are shared
+        trace = self.divergence(at, self.probe)  # before the velocity, which comes along
+        return State(at.velocity, (trace,), costs)
+
+    def of(self, rows: Tensor) -> Growth:
+        if self.context is None and self.probe is None and all(noise is None for _, noise in self.costs):
+            return self
+        context = None if self.context is None else self.context[rows]
+        probe = None if self.probe is None else self.probe[:, rows]
+        costs = tuple((part, self._noise(noise, probe, rows)) for part, noise in self.costs)
+        prepared = self.divergence.prepare(self.field, context, probe)
+        return replace(self, context=context, prepared=prepared, probe=probe, costs=costs)
+
+    def _noise(self, noise: Tensor | None, probe: Tensor | None, rows: Tensor) -> Tensor | None:
+        if noise is None or noise is self.probe:
+            return None if noise is None else probe  # the same tensor, whose products are known
+        return noise[:, rows]
+
+    def takes_times(self, x: Tensor) -> bool:
+        return self.field.takes_times(x, self.context)
+
+
 def as_time(t: float | Tensor, x: Tensor) -> Tensor:
-    """A time as a scalar tensor of the dtype and device of x."""
+    """A time, or one of each row, as a tensor of the dtype and device of x."""
     return t.to(x) if isinstance(t, Tensor) else x.new_full((), t)
 
 

@@ -49,6 +49,9 @@ class SphereField(VectorField):
     def forward(self, t: Tensor, x: Tensor, context: Tensor | None = None) -> Tensor:
         return self.velocity(t, x, context)
 
+    def takes_times(self, x: Tensor, context: Tensor | None = None) -> bool:
+        return self.field.takes_times(x, context)
+
     def prepare(self, context: Tensor | None = None, *, trace: bool = False, probe: Tensor | None = None) -> Any:
         return self.field.prepare(context, trace=trace and self.n - 1 > FEW)
 
@@ -136,6 +139,9 @@ class TorusField(VectorField):
 
     def forward(self, t: Tensor, x: Tensor, context: Tensor | None = None) -> Tensor:
         return self.velocity(t, x, context)
+
+    def takes_times(self, x: Tensor, context: Tensor | None = None) -> bool:
+        return self.field.takes_times(torch.cat([x.cos(), x.sin()], 1), context)
 
     def prepare(self, context: Tensor | None = None, *, trace: bool = False, probe: Tensor | None = None) -> Any:
         return self.field.prepare(context)

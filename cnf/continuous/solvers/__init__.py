@@ -2,6 +2,7 @@
 
 from cnf.continuous.solvers.interface import (
     RightHandSide,
+    RowWise,
     Solution,
     Solver,
     State,
@@ -16,6 +17,7 @@ from cnf.errors import SolverError
 __all__ = [
     "RandomEnd",
     "RightHandSide",
+    "RowWise",
     "RungeKutta",
     "Solution",
     "Solver",

@@ -34,7 +34,7 @@ class State(NamedTuple):
 
 
 class Statistics(NamedTuple):
-    """What a solve took: evaluations of the right-hand side, accepted and rejected steps."""
+    """What a solve took: evaluations of the right-hand side, accepted and rejected steps, those of the slowest row."""
 
     evaluations: int
     accepted: int
@@ -51,6 +51,22 @@ class Solution(NamedTuple):
 RightHandSide = Callable[[float | Tensor, Tensor], State]
 
 
+class RowWise(ABC):
+    """A right-hand side whose rows can be solved apart: it knows its data of each row, a context or noise."""
+
+    @abstractmethod
+    def __call__(self, t: float | Tensor, x: Tensor) -> State:
+        """The derivative of the state at a scalar time, or at a time for each row, `(N,)`."""
+
+    @abstractmethod
+    def of(self, rows: Tensor) -> RowWise:
+        """The same for the rows of these numbers alone."""
+
+    @abstractmethod
+    def takes_times(self, x: Tensor) -> bool:
+        """Whether the field takes a time for each row."""
+
+
 class Count:
     """Evaluations and steps seen by one `count_evaluations` block.
 
@@ -59,10 +75,11 @@ class Count:
         solves: Solves begun.
         accepted: Accepted steps.
         rejected: Rejected steps.
+        row_evaluations: Evaluations of single rows, where rows that have ended are not evaluated any more.
     """
 
     def __init__(self) -> None:
-        self.evaluations = self.solves = self.accepted = self.rejected = 0
+        self.evaluations = self.solves = self.accepted = self.rejected = self.row_evaluations = 0
 
 
 _counts: list[Count] = []
@@ -88,9 +105,12 @@ def count_evaluations() -> Iterator[Count]:
         _counts.remove(count)
 
 
-def record(*, evaluations: int = 0, solves: int = 0, accepted: int = 0, rejected: int = 0) -> None:
+def record(
+    *, evaluations: int = 0, solves: int = 0, accepted: int = 0, rejected: int = 0, row_evaluations: int = 0
+) -> None:
     """Add to all open counts; solvers call it."""
     for count in _counts:
+        count.row_evaluations += row_evaluations
         count.evaluations += evaluations
         count.solves += solves
         count.accepted += accepted
@@ -184,6 +204,9 @@ ADVICE = (
 )
 
 
+NOT_FINITE = "the field or the state is NaN or infinite"
+
+
 def gave_up(reason: str, time: float, errors: Tensor) -> SolverError:
     """The error of a solve that ends early; names the samples beyond the tolerance, or else the one nearest to it."""
     beyond = (~(errors <= 1)).nonzero().flatten().tolist()
@@ -196,6 +219,6 @@ def check_finite(state: State, time: float) -> None:
     bad = ~torch.cat([part.isfinite().all(1, keepdim=True) for part in parts], 1).all(1)
     if visible(bad) and bad.any():
         raise SolverError(
-            "the field or the state is NaN or infinite", time=time, samples=bad.nonzero().flatten().tolist(),
+            NOT_FINITE, time=time, samples=bad.nonzero().flatten().tolist(),
             advice="check the inputs of these samples and the weights of the field; " + ADVICE,
         )  # fmt: skip

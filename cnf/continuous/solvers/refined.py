@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
+from typing import TYPE_CHECKING
 
 from torch import Tensor
 
 from cnf.arguments import checked
-from cnf.continuous.solvers.interface import RightHandSide, Solution, Solver, State, Statistics
+from cnf.continuous.solvers.interface import RightHandSide, Solution, Solver, State, Statistics, record
+from cnf.continuous.solvers.row_wise import Taken, of_rows, put, take
+from cnf.continuous.solvers.steps import plain_step
+
+if TYPE_CHECKING:
+    from cnf.continuous.solvers.runge_kutta import RungeKutta
 
 PARTS = 4  # the error of a method of order p falls by 4^p: enough for Euler's, and not dear for any
 
@@ -65,3 +71,44 @@ class Refined(Solver):
                 state, statistics = self.part(rhs, state, a, b, parameters)
                 taken.append(statistics)
         return Solution(state, Statistics(*map(sum, zip(*taken, strict=True))))
+
+
+@dataclass(frozen=True)
+class RefinedRows(Solver):
+    """Takes each step of each row in some parts, where an adaptive `RungeKutta` solves rows apart.
+
+    Args:
+        solver: Whose steps are taken.
+        parts: Into how many parts each step is cut.
+    """
+
+    solver: RungeKutta
+    parts: int = PARTS
+
+    def tighter(self) -> RefinedRows:
+        return RefinedRows(self.solver, PARTS * self.parts)
+
+    def __call__(
+        self,
+        rhs: RightHandSide,
+        state: State,
+        start: float,
+        end: float,
+        parameters: Sequence[Tensor] = (),
+    ) -> Solution:
+        if start == end or not len(state.x):
+            return Solution(state, Statistics(0, 0, 0))
+        if not self.solver.by_rows(rhs, state.x):
+            together = replace(self.solver, rows="together")
+            return Refined(together, replace(together, steps=self.parts // PARTS))(rhs, state, start, end, parameters)
+        steps: list[Taken] = []
+        self.solver.solve_rows(rhs, state, start, end, steps)
+        tableau = self.solver.tableau
+        for rows, t, h in steps:
+            part, right = take(state, rows), of_rows(rhs, rows)
+            for i in range(self.parts):
+                part = plain_step(tableau, right, t + h * (i / self.parts), h / self.parts, part, tableau.used)
+            state = put(state, rows, part)
+        number, work = self.parts * len(steps), self.parts * tableau.used * sum(len(taken.rows) for taken in steps)
+        record(evaluations=number * tableau.used, accepted=number, row_evaluations=work)
+        return Solution(state, Statistics(number * tableau.used, number, 0))

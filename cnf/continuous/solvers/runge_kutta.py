@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import pairwise
 from typing import Annotated, Any
 
@@ -16,6 +17,7 @@ from cnf.arguments import Count, Positive, Size, checked, one_of
 from cnf.continuous.solvers.compiled import compiled
 from cnf.continuous.solvers.interface import (
     RightHandSide,
+    RowWise,
     Solution,
     Solver,
     State,
@@ -24,12 +26,14 @@ from cnf.continuous.solvers.interface import (
     gave_up,
     record,
 )
-from cnf.continuous.solvers.refined import Refined
+from cnf.continuous.solvers.refined import Refined, RefinedRows
+from cnf.continuous.solvers.row_wise import RowSolve, Taken
+from cnf.continuous.solvers.steps import Number, advance, plain_step, scaled_error, stages
 from cnf.continuous.solvers.tableaus import TABLEAUS, Tableau
 from cnf.tracing import FIXED, require_visible
 
 GRADIENTS = ("backprop", "checkpoint")
-Number = float | Tensor  # a scalar tensor in compiled steps, where a float would be a constant of the graph
+ROWS = ("each", "together")
 
 
 @checked
@@ -37,13 +41,19 @@ Number = float | Tensor  # a scalar tensor in compiled steps, where a float woul
 class RungeKutta(Solver):
     """Explicit Runge-Kutta methods, adaptive or on a fixed grid, differentiated through their own steps.
 
-    An adaptive step of length h is accepted when the error of *every* sample is within h/T of the tolerance, T the
-    length of the solve, so that the errors of all steps together stay within it. A sample's error is the larger one of
-    the root mean square of the scaled error of `x` and that of each integral. So a row's result does not depend on its
-    neighbours beyond the tolerance. Where the trace jumps, at the kinks of a field of ReLUs, no step however short can
-    keep its share; there, the root mean square of the batch's errors in a step is held to the whole tolerance, and
-    the error of a row may be tens of times as large (`Flow.log_prob_with_error` measures it). Gradients flow through
-    accepted steps only.
+    A row's error is the larger one of the root mean square of the scaled error of `x` and that of each integral.
+    Gradients flow through accepted steps only.
+
+    With `rows="each"` every row has its own time and steps, and a step is accepted when the estimate of its error is
+    within a tenth of the tolerance: the estimated errors of a row that takes n steps sum to at most n/10 tolerances.
+    A row's result does not depend on its neighbours; a row that cannot be solved keeps no other from its end. Over a
+    kink of the field (of ReLU, SELU, …), where the trace jumps, the estimate may be tens of times too small, and
+    `Flow.log_prob_with_error` tells what the error is.
+
+    With `rows="together"` all rows take the same steps, of a length h that keeps *every* row within h/T of the
+    tolerance, T the length of the solve, so that the hardest row pays for all and the errors of all steps stay within
+    the tolerance together. Over a kink no step however short can keep that share; there, the root mean square of the
+    batch's errors in a step is held to the whole tolerance.
 
     Args:
         method: A name in `cnf.continuous.solvers.tableaus.TABLEAUS`; adaptive steps need one with an error estimate.
@@ -55,6 +65,8 @@ class RungeKutta(Solver):
         max_steps: Accepted and rejected steps after which an adaptive solve gives up.
         redraw: Whether a divergence draws its noise anew for every step of a fixed grid: still unbiased, since x does
             not depend on it, and with less variance the longer the path.
+        rows: "each" or "together"; None for "each" where the field takes a time for each row at no extra cost and steps
+            are not compiled, and else "together". On a GPU, and in training, one grid for all may be faster.
         compile: Whether to run each step through `torch.compile`. The first solve with gradients takes about half a
             minute longer, and so do the first without and the first of another batch size; all later ones are faster.
             Samples without gradients or log-densities are not compiled.
@@ -69,6 +81,7 @@ class RungeKutta(Solver):
     steps: Size | None = None
     gradient: Annotated[str, one_of(GRADIENTS)] = "backprop"
     max_steps: Count = 10_000
+    rows: Annotated[str, one_of(ROWS)] | None = field(default=None, kw_only=True)
     redraw: bool = field(default=False, kw_only=True)
     compile: bool = field(default=False, kw_only=True)
 
@@ -102,7 +115,33 @@ class RungeKutta(Solver):
             return self.stepwise(lambda: rhs, state, start, end, parameters)
         if start == end or not len(state.x):
             return Solution(state, Statistics(0, 0, 0))
-        return _recorded(self._adaptive(rhs, self._traced(state, parameters), start, end, []))
+        if self.by_rows(rhs, state.x):
+            return self.solve_rows(rhs, self._traced(state, parameters), start, end)
+        return _recorded(self._adaptive(rhs, self._traced(state, parameters), start, end, []), len(state.x))
+
+    def by_rows(self, rhs: RightHandSide, x: Tensor) -> bool:
+        """Whether rows are to be solved apart."""
+        if self.rows is None and self.steps is None and not self.compile:
+            return isinstance(rhs, RowWise) and rhs.takes_times(x)
+        return self.rows == "each" and self.steps is None
+
+    def solve_rows(
+        self, rhs: RightHandSide, state: State, start: float, end: float, steps: list[Taken] | None = None
+    ) -> Solution:
+        """Solve each row with steps of its own, which are appended to `steps`."""
+        require_visible(state.x, what="a solver that chooses its steps", remedy=FIXED)
+        eps, inner = torch.finfo(state.x.dtype).eps, len(self.tableau.b) - 1
+        smallest = 16 * eps * max(abs(start), abs(end))
+        attempt = partial(self._run, self._embedded_step)
+        solve = RowSolve(attempt, self.tableau.order, end, smallest, self.max_steps, steps)
+        try:
+            solution = solve(rhs, state, start, self._first_step_of_rows(end - start))
+        finally:
+            accepted, evaluations = solve.attempts - solve.refused, 1 + inner * solve.attempts
+            statistics = Statistics(evaluations, accepted, solve.refused)
+            work = len(state.x) + inner * solve.evaluated
+            record(solves=1, row_evaluations=work, **statistics._asdict())
+        return Solution(solution, statistics)
 
     def stepwise(
         self,
@@ -117,27 +156,31 @@ class RungeKutta(Solver):
         if start == end or not len(state.x):
             return Solution(state, Statistics(0, 0, 0))
         state = self._traced(state, parameters)
-        used = max(i for i, weight in enumerate(self.tableau.b) if weight) + 1
+        used = self.tableau.used
         for t, after in pairwise(self.grid(new_rhs, state, start, end)):
             state = self._run(self._plain_step, new_rhs(), t, after - t, state, used)
         check_finite(state, end)
-        return _recorded(Solution(state, Statistics(self.steps * used, self.steps, 0)))
+        return _recorded(Solution(state, Statistics(self.steps * used, self.steps, 0)), len(state.x))
 
     def grid(self, new_rhs: Callable[[], RightHandSide], state: State, start: float, end: float) -> list[float]:
         if self.steps is not None:
             return [start + (end - start) * i / self.steps for i in range(self.steps + 1)]
         times = [start]
-        _recorded(self._adaptive(new_rhs(), state, start, end, times))
+        if self.rows == "each":
+            raise TypeError('rows that are solved apart have no grid in common: take rows="together"')
+        _recorded(self._adaptive(new_rhs(), state, start, end, times), len(state.x))
         return times
 
-    def tighter(self) -> Refined:
+    def tighter(self) -> Solver:
         plain = replace(self, compile=False)  # one call is not worth compiling for
+        if self.steps is None and self.rows != "together":
+            return RefinedRows(replace(plain, rows=self.rows or ("together" if self.compile else None)))
         return Refined(plain, replace(plain, steps=1, redraw=False))
 
     def _adaptive(self, rhs: RightHandSide, state: State, start: float, end: float, times: list[float]) -> Solution:
         """Appends the end of each accepted step to `times`."""
         require_visible(state.x, what="a solver that chooses its steps", remedy=FIXED)
-        stages = len(self.tableau.b) - 1
+        inner = len(self.tableau.b) - 1
         smallest = 16 * torch.finfo(state.x.dtype).eps * max(abs(start), abs(end))
         t, h = start, self._first_step(end - start)
         slope = rhs(t, state.x)
@@ -162,13 +205,13 @@ class RungeKutta(Solver):
             h *= self._factor(ratio)
             if accepted + rejected >= self.max_steps and t != end:
                 raise gave_up(f"no end after max_steps = {self.max_steps} steps", t, errors / share)
-        return Solution(state, Statistics(1 + stages * (accepted + rejected), accepted, rejected))
+        return Solution(state, Statistics(1 + inner * (accepted + rejected), accepted, rejected))
 
-    def _run(self, step: Callable[..., Any], rhs: RightHandSide, t: float, h: float, state: State, *rest: Any) -> Any:
+    def _run(self, step: Callable[..., Any], rhs: RightHandSide, t: Number, h: Number, state: State, *rest: Any) -> Any:
         arguments: tuple[Any, ...] = (rhs, t, h, state, *rest)
         if self.compile and _worth_compiling(state):
             step = compiled(step)
-            arguments = (rhs, state.x.new_full((), t), state.x.new_full((), h), state, *rest)
+            arguments = (rhs, _as_tensor(t, state.x), _as_tensor(h, state.x), state, *rest)
         if self.gradient == "checkpoint" and torch.is_grad_enabled():
             return checkpoint(step, *arguments, use_reentrant=False, preserve_rng_state=False)
         return step(*arguments)
@@ -191,6 +234,11 @@ class RungeKutta(Solver):
         scale = (max(self.rtol, self.atol) / 1e-5) ** (1 / (self.tableau.order - 1))
         return length * min(1.0, 0.25 * scale)
 
+    def _first_step_of_rows(self, length: float) -> float:
+        """A tenth of the interval at the default tolerance, never more than a quarter: a first estimate that is small
+        by chance has no other to be held against."""
+        return length * min(0.25, 0.1 * (max(self.rtol, self.atol) / 1e-5) ** (1 / self.tableau.order))
+
     def _factor(self, ratio: float) -> float:
         """How much longer the next step may be: `0.9 ratio^(−1/(order − 1))`, within [0.2, 5]."""
         if not math.isfinite(ratio):
@@ -198,36 +246,18 @@ class RungeKutta(Solver):
         return min(5.0, max(0.2, 0.9 * max(ratio, 1e-10) ** (-1 / (self.tableau.order - 1))))
 
     def _plain_step(self, rhs: RightHandSide, t: Number, h: Number, state: State, used: int) -> State:
-        return _advance(state, h, self.tableau.b, self._stages(rhs, t, h, state.x, [rhs(t, state.x)], used))
+        return plain_step(self.tableau, rhs, t, h, state, used)
 
     def _embedded_step(
         self, rhs: RightHandSide, t: Number, h: Number, state: State, slope: State
     ) -> tuple[State, State, Tensor]:
         """The state after a step, the slope there, and each sample's error in units of the tolerance, `(N,)`."""
         assert self.tableau.error is not None
-        stages = self._stages(rhs, t, h, state.x, [slope], len(self.tableau.b))
-        proposal = _advance(state, h, self.tableau.b, stages)
+        found = stages(self.tableau, rhs, t, h, state.x, [slope], len(self.tableau.b))
+        proposal = advance(state, h, self.tableau.b, found)
         with torch.no_grad():
-            error = _advance(None, h, self.tableau.error, stages)
-            return proposal, stages[-1], self._error_norm(state, proposal, error)
-
-    def _stages(
-        self, rhs: RightHandSide, t: Number, h: Number, x: Tensor, stages: list[State], number: int
-    ) -> list[State]:
-        for row, c in zip(self.tableau.a[: number - 1], self.tableau.c[1:number], strict=True):
-            stages.append(rhs(t + c * h, _combine(x, h, row, [stage.x for stage in stages])))
-        return stages
-
-    def _error_norm(self, before: State, after: State, error: State) -> Tensor:
-        """Each sample's largest scaled error over `x` (root mean square) and the integrals, `(N,)`."""
-
-        def scaled(old: Tensor, new: Tensor, difference: Tensor) -> Tensor:
-            return difference / torch.maximum(old.abs(), new.abs()).mul_(self.rtol).add_(self.atol)
-
-        worst = scaled(before.x, after.x, error.x).flatten(1).square().mean(1).sqrt()
-        for channel in zip(before.integrals, after.integrals, error.integrals, strict=True):
-            worst = torch.maximum(worst, scaled(*channel).abs())
-        return worst
+            error = advance(None, h, self.tableau.error, found)
+            return proposal, found[-1], scaled_error(state, proposal, error, self.rtol, self.atol)
 
 
 def _worth_compiling(state: State) -> bool:
@@ -235,8 +265,13 @@ def _worth_compiling(state: State) -> bool:
     return len(state.x) > 1 and (len(state.integrals) > 0 or torch.is_grad_enabled())
 
 
-def _recorded(solution: Solution) -> Solution:
-    record(solves=1, **solution.statistics._asdict())
+def _as_tensor(number: Number, like: Tensor) -> Tensor:
+    return number if isinstance(number, Tensor) else like.new_full((), number)
+
+
+def _recorded(solution: Solution, rows: int) -> Solution:
+    statistics = solution.statistics
+    record(solves=1, row_evaluations=rows * statistics.evaluations, **statistics._asdict())
     return solution
 
 
@@ -255,34 +290,3 @@ def _fit(h: float, rest: float) -> float:
     if reach >= abs(rest):
         return rest
     return rest / 2 if reach >= abs(rest) / 2 else h
-
-
-def _combine(y: Tensor | None, h: Number, weights: Sequence[float], slopes: Sequence[Tensor]) -> Tensor:
-    """`y + h Σ w_i k_i`; 0 in the place of y if it is None."""
-    total = y
-    for weight, slope in zip(weights, slopes, strict=False):
-        if not weight:
-            continue
-        if total is None:
-            total = slope * (h * weight)
-        elif isinstance(h, Tensor):
-            total = total + slope * (h * weight)
-        else:
-            total = torch.add(total, slope, alpha=h * weight)
-    assert total is not None
-    return total
-
-
-def _advance(state: State | None, h: Number, weights: Sequence[float], stages: Sequence[State]) -> State:
-    """`state + h Σ w_i stage_i`, part by part; 0 in the place of the state if it is None."""
-
-    def integrate(start: Sequence[Tensor] | None, parts: Sequence[Sequence[Tensor]]) -> tuple[Tensor, ...]:
-        slopes = list(zip(*parts, strict=True))
-        starts: Sequence[Tensor | None] = [None] * len(slopes) if start is None else start
-        return tuple(_combine(y, h, weights, k) for y, k in zip(starts, slopes, strict=True))
-
-    return State(
-        _combine(None if state is None else state.x, h, weights, [stage.x for stage in stages]),
-        integrate(None if state is None else state.integrals, [stage.integrals for stage in stages]),
-        () if state is None else integrate(state.costs, [stage.costs for stage in stages]),
-    )

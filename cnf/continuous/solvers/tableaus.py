@@ -35,6 +35,11 @@ class Tableau:
                 f"a method of {stages} stages has rows of a 1, …, {stages - 1} long and as many c and errors"
             )
 
+    @property
+    def used(self) -> int:
+        """Stages that the solution is made of."""
+        return max(i for i, weight in enumerate(self.b) if weight) + 1
+
 
 EULER = Tableau(1, (), (1.0,), (0.0,))
 MIDPOINT = Tableau(2, ((1 / 2,),), (0.0, 1.0), (0.0, 1 / 2))
