@@ -101,3 +101,7 @@ class DataError(CnfError, ValueError):
 
 class DataWarning(UserWarning):
     """Data of which a density means little; the message names the columns and says what to do."""
+
+
+class FailedRowsWarning(UserWarning):
+    """Rows whose density cannot be found; the message names them, each with its reason."""

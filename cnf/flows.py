@@ -18,6 +18,7 @@ from cnf.continuous.cnf import as_times
 from cnf.distribution import FlowDistribution, distribution_of
 from cnf.distributions import BaseDensity, as_base
 from cnf.errors import DataWarning
+from cnf.failures import OnFailure, surviving, warn
 from cnf.inputs import as_shape, batch_shape, context_rows, require_precision, require_values
 from cnf.transforms import Transform
 from cnf.uncertainty import Uncertain, log_prob_with_error
@@ -115,11 +116,22 @@ class Flow(nn.Module):
             {name: cost.reshape(batch) for name, cost in costs.items()},
         )
 
-    def log_prob(self, x: Tensor, context: Tensor | None = None) -> Tensor:
+    def log_prob(self, x: Tensor, context: Tensor | None = None, *, on_failure: OnFailure = "raise") -> Tensor:
         """The log-density in nats, exactly of the batch shape of `x`; see `forward`.
 
         With gradients enabled it keeps what a backward pass needs, kilobytes a row for a CNF. To evaluate many rows,
         call it within `torch.no_grad()`, or take `cnf.metrics.log_prob_of_rows`, which also bounds the memory.
+
+        Args:
+            x: Data `(*batch, *event)`, as for `forward`.
+            context: Conditions, as for `forward`.
+            on_failure: What is done about rows whose density cannot be found within the tolerance: "raise" an error
+                that names them, or put "nan" in their place, with a `FailedRowsWarning` that gives time and reason of
+                each (rows are counted over the whole batch). Where the density is estimated, rows that are left are
+                evaluated again with other noise.
+
+        Raises:
+            SampleError: Rows failed, and `on_failure` is "raise".
 
         Example:
             >>> import torch, cnf
@@ -128,8 +140,20 @@ class Flow(nn.Module):
             ...     flow.log_prob(x).shape
             torch.Size([5])
         """
-        log_prob: Tensor = self(x, context).log_prob
-        return log_prob
+        if on_failure == "raise":
+            log_prob: Tensor = self(x, context).log_prob
+            return log_prob
+        batch = self._batch_shape(x)
+        rows, conditions = self.rows(x, context)
+
+        def evaluate(chosen: Tensor) -> Tensor:
+            chosen = chosen.to(rows.device)
+            values: Tensor = self(rows[chosen], None if conditions is None else conditions[chosen]).log_prob
+            return values
+
+        values, failures = surviving(evaluate, len(rows))
+        warn(failures, len(rows))
+        return values.reshape(batch)
 
     def log_prob_with_error(self, x: Tensor, context: Tensor | None = None, *, probes: int = 8) -> Uncertain:
         """The log-density with the error of its estimate and that of its solver, without gradient.

@@ -16,16 +16,17 @@ from tqdm import tqdm
 from tyro.conf import Positional
 
 from cnf.arguments import Count, Seed
-from cnf.cli.options import HeaderOptions, SolverOptions, solving
+from cnf.cli.options import REMEDY, HeaderOptions, SolverOptions, solving
 from cnf.cli.pictures import draw
 from cnf.cli.runs import open_run, rows_for, seen_in, source_of
 from cnf.cli.tables import check_suffix, csv_text, table_bytes
 from cnf.cli.usage import UsageError, check_numbers, chosen_columns
 from cnf.data.sketch import Seen
-from cnf.errors import CnfError
+from cnf.errors import CnfError, SampleError
+from cnf.failures import told
 from cnf.files import write_pieces
 from cnf.flows import Flow
-from cnf.metrics import log_prob_of_rows, mean_and_error
+from cnf.metrics import mean_and_error, score_rows
 
 Folder = Annotated[Path, tyro.conf.arg(metavar="FOLDER")]
 
@@ -57,9 +58,14 @@ class Score(HeaderOptions, SolverOptions):
         flow = self.solved(flow)
         rows = rows_for(flow, about, self.data, header)
         with solving(flow):
-            log_prob = log_prob_of_rows(flow, rows, batch_size=self.batch_size, progress=self.progress)
+            log_prob, failures = score_rows(flow, rows, batch_size=self.batch_size, progress=self.progress)
+        if log_prob.isnan().all() and failures:
+            raise SampleError(told(failures, len(log_prob)), advice=REMEDY)
         how = "" if flow.exact else ", each of them estimated"
-        print(f"log p = {_mean(log_prob)} nats, mean and standard error over {len(log_prob)} rows{how}")
+        solved = len(log_prob) - len(failures)
+        print(f"log p = {_mean(log_prob)} nats, mean and standard error over {solved} rows{how}")
+        if failures:
+            print(f"{told(failures, len(log_prob))}; they are left out. Try: {REMEDY}")
         seen = seen_in(self.folder, rows)
         if seen is not None and seen.rows:
             print(_warning(seen, log_prob))
@@ -70,7 +76,7 @@ class Score(HeaderOptions, SolverOptions):
 
 
 def _mean(log_prob: Tensor) -> str:
-    mean, error = mean_and_error(log_prob)
+    mean, error = mean_and_error(log_prob[~log_prob.isnan()])
     return f"{mean:.4f} ± {error:.4f}"
 
 
@@ -78,7 +84,7 @@ def _warning(seen: Seen, log_prob: Tensor) -> str:
     """What the mean over rows that were trained on is worth."""
     about = "" if seen.exact else "about "
     text = f"{about}{seen.rows} of these rows are equal to rows that the model was trained on"
-    fresh = log_prob[~torch.from_numpy(seen.known)]
+    fresh = log_prob[~torch.from_numpy(seen.known) & ~log_prob.isnan()]
     if not seen.exact or not len(fresh):
         return f"{text}: this mean says little about new rows"
     return f"{text}; over the other {len(fresh)} rows log p = {_mean(fresh)} nats"

@@ -86,6 +86,9 @@ class SolverOptions:
         return replace(own, method=method, rtol=rtol, atol=atol, steps=steps, redraw=own.redraw and steps is not None)
 
 
+REMEDY = "--tolerance 1e-3, or --solver rk4 --solver-steps 100 (rows are counted from 0)."
+
+
 @contextmanager
 def solving(flow: Flow, command: str = "") -> Iterator[None]:
     """Failed rows are an error with a remedy that exists on the command line.
@@ -103,7 +106,7 @@ def solving(flow: Flow, command: str = "") -> Iterator[None]:
 def in_words_of_options(error: SampleError, command: str = "") -> SampleError:
     """The error with the options that may help in the place of the library's calls."""
     told = copy.copy(error)
-    told.advice = f"{command} --tolerance 1e-3, or --solver rk4 --solver-steps 100 (rows are counted from 0).".strip()
+    told.advice = f"{command} {REMEDY}".strip()
     return told
 
 

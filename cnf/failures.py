@@ -1,0 +1,52 @@
+"""Rows whose density cannot be found: they leave the batch and are named, and the others have their values."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Mapping
+from typing import Annotated
+
+import torch
+from torch import Tensor
+
+from cnf.arguments import one_of
+from cnf.errors import FailedRowsWarning, SampleError
+
+OnFailure = Annotated[str, one_of(("raise", "nan"))]
+
+
+def surviving(evaluate: Callable[[Tensor], Tensor], n: int) -> tuple[Tensor, dict[int, str]]:
+    """The values of all rows that have one, NaN in the place of the others, and what happened to those.
+
+    Args:
+        evaluate: The values of the rows of these numbers, `(k,)` to `(k,)`; its SampleErrors name rows among the k.
+        n: Number of rows.
+
+    Raises:
+        SampleError: It names no rows.
+    """
+    left, failures = torch.arange(n), dict[int, str]()
+    while True:
+        try:
+            values = evaluate(left)
+        except SampleError as error:
+            if not error.samples:
+                raise
+            failures |= zip(error.renumbered(left.tolist()).samples, error.reasons(), strict=True)
+            left = torch.tensor([row for row in left.tolist() if row not in failures], dtype=torch.long)
+        else:
+            place = left.to(values.device)
+            return values.new_full((n,), torch.nan).index_copy(0, place, values), dict(sorted(failures.items()))
+
+
+def warn(failures: Mapping[int, str], n: int) -> None:
+    """A warning that names failed rows, if there are any."""
+    if failures:
+        warnings.warn(FailedRowsWarning(f"{told(failures, n)}; NaN stands in their place"), stacklevel=3)
+
+
+def told(failures: Mapping[int, str], n: int, shown: int = 8) -> str:
+    """How many rows failed and which ones, each with its reason."""
+    first = [f"row {row}: {reason}" for row, reason in list(failures.items())[:shown]]
+    rest = ["…"] if len(failures) > shown else []
+    return f"{len(failures)} of {n} rows have no log-density ({'; '.join([*first, *rest])})"
