@@ -132,6 +132,7 @@ class Flow(nn.Module):
 
         Raises:
             SampleError: Rows failed, and `on_failure` is "raise".
+            ValueError: As `forward`, or another `on_failure`.
 
         Example:
             >>> import torch, cnf
@@ -143,6 +144,14 @@ class Flow(nn.Module):
         if on_failure == "raise":
             log_prob: Tensor = self(x, context).log_prob
             return log_prob
+        if on_failure != "nan":
+            raise ValueError(f'on_failure must be "raise" or "nan", got {on_failure!r}')
+        values, failures = self.scored(x, context)
+        warn(failures, values.numel())
+        return values
+
+    def scored(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, dict[int, str]]:
+        """The log-density of all rows that have one, NaN for the others, and what happened to those, by number."""
         batch = self._batch_shape(x)
         rows, conditions = self.rows(x, context)
 
@@ -152,8 +161,7 @@ class Flow(nn.Module):
             return values
 
         values, failures = surviving(evaluate, len(rows))
-        warn(failures, len(rows))
-        return values.reshape(batch)
+        return values.reshape(batch), failures
 
     def log_prob_with_error(self, x: Tensor, context: Tensor | None = None, *, probes: int = 8) -> Uncertain:
         """The log-density with the error of its estimate and that of its solver, without gradient.

@@ -16,7 +16,7 @@ from cnf.continuous.cnf import CNF, without_costs
 from cnf.data.rows import as_rows
 from cnf.discrete.residual import Residual
 from cnf.errors import SampleError
-from cnf.failures import OnFailure, surviving, warn
+from cnf.failures import OnFailure, warn
 from cnf.flows import Flow, FlowDistribution
 
 
@@ -105,12 +105,11 @@ def score_rows(
 
 
 def _scored_on_device(flow: Flow, x: Tensor, context: Tensor | None, on_failure: str) -> Scored:
-    def evaluate(rows: Tensor) -> Tensor:
-        condition = None if context is None else context[rows].to(flow.base.device)
-        return flow.log_prob(x[rows].to(flow.base.device), condition).cpu()
-
-    rows = torch.arange(len(x))
-    return Scored(evaluate(rows), {}) if on_failure == "raise" else Scored(*surviving(evaluate, len(x)))
+    given = x.to(flow.base.device), None if context is None else context.to(flow.base.device)
+    if on_failure == "raise":
+        return Scored(flow.log_prob(*given).cpu(), {})
+    log_prob, failures = flow.scored(*given)
+    return Scored(log_prob.cpu(), failures)
 
 
 class LogMean(NamedTuple):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ import torch
 
 import cnf
 from cnf.cli import main
+from cnf.cli.runs import open_run
 
 BUDGET = ["--steps", "30", "--no-progress", "--option", "hidden=16,16"]
 
@@ -219,3 +221,33 @@ def test_scoring_other_columns_names_the_missing(conditional: Path, tmp_path: Pa
     (tmp_path / "other.csv").write_text("load,heat\n1,2\n3,4\n")
     with pytest.raises(SystemExit, match="lacks the columns power, noise"):
         main(["score", str(conditional), str(tmp_path / "other.csv"), "--no-progress"])
+
+
+class Explosive(torch.nn.Module):
+    """`dx/dt = x²`: backwards from t = 1, x below −1 becomes infinite."""
+
+    def forward(self, t: torch.Tensor, x: torch.Tensor, context: None = None) -> torch.Tensor:
+        return x * x
+
+
+def test_score_names_rows_without_a_density_and_gives_the_others(
+    moons: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flow = cnf.Flow(cnf.CNF(Explosive()), cnf.StandardNormal(2))
+    monkeypatch.setattr("cnf.cli.apply.open_run", lambda folder: (flow, open_run(folder)[1]))
+    x = np.array([[0.1, 0.2], [-2.0, 0.3], [0.5, 0.5]], dtype=np.float32)
+    np.save(tmp_path / "x.npy", x)
+    main(["score", str(moons), str(tmp_path / "x.npy"), "--out", str(tmp_path / "p.npy"), "--no-progress"])
+    scores = torch.as_tensor(np.load(tmp_path / "p.npy")).flatten()
+    assert scores.isnan().tolist() == [False, True, False]
+    with torch.no_grad():
+        expected = flow.log_prob(torch.as_tensor(x[[0, 2]]))
+    torch.testing.assert_close(scores[[0, 2]], expected)
+    out = capsys.readouterr().out
+    assert f"log p = {expected.mean():.4f}" in out
+    assert "over 2 rows" in out
+    assert re.search(r"1 of 3 rows have no log-density \(row 1: .* at t = 0\.(49|5).*--tolerance", out)
+    np.save(tmp_path / "x.npy", x[1:2])
+    with pytest.raises(SystemExit):
+        main(["score", str(moons), str(tmp_path / "x.npy"), "--no-progress"])
+    assert "1 of 1 rows have no log-density" in capsys.readouterr().err

@@ -12,6 +12,7 @@ from instances import TIGHT, affine, conditional, initialized, randomized
 from torch import Tensor, nn
 from torch import distributions as td
 
+import cnf
 from cnf import (
     CNF,
     Compose,
@@ -32,7 +33,7 @@ from cnf import (
 )
 from cnf.discrete.elementwise import Affine, Logit, Softplus, Standardize, StandardizeContext
 from cnf.distributions import Dirichlet, VonMisesFisher
-from cnf.errors import DataWarning
+from cnf.errors import DataWarning, FailedRowsWarning
 from cnf.transforms import Flatten
 
 
@@ -620,3 +621,43 @@ def test_nothing_is_said_of_flows_that_were_started_have_no_start_or_are_not_tra
     assert steps_by_hand(started, x) == []
     assert steps_by_hand(build("maf", 2, preprocess="none"), x - 1000) == []
     assert steps_by_hand(build("maf", 2).eval(), x) == []
+
+
+class Explosive(torch.nn.Module):
+    """`dx/dt = x²`: backwards from t = 1, x below −1 becomes infinite."""
+
+    def forward(self, t: Tensor, x: Tensor, context: Tensor | None = None) -> Tensor:
+        return x * x
+
+
+def test_rows_without_a_density_do_not_take_it_from_the_others():
+    flow = Flow(cnf.CNF(Explosive(), solver=RungeKutta(rtol=1e-3, atol=1e-3)), StandardNormal(1))
+    x = torch.tensor([[[0.1], [-2.0], [0.3]], [[-4.0], [0.5], [0.7]]])
+    with pytest.raises(cnf.SolverError, match=r"Samples: 1, 3 \(2 in all\)"):
+        flow.log_prob(x)
+    with pytest.warns(FailedRowsWarning, match=r"2 of 6 rows .*row 1: .*at t = 0\.(5|49).*; row 3: .*at t = 0\.7"):
+        log_prob = flow.log_prob(x, on_failure="nan")
+    bad = torch.tensor([[False, True, False], [True, False, False]])
+    assert log_prob[bad].isnan().all()
+    torch.testing.assert_close(log_prob[~bad], flow.log_prob(x[~bad]))
+    with pytest.raises(ValueError, match="on_failure"):
+        flow.log_prob(x, on_failure="ignore")
+
+
+def test_failures_of_any_transform_are_kept_apart_and_no_failure_warns_of_nothing():
+    class Stubborn(Affine):
+        def encode(self, x: Tensor, context: Tensor | None = None) -> cnf.Mapped:
+            bad = (x[:, 0] > 5).nonzero().flatten().tolist()
+            if bad:
+                raise cnf.ConvergenceError("no root was found", bad[:1])  # one at a time
+            return super().encode(x, context)
+
+    flow = Flow(Stubborn(2), cnf.StandardNormal(2))
+    x = torch.randn(9, 2)
+    x[[2, 5]] = 9.0
+    with pytest.warns(FailedRowsWarning, match="row 2: no root was found; row 5: no root was found"):
+        log_prob = flow.log_prob(x, on_failure="nan")
+    assert log_prob.isnan().nonzero().flatten().tolist() == [2, 5]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert flow.log_prob(x[:2], on_failure="nan").isfinite().all()

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 import cnf
+from cnf.errors import FailedRowsWarning
 from cnf.metrics import bits_per_dim, log_prob_of_rows, mean_and_error, normalization
 
 
@@ -80,8 +81,12 @@ def test_rows_that_cannot_be_solved_are_named_by_their_numbers_in_the_data() -> 
     x[[13, 17]] = 8.0
     flow = cnf.Flow(cnf.CNF(Cliff()), cnf.StandardNormal(2))
     with pytest.raises(cnf.SolverError, match=r"Samples: 13 \(1 in all\)") as caught:
-        log_prob_of_rows(flow, x, batch_size=4)
+        log_prob_of_rows(flow, x, batch_size=4, on_failure="raise")
     assert caught.value.samples == [13]
+    with pytest.warns(FailedRowsWarning, match=r"2 of 20 rows .*row 13: .* at t = 1; row 17: .* at t = 1"):
+        log_prob = log_prob_of_rows(flow, x, batch_size=4)
+    assert log_prob.isnan().nonzero().flatten().tolist() == [13, 17]
+    torch.testing.assert_close(log_prob[:13], flow.log_prob(x[:13]))
 
 
 def test_memory_does_not_grow_with_the_rows_of_a_memory_map(tmp_path: Path) -> None:

@@ -39,7 +39,7 @@ from cnf.discrete.multiscale import Split
 from cnf.discrete.residual import ExactLogDet, PowerSeries, Residual, RussianRoulette, with_log_det
 from cnf.transforms import Flatten
 
-pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit.script:DeprecationWarning")
+pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit.script")
 
 GAUSSIAN = Hutchinson(noise="gaussian")
 

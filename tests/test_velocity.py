@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from cnf import CNF, Exact, Flow, Hutchinson, MLPField, RungeKutta, StandardNormal, count_evaluations, from_velocity
 
 TIGHT = RungeKutta(rtol=1e-9, atol=1e-9)
-pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit.script:DeprecationWarning")
+pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit.script")
 
 
 class Concatenated(nn.Module):

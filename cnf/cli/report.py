@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from cnf.cli.options import REMEDY
 from cnf.continuous.cnf import cnfs_of
 from cnf.continuous.solvers import count_evaluations
 from cnf.data.sources import Source
 from cnf.discrete.augmentation import Augment
+from cnf.errors import SampleError
 from cnf.flows import Flow
 from cnf.metrics import bits_per_dim, log_prob_of_rows, mean_and_error
 
@@ -27,7 +29,10 @@ def measure(flow: Flow, source: Source, result: FitResult, progress: bool) -> di
     """The content of `metrics.json`; likelihoods of the test rows in the units of the data."""
     with count_evaluations() as count:
         log_prob = log_prob_of_rows(flow, source.test, progress=progress)
-    nll = mean_and_error(-log_prob)
+    known = ~log_prob.isnan()  # rows that cannot be solved are named by a warning
+    if not known.any():
+        raise SampleError("no test row has a log-density", advice=REMEDY)
+    nll = mean_and_error(-log_prob[known])
     numbers: dict[str, Any] = {
         "test_nll": nll.mean,
         "test_nll_standard_error": nll.error,
@@ -43,12 +48,14 @@ def measure(flow: Flow, source: Source, result: FitResult, progress: bool) -> di
         "parameters": sum(parameter.numel() for parameter in flow.parameters()),
         "rows": {part: len(getattr(source, part)) for part in ("train", "validation", "test")},
     }
+    if not known.all():
+        numbers["test_rows_without_density"] = int((~known).sum())
     if source.levels is not None:
-        bits = mean_and_error(bits_per_dim(log_prob, flow.event_shape.numel(), levels=source.levels))
+        bits = mean_and_error(bits_per_dim(log_prob[known], flow.event_shape.numel(), levels=source.levels))
         numbers |= {"bits_per_dim": bits.mean, "bits_per_dim_standard_error": bits.error}
         numbers["bits_per_dim_of_uniform_noise"] = math.log2(source.levels)
     if source.toy is not None and source.toy.entropy is not None:
-        gap = mean_and_error(source.toy.log_prob(_all(source.test).double()) - log_prob.double())
+        gap = mean_and_error((source.toy.log_prob(_all(source.test).double()) - log_prob.double())[known])
         numbers |= {"entropy": source.toy.entropy, "kl": gap.mean, "kl_standard_error": gap.error}
     return numbers
 

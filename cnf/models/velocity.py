@@ -37,9 +37,9 @@ def from_velocity(
     """A velocity network trained elsewhere (torchcfm, flow_matching, …) as a flow on a standard normal base.
 
     The network is not copied: it can be trained on, and a `state_dict` has it. Put it into `eval()` if it has
-    dropout or batch norm. A context given to the flow is its last argument. Where activations have kinks (ReLU, SELU)
-    the trace jumps, which costs an adaptive solver thousands of evaluations: `RungeKutta("rk4", steps=20)` is far
-    cheaper, and `flow.log_prob_with_error` says how far it is off.
+    dropout or batch norm. A context given to the flow is its last argument. Where activations have kinks (ReLU, SELU),
+    the trace jumps, which costs an adaptive solver hundreds of evaluations a row and some accuracy:
+    `flow.log_prob_with_error` says how much, and `RungeKutta("rk4", steps=20)` is cheaper where that will do.
 
     Args:
         model: Maps times `(N,)` and points `(N, *event)` to velocities `(N, *event)`.

@@ -14,6 +14,7 @@ from cnf.continuous.cnf import cnfs_of, without_costs
 from cnf.continuous.solvers import RungeKutta, Solver
 from cnf.data.rows import Batch, Rows, row_weights
 from cnf.errors import SampleError
+from cnf.failures import warn
 from cnf.flows import Flow
 from cnf.objectives.phases import Phase
 from cnf.training.engine import mean_over_processes, with_settings
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 INITIAL_ROWS = 65_536  # rows from which a data-dependent start is taken
 VALIDATION_ROWS = 4_096  # rows judged at once
+MOST_LOST = 0.01  # of the validation rows may have no density; more are no accident of a few
 VALIDATION_TOLERANCE = 1e-3  # of the solves of a validation: a mean over rows is then off by some 1e-5 nats
 
 
@@ -82,27 +84,29 @@ class Judge:
 
     @torch.no_grad()
     def __call__(self, phase: int) -> float:
-        """Judge with the settings of a phase; infinite where a solve fails."""
+        """Judge with the settings of a phase.
+
+        Rows whose density cannot be found are named and left out; more than one in a hundred make it infinite.
+        """
         torch.manual_seed(self.seed)
-        total = torch.zeros((), dtype=torch.float64)
+        total, lost, failures = 0.0, 0.0, dict[int, str]()
         share = range(self.fabric.global_rank, len(self.rows), self.fabric.world_size)
         for first in range(0, len(share), VALIDATION_ROWS):
             x, context, numbers = self.fabric.to_device(self.rows.read(share[first : first + VALIDATION_ROWS]))
-            try:
-                log_prob = self.flows[phase].log_prob(x, context).double().cpu()
-            except SampleError:
-                total += math.inf
-                continue
-            total -= self._weighted(log_prob, numbers.cpu()).sum()
-        nll = mean_over_processes(self.fabric, total).item() * self.fabric.world_size / len(self.rows)
-        return nll if math.isfinite(nll) else math.inf
+            log_prob, failed = self.flows[phase].scored(x, context)
+            log_prob, weights, bad = log_prob.double().cpu(), self._weights(numbers.cpu()), [*failed]
+            lost += weights[bad].sum().item()
+            weights[bad] = 0.0
+            total -= torch.where(weights > 0, weights * log_prob, 0.0).sum().item()  # 0 leaves out any density
+            failures |= {int(numbers[row]): reason for row, reason in failed.items()}
+        warn(failures, len(share))
+        sums = mean_over_processes(self.fabric, torch.tensor([total, lost], dtype=torch.float64))
+        total, lost = (sums * self.fabric.world_size).tolist()
+        nll = total / max(len(self.rows) - lost, 1e-9)
+        return nll if math.isfinite(nll) and lost <= MOST_LOST * len(self.rows) else math.inf
 
-    def _weighted(self, log_prob: Tensor, numbers: Tensor) -> Tensor:
-        """A weight of 0 leaves a row out, whatever its density."""
-        if self.weights is None:
-            return log_prob
-        weights = self.weights[numbers]
-        return torch.where(weights > 0, weights * log_prob, 0.0)
+    def _weights(self, numbers: Tensor) -> Tensor:
+        return torch.ones(len(numbers), dtype=torch.float64) if self.weights is None else self.weights[numbers].clone()
 
 
 def judging_solver(flow: Flow) -> Solver | None:

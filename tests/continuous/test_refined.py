@@ -24,7 +24,7 @@ from cnf import (
 from cnf.continuous.solvers import Solution, State, Statistics
 from cnf.continuous.solvers.tableaus import TABLEAUS
 
-pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit.script:DeprecationWarning")
+pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit.script")
 
 SOLVERS = [
     *(RungeKutta(method, steps=4) for method in TABLEAUS),

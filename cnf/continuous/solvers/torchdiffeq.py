@@ -206,7 +206,7 @@ class _Function(torch.nn.Module):
 
     def forward(self, t: Tensor, parts: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         self.evaluations += 1
-        record(evaluations=1)
+        record(evaluations=1, row_evaluations=len(parts[0]))
         derivative = self.layout.flatten(self.rhs(t, parts[0]))
         self.time = t.detach()
         if self.first is None:
