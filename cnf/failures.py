@@ -39,10 +39,10 @@ def surviving(evaluate: Callable[[Tensor], Tensor], n: int) -> tuple[Tensor, dic
             return values.new_full((n,), torch.nan).index_copy(0, place, values), dict(sorted(failures.items()))
 
 
-def warn(failures: Mapping[int, str], n: int) -> None:
-    """A warning that names failed rows, if there are any."""
+def warn(failures: Mapping[int, str], n: int, place: str = "NaN stands in their place") -> None:
+    """A warning that names failed rows, if there are any, and says what is in their place."""
     if failures:
-        warnings.warn(FailedRowsWarning(f"{told(failures, n)}; NaN stands in their place"), stacklevel=3)
+        warnings.warn(FailedRowsWarning(f"{told(failures, n)}; {place}"), stacklevel=3)
 
 
 def told(failures: Mapping[int, str], n: int, shown: int = 8) -> str:

@@ -99,7 +99,7 @@ class Judge:
             weights[bad] = 0.0
             total -= torch.where(weights > 0, weights * log_prob, 0.0).sum().item()  # 0 leaves out any density
             failures |= {int(numbers[row]): reason for row, reason in failed.items()}
-        warn(failures, len(share))
+        warn(failures, len(share), "this validation leaves them out")
         sums = mean_over_processes(self.fabric, torch.tensor([total, lost], dtype=torch.float64))
         total, lost = (sums * self.fabric.world_size).tolist()
         nll = total / max(len(self.rows) - lost, 1e-9)
