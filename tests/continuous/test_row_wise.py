@@ -228,7 +228,7 @@ def test_a_module_that_knows_one_time_only_is_solved_with_one(dim):
     assert torch.equal(default.log_det, together.log_det)
 
 
-def test_a_plain_function_and_compiled_steps_keep_one_grid():
+def test_a_plain_function_keeps_one_grid():
     x = torch.rand(4, 1, dtype=torch.float64)
     assert not RungeKutta().by_rows(smooth, x)
     assert EACH.by_rows(smooth, x)

@@ -65,8 +65,8 @@ class RungeKutta(Solver):
         max_steps: Accepted and rejected steps after which an adaptive solve gives up.
         redraw: Whether a divergence draws its noise anew for every step of a fixed grid: still unbiased, since x does
             not depend on it, and with less variance the longer the path.
-        rows: "each" or "together"; None for "each" where the field takes a time for each row at no extra cost and steps
-            are not compiled, and else "together". On a GPU, and in training, one grid for all may be faster.
+        rows: "each" or "together"; None for "each" where the field takes a time for each row at no extra cost, and
+            else "together". At a tolerance of 0.01 or on a GPU one grid for all may be faster.
         compile: Whether to run each step through `torch.compile`. The first solve with gradients takes about half a
             minute longer, and so do the first without and the first of another batch size; all later ones are faster.
             Samples without gradients or log-densities are not compiled.
@@ -121,7 +121,7 @@ class RungeKutta(Solver):
 
     def by_rows(self, rhs: RightHandSide, x: Tensor) -> bool:
         """Whether rows are to be solved apart."""
-        if self.rows is None and self.steps is None and not self.compile:
+        if self.rows is None and self.steps is None:
             return isinstance(rhs, RowWise) and rhs.takes_times(x)
         return self.rows == "each" and self.steps is None
 
@@ -174,7 +174,7 @@ class RungeKutta(Solver):
     def tighter(self) -> Solver:
         plain = replace(self, compile=False)  # one call is not worth compiling for
         if self.steps is None and self.rows != "together":
-            return RefinedRows(replace(plain, rows=self.rows or ("together" if self.compile else None)))
+            return RefinedRows(plain)
         return Refined(plain, replace(plain, steps=1, redraw=False))
 
     def _adaptive(self, rhs: RightHandSide, state: State, start: float, end: float, times: list[float]) -> Solution:
