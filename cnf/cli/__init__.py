@@ -23,7 +23,7 @@ from cnf.cli.apply import Plot, Sample, Score
 from cnf.cli.fit import Fit
 from cnf.cli.listing import List
 from cnf.cli.usage import note
-from cnf.errors import CnfError, DataWarning
+from cnf.errors import CnfError, DataWarning, FailedRowsWarning
 from cnf.version import installed_version
 
 COMMANDS: dict[str, Callable[..., Any]] = {"fit": Fit, "score": Score, "sample": Sample, "plot": Plot, "list": List}
@@ -62,7 +62,7 @@ def _show(
     line: str | None = None,
 ) -> None:
     """What the data are warned of as a line, as errors are; other warnings with their place."""
-    if issubclass(category, DataWarning):
+    if issubclass(category, (DataWarning, FailedRowsWarning)):
         note(f"warning: {message}")
     else:
         print(warnings.formatwarning(message, category, filename, lineno, line), file=file or sys.stderr)
