@@ -56,6 +56,8 @@ def log_prob_with_error(flow: nn.Module, x: Tensor, context: Tensor | None, prob
     estimates = torch.stack([first, *others]).mean(0)
     value = estimates.mean(0)
     spread = ((estimates - value).square().sum(0) / max(repeats * (repeats - 1), 1)).sqrt()
+    if not exact:  # few estimates may agree to the last digit
+        spread = spread.clamp(min=torch.finfo(value.dtype).eps * value.abs())
     return Uncertain(value, spread, solver_error)
 
 

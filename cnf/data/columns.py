@@ -13,14 +13,16 @@ from functools import cached_property
 import numpy as np
 import torch
 
-from cnf.data.rows import Rows
+from cnf.data.rows import Batch, Rows
 from cnf.errors import DataError, DataWarning
 from cnf.spread import FEWEST, WILD
 
 MOST_CELLS = 2**22  # looked at: a second's work
 MOST_ROWS = 65_536
+MOST_ITEMS = 1024  # of a dataset, each of which may be read from a file
 MOST_KEYS = 2**21  # rows looked through for copies
 ORDERED = 1000  # rows whose order is compared
+ALIKE = 1 - 1e-6  # correlation of ranks from which on all rows are compared: rounding may tie a few
 MOST_PRODUCTS = 2**31  # in search for dependence: two seconds
 SHOWN = 5  # columns that a message lists of a kind
 FEW_VALUES = 256  # of which the likelihood finds each one: a marginal spline has as many knots
@@ -35,7 +37,7 @@ DENSE = 1.3  # span of whole numbers without repeats, in rows of the table: a sh
 def check_rows(rows: Rows, *, quiet: bool = False) -> None:
     """Say what is wrong with the columns of `rows`, the first time they are seen.
 
-    Events with several axes (images) and data sets without an array behind them are not looked at.
+    Events with several axes (images) are not looked at.
 
     Args:
         rows: What a flow is to be trained on.
@@ -58,9 +60,9 @@ def check_rows(rows: Rows, *, quiet: bool = False) -> None:
         return
     rows.checked = True
     some = _some(rows)
-    rows.read(some.tolist())  # what is not finite, or not in the dtype, is an error there
-    sample = rows.raw(some)
-    if sample is None or sample[0].ndim != 2:
+    read = rows.read(some.tolist())  # what is not finite, or not in the dtype, is an error there
+    sample = rows.raw(some) or _as_arrays(read)
+    if sample[0].ndim != 2:
         return
     look = _Look(rows, *sample)
     if errors := [text for rule in ERRORS for text in rule(look)]:
@@ -80,10 +82,15 @@ def row_keys(values: np.ndarray) -> np.ndarray:
     return keys
 
 
+def _as_arrays(batch: Batch) -> tuple[np.ndarray, np.ndarray | None, np.ndarray]:
+    x, context, numbers = batch
+    return x.cpu().numpy(), None if context is None else context.cpu().numpy(), numbers.numpy()
+
+
 def _some(rows: Rows) -> np.ndarray:
     """Rows drawn without order or bias, few enough, in the order of the data."""
     width = max(sum(int(np.prod(part.shape[1:])) for part in rows.parts), 1)
-    most = min(MOST_ROWS, max(4096, MOST_CELLS // width))
+    most = min(MOST_ROWS, max(4096, MOST_CELLS // width)) if rows.parts else MOST_ITEMS
     if len(rows) <= most:
         return np.arange(len(rows))
     return np.sort(np.random.default_rng(0).choice(len(rows), most, replace=False))
@@ -200,10 +207,10 @@ def _coarse(look: _Look) -> Iterator[str]:
         centre, scale = column.scale
         if scale > COARSE * torch.finfo(look.rows.dtype).eps * abs(centre) or (column.raw == column.raw[0]).all():
             continue
-        dtype, offset = str(look.rows.dtype).removeprefix("torch."), f"{centre:.2g}"
-        remedy = f"subtract an offset such as {offset} from it" + (
-            " in the table" if look.named else " in float64, or train flow.double() on data in float64"
-        )
+        dtype, remedy = str(look.rows.dtype).removeprefix("torch."), f"subtract an offset such as {centre:.2g} from it"
+        if np.abs(column.raw).max() < torch.finfo(look.rows.dtype).tiny:
+            remedy = "multiply it by a power of ten"
+        remedy += " in the table" if look.named else " in float64, or train flow.double() on data in float64"
         yield (
             f"{column.name} varies by {column.raw.std():.3g} around {centre:.6g}, where {dtype} has but "
             f"{column.distinct:,} values for its {len(np.unique(column.raw)):,}: {remedy}"
@@ -217,18 +224,25 @@ def _follows(look: _Look) -> Iterator[str]:
 
 def _same_order(look: _Look) -> dict[str, str]:
     """Columns that are a monotone function of another one, by name: a copy, another unit, a logarithm."""
+    some = _at_most(look.n, ORDERED)
+    columns = [column for column in (*look.context, *look.x) if np.ptp(column.values[some]) > 0]
+    if look.n < FEWEST or len(columns) < 2:
+        return {}
+    ranks = np.stack([_standardized(_ranks(column.values[some])) for column in columns])
+    alike = np.abs(ranks @ ranks.T) / len(some) > ALIKE
     found: dict[str, str] = {}
-    first: dict[bytes, _Column] = {}
-    some = _at_most(look.n, ORDERED)  # few enough that rounding ties none of them
-    for column in [*look.context, *look.x] if look.n >= FEWEST else []:
-        values, places = np.unique(column.values[some], return_inverse=True)
-        keys = (places.tobytes(), (len(values) - 1 - places).tobytes())
-        other = next((first[key] for key in keys if key in first), None)
-        if other is None:
-            first[keys[0]] = column
-        elif len(values) > 1 and any(column is member for member in look.x) and _monotone(other, column):
-            found[column.name] = f"{column.name} follows from {other.name}"
+    for i, column in enumerate(columns):
+        earlier = alike[i, :i].nonzero()[0]
+        if len(earlier) and any(column is member for member in look.x) and _monotone(columns[earlier[0]], column):
+            found[column.name] = f"{column.name} follows from {columns[earlier[0]].name}"
     return found
+
+
+def _ranks(values: np.ndarray) -> np.ndarray:
+    """The place of each value in their order, the mean place where values are equal."""
+    _, places, counts = np.unique(values, return_inverse=True, return_counts=True)
+    ranks: np.ndarray = (counts.cumsum() - (counts - 1) / 2)[places.reshape(-1)]
+    return ranks
 
 
 def _monotone(one: _Column, other: _Column) -> bool:
@@ -340,7 +354,7 @@ def _numbers_rows(look: _Look, column: _Column) -> bool:
         return True
     if len(np.unique(raw)) < len(raw) or not (raw == np.round(raw)).all():
         return False
-    return bool(raw.max() - raw.min() < DENSE * len(look.rows.parts[0]))
+    return bool(raw.max() - raw.min() < DENSE * look.rows.given)
 
 
 def _far(look: _Look) -> Iterator[str]:
@@ -362,7 +376,7 @@ def _copied(look: _Look) -> Iterator[str]:
     columns = [*look.context, *look.x]
     if all(column.discrete for column in look.x):
         return  # those are what repeats
-    keys = _keys(look.rows)
+    keys = _keys(look.rows) if look.rows.parts else row_keys(np.stack([column.values for column in columns], 1))
     copies = len(keys) - len(np.unique(keys))
     if copies >= COPIES * len(keys) and not _by_rounding(columns):
         yield (

@@ -66,6 +66,11 @@ class Rows(Dataset[Any]):
     def __len__(self) -> int:
         return self.length
 
+    @property
+    def given(self) -> int:
+        """Number of rows of all parts of the data."""
+        return len(self.parts[0]) if self.items is None else length_of(self.items)
+
     def __getitems__(self, rows: Sequence[int]) -> Batch:
         return self.read(rows)
 
@@ -89,7 +94,7 @@ class Rows(Dataset[Any]):
         if self.items is not None:
             return None
         chosen = self.choice[rows]
-        x, *context = (part.detach().cpu().numpy() for part in self._given(chosen))
+        x, *context = (_array(part) for part in self._given(chosen))
         return x, context[0] if context else None, chosen
 
     def _given(self, chosen: np.ndarray) -> Sequence[Tensor]:
@@ -158,6 +163,11 @@ class Rows(Dataset[Any]):
     def _bytes(self, rows: Sequence[int]) -> bytes:
         parts = [part for part in self.read(rows)[:2] if part is not None]
         return b"".join(part.cpu().contiguous().view(torch.uint8).numpy().tobytes() for part in parts)
+
+
+def _array(part: Tensor) -> np.ndarray[Any, Any]:
+    part = part.detach().cpu()
+    return (part.float() if part.dtype is torch.bfloat16 else part).numpy()  # numpy knows no bfloat16
 
 
 def as_rows(data: Any, dtype: torch.dtype = torch.float32) -> Rows:

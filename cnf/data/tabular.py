@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from cnf.arguments import Positive, Seed, Whole, checked
+from cnf.arguments import Finite, Seed, Whole, checked
 from cnf.errors import DataError
 
 CHUNK = 2**21  # cells looked at together: 16 MB of float64, whatever the size of a memory map
@@ -159,7 +159,7 @@ def split(
     n: Whole,
     *,
     seed: Seed = 0,
-    fractions: tuple[Positive, Positive, Positive] = (0.8, 0.1, 0.1),
+    fractions: Sequence[Finite] = (0.8, 0.1, 0.1),
     copies: np.ndarray | None = None,
 ) -> Split:
     """Shuffles `n` rows and cuts them in three: first training, then validation, last test.
@@ -481,10 +481,10 @@ def open_npy(path: Path) -> np.ndarray:
         ) from error
     if not isinstance(values, np.ndarray) or values.dtype.kind not in "fiub":
         came = getattr(values, "dtype", "several arrays")
-        raise DataError(
-            f"{path}: expected one array of real numbers, got {came}; "
-            "save the numbers alone, as array.astype('float32')"
-        )
+        remedy = "save the numbers alone, as array.astype('float32')"
+        if getattr(came, "kind", "") == "c":
+            remedy = "save real and imaginary parts as columns, as array.view(array.real.dtype)"
+        raise DataError(f"{path}: expected one array of real numbers, got {came}; {remedy}")
     if values.ndim not in (1, 2) or values.size == 0:
         raise DataError(
             f"{path}: expected an array of shape (rows, columns), got {values.shape}; "

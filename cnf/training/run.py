@@ -23,6 +23,7 @@ from cnf.data.rows import Batch, Batches, Rows, as_rows
 from cnf.errors import CheckpointError, SampleError, TrainingError
 from cnf.files import remove_leftovers
 from cnf.flows import Flow
+from cnf.inputs import require_precision
 from cnf.objectives.likelihood import Loss, Objective
 from cnf.objectives.phases import Phase
 from cnf.training import record
@@ -86,6 +87,7 @@ def fit(
         OSError: The checkpoint cannot be written; the flow holds what it holds after a TrainingError.
         FileExistsError: The folder holds a checkpoint already and `resume` is not given.
     """
+    require_precision(flow.base)
     if fabric is None:
         fabric = engine(config)
     rows = as_rows(data, flow.base.dtype)

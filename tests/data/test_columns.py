@@ -206,3 +206,42 @@ def test_a_split_without_copies_and_one_of_a_discrete_table_are_as_ever():
     before = split(N, seed=3)
     for keys in (row_keys(columns(a, b)), row_keys(columns(u < 0.5, u < 0.2))):
         np.testing.assert_array_equal(split(N, seed=3, copies=keys).test, before.test)
+
+
+@pytest.mark.parametrize("function", [lambda x: -(x**3), lambda x: 1 / (1 + np.exp(-x)), lambda x: np.sqrt(x + 10)])
+def test_ties_by_rounding_hide_no_dependence(function):
+    for seed in range(6):  # with the seeds 0 and 3, rounding ties two of the rows
+        x, other = np.random.default_rng(seed).normal(size=(2, 4000))
+        with pytest.raises(DataError, match="column 2 follows from column 0 in all 4,000 rows"):
+            check_rows(Rows(columns(x, other, function(x))))
+
+
+class Items(torch.utils.data.Dataset):
+    """Rows that are made when they are read."""
+
+    def __init__(self, x: np.ndarray) -> None:
+        self.x, self.reads = torch.as_tensor(x).float(), 0
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+    def __getitem__(self, row: int) -> torch.Tensor:
+        self.reads += 1
+        return self.x[row]
+
+
+def test_datasets_are_looked_at_too():
+    assert "column 1 (2 values" in said(Items(columns(a, b > 0)))
+    assert "column 1 numbers the rows" in said(Items(columns(a, rng.permutation(N))))
+    assert "rows are copies of others" in said(Items(np.repeat(columns(a, b)[:400], 2, 0)))
+    assert said(Items(columns(a, b))) == ""
+    with pytest.raises(DataError, match="column 1 follows from column 0"):
+        check_rows(Rows(Items(columns(a, 2 * a))))
+    large = Items(rng.normal(size=(5000, 2)))
+    check_rows(Rows(large))
+    assert large.reads < 1100
+
+
+def test_numbers_too_small_for_their_type_are_told_to_grow():
+    with pytest.raises(DataError, match=r"'b' varies by .* multiply it by a power of ten in the table"):
+        check_rows(Rows(columns(a, 1e-60 * u), columns=["a", "b"]))

@@ -149,7 +149,7 @@ def test_npy_of_one_axis_is_one_column(tmp_path: Path) -> None:
 BAD_NPY = {
     "objects": (np.array([[1, "a"]], dtype=object), "cannot map .*[Oo]bject.*dtype of numbers"),
     "text": (np.array([["a", "b"]]), "expected one array of real numbers, got <U1; save the numbers alone"),
-    "complex": (np.ones((2, 2), dtype=complex), "expected one array of real numbers, got complex128"),
+    "complex": (np.ones((2, 2), dtype=complex), "got complex128; save real and imaginary parts as columns"),
     "structured": (np.ones(3, dtype=[("a", "f4")]), "expected one array of real numbers, got .*'a'"),
     "three axes": (np.ones((2, 3, 4)), r"expected an array of shape \(rows, columns\), got \(2, 3, 4\); reshape"),
     "no axis": (np.array(1.0), r"got \(\)"),

@@ -104,7 +104,7 @@ def test_numbers_of_every_kind_are_rows(tmp_path: Path) -> None:
     whole = (10 * X).round()
     np.save(tmp_path / "x.npy", whole.numpy().astype(">f8"))
     for data in (
-        whole.int(), whole.half(), whole.numpy().astype(">i4"), whole.numpy().astype(np.longdouble),
+        whole.int(), whole.half(), whole.bfloat16(), whole.numpy().astype(">i4"), whole.numpy().astype(np.longdouble),
         whole.numpy().astype(np.int8), np.load(tmp_path / "x.npy", mmap_mode="r"), whole.numpy()[::-1][::-1],
         Subset(TensorDataset(whole), range(60)), Rows(whole.double(), torch.float64), whole.clone().requires_grad_(),
         np.asmatrix(whole.numpy()),
@@ -116,6 +116,12 @@ def test_numbers_of_every_kind_are_rows(tmp_path: Path) -> None:
 
 
 # Weights
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_a_flow_of_half_precision_is_refused_with_what_is_meant(dtype: torch.dtype) -> None:
+    with pytest.raises(ValueError, match=r"computed in float32 or float64.*precision='bf16-mixed'"):
+        cnf.fit(flow().to(dtype), X.to(dtype), config=config(steps=1))
 
 
 def trained(data: Any = X, context: int = 0, **given: Any) -> torch.Tensor:
