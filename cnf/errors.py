@@ -88,7 +88,21 @@ class ConvergenceError(SampleError):
 
 
 class TrainingError(CnfError, RuntimeError):
-    """Training that cannot go on; the message says at which step, for which rows and what to try."""
+    """Training that cannot go on; the message says at which step, for which rows and what to try.
+
+    Args:
+        reason: What happened, at which step and for which rows.
+        kept: What the flow and the folder hold now.
+        advice: What to try.
+    """
+
+    def __init__(self, reason: str, kept: str = "", advice: str = "") -> None:
+        super().__init__(reason, kept, advice)
+        self.reason, self.kept, self.advice = reason, kept, advice
+
+    def __str__(self) -> str:
+        parts = (f"{self.reason}.", f"{self.kept}." * bool(self.kept), f"Try: {self.advice}" * bool(self.advice))
+        return " ".join(part for part in parts if part)
 
 
 class CheckpointError(CnfError, RuntimeError):

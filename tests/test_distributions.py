@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import distributions as td
 
-from cnf import Compose, DiagonalNormal, Flow, GaussianMixture, StandardNormal, Uniform
+from cnf import Compose, DiagonalNormal, FitConfig, Flow, GaussianMixture, StandardNormal, Uniform, build, fit
 from cnf.distributions import TorchBase, as_event_shape
 
 LOC, SCALE = torch.tensor([0.5, -1.0]), torch.tensor([0.4, 1.3])
@@ -174,6 +174,22 @@ def test_a_generator_is_the_only_source_of_noise_for_distributions_of_torch(dist
     assert torch.equal(first, second)
     assert torch.equal(torch.get_rng_state(), before)
     assert not torch.equal(first, base.sample(4, torch.Generator().manual_seed(2)))
+
+
+@torch_bases
+def test_no_rows_have_no_densities(distribution):
+    z = torch.empty(0, 2, requires_grad=True)
+    log_prob = TorchBase(distribution).log_prob(z)
+    assert log_prob.shape == (0,)
+    log_prob.sum().backward()
+    assert z.grad.shape == (0, 2)
+
+
+def test_a_flow_on_a_base_of_torch_trains():
+    flow = Flow(build("realnvp", 2, layers=1, hidden=4).transform, TORCH_BASES["heavy tails"])
+    x = torch.randn(60, 2, generator=torch.Generator().manual_seed(0))
+    result = fit(flow, x, config=FitConfig(steps=2, progress=False))
+    assert result.history[-1]["loss"] < 100
 
 
 @pytest.mark.parametrize("name", ["half line", "box", "transformed"])

@@ -106,7 +106,12 @@ def test_the_kinetic_energy_of_images_is_weighed_unless_it_is_left_out(images: R
 @pytest.mark.parametrize(("bits", "warned"), [(2.0, False), (4.2, True), (float("inf"), True), (float("nan"), True)])
 def test_a_result_worse_than_uniform_noise_is_said_to_be(bits: float, warned: bool) -> None:
     names = ("test_nll", "test_nll_standard_error", "test_nll_standardized", "evaluations_a_solve", "training_seconds")
-    numbers = {**dict.fromkeys(names, 1.0), "likelihood": "exact", "bits_per_dim_standard_error": 0.1}
+    numbers = {
+        **dict.fromkeys(names, 1.0),
+        "likelihood": "exact",
+        "stopped": "budget",
+        "bits_per_dim_standard_error": 0.1,
+    }
     numbers |= {"bits_per_dim": bits, "bits_per_dim_of_uniform_noise": math.log2(LEVELS)}
     text = summary(numbers, Path("runs"))
     assert ("no better than uniform noise (4.087)" in text) == warned

@@ -258,8 +258,13 @@ def test_a_failed_solve_names_step_and_rows() -> None:
     x[4] = 5.0
     flow = cnf.Flow(cnf.CNF(Explosive(), solver=cnf.RungeKutta(max_steps=50)), cnf.StandardNormal(1))
     flow.shift = torch.nn.Parameter(torch.zeros(1))
-    with pytest.raises(cnf.TrainingError, match=r"step 0: .*t = .*Rows of the data: \[4\]"):
+    with pytest.raises(cnf.TrainingError, match=r"step 0: .*t = .*Rows of the data: \[4\]") as caught:
         cnf.fit(flow, x, config=cnf.FitConfig(steps=5, **{**QUICK, "batch_size": 10}))
+    text = str(caught.value)
+    assert "Samples" not in text  # of a batch, which the reader does not see
+    assert text.count("Try: ") == 1
+    assert ".." not in text
+    assert caught.value.advice in text
 
 
 def test_nan_in_the_data_is_found_before_training() -> None:

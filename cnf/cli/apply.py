@@ -179,8 +179,10 @@ def _condition(columns: Sequence[str], given: str) -> Tensor | None:
     except csv.Error as error:
         raise UsageError(f"--given takes COLUMN=VALUE,…, got {given[:60]!r}: {error}") from error
     pairs = {name.strip(): value for name, _, value in parts}
+    if parts and not columns:
+        raise UsageError(f"--given is for conditional models, this one has no context: leave it out; got {given}")
     if set(pairs) != set(columns) or len(parts) != len(columns):
-        expected = ",".join(f"{column}=VALUE" for column in columns) or "none, for the model is unconditional"
+        expected = ",".join(f"{column}=VALUE" for column in columns)
         raise UsageError(f"--given must name every context column once: {expected}; got {given or 'nothing'}")
     try:
         values = torch.tensor([float(pairs[column]) for column in columns])

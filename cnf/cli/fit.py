@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import os
 import shlex
@@ -25,9 +26,10 @@ from cnf.cli.runs import describe
 from cnf.cli.usage import UsageError, check_numbers, chosen_columns, names_in, note, use_threads
 from cnf.data.columns import check_rows
 from cnf.data.sources import Source, open_source
+from cnf.errors import TrainingError
 from cnf.files import write_json
 from cnf.flows import Flow
-from cnf.models import build
+from cnf.models import build, recipe_of
 from cnf.training.launch import find_launch
 
 if TYPE_CHECKING:
@@ -157,13 +159,28 @@ class Fit(HeaderOptions):
     def _train(self, flow: Flow, source: Source, config: FitConfig) -> FitResult:
         from cnf.training import fit
 
-        result = fit(
-            flow, source.train, validation=source.validation, config=config, folder=self.out, resume=self.resume
-        )
+        try:
+            result = fit(
+                flow, source.train, validation=source.validation, config=config, folder=self.out, resume=self.resume
+            )
+        except TrainingError as error:
+            raise self._in_words_of_options(error, flow) from error
         if result.stopped == "interrupted":
             print(f"Interrupted at step {result.steps}; go on with the same command and --resume")
             raise SystemExit(128 + (result.signal or signal.SIGINT))  # as shells count
         return result
+
+    def _in_words_of_options(self, error: TrainingError, flow: Flow) -> TrainingError:
+        """The error with the options that may help in the place of the library's calls."""
+        now = self.learning_rate or recipe_of(flow)[0].learning_rate
+        folder = ", in another --out" if (self.out / CHECKPOINT).exists() else ""
+        told = copy.copy(error)
+        told.kept = ""  # the flow ends with the command
+        told.advice = (
+            f"a smaller --learning-rate (now {now:g}){folder}, looking for huge values in these rows (counted from 0, "
+            "without the header), or another --model."
+        )
+        return told
 
     def _report(self, flow: Flow, source: Source, result: FitResult) -> None:
         """Numbers first: no picture is worth them."""

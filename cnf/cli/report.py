@@ -68,10 +68,11 @@ def likelihood(flow: Flow) -> str:
 
 
 def summary(numbers: dict[str, Any], out: Path) -> str:
+    solves = numbers["evaluations_a_solve"]
     lines = [
         f"test NLL {numbers['test_nll']:.4f} ± {numbers['test_nll_standard_error']:.4f} nats "
-        f"({numbers['test_nll_standardized']:.4f} in standardised units; {numbers['likelihood']}, "
-        f"{numbers['evaluations_a_solve']:.0f} evaluations a solve)",
+        f"({numbers['test_nll_standardized']:.4f} in standardised units; {numbers['likelihood']}"
+        f"{f', {solves:.0f} evaluations a solve' if solves else ''})",
     ]
     if "kl" in numbers:
         lines.append(
@@ -79,7 +80,8 @@ def summary(numbers: dict[str, Any], out: Path) -> str:
         )
     if "bits_per_dim" in numbers:
         lines.append(_bits(**{key: value for key, value in numbers.items() if key.startswith("bits_per_dim")}))
-    lines.append(f"{numbers['training_seconds']:.0f} s of training; everything is in {out}/")
+    early = ", ended early by --patience: validation got no better" if numbers["stopped"] == "patience" else ""
+    lines.append(f"{numbers['training_seconds']:.0f} s of training{early}; everything is in {out}/")
     return "\n".join(lines)
 
 

@@ -102,7 +102,7 @@ def _table(path: str, context: Sequence[str], seed: int, header: bool | None) ->
         )
     x, condition = select(table, context)
     columns = tuple(column for column in table.columns if column not in context)
-    check_columns(Table(x, columns, table.name))
+    check_columns(Table(x, columns, path))
     parts = split(len(x), seed=seed, copies=row_keys(table.values))
     data = x if condition is None else (x, condition)
     train, validation, test = (

@@ -53,6 +53,8 @@ class TorchBase(BaseDensity):
         return _support(self._current())
 
     def log_prob(self, z: Tensor) -> Tensor:
+        if not len(z):  # torch's Independent cannot sum the events of none
+            return z.flatten(1).sum(1)
         distribution = self._current()
         log_prob: Tensor = distribution.log_prob(z)
         inside = _support(distribution).check(z)

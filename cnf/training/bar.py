@@ -3,12 +3,33 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+import sys
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 
 from tqdm import tqdm
 
 from cnf.training.record import Progress
 from cnf.training.settings import FitConfig
+
+LONG = 3.0  # seconds of a start before it is spoken of
+
+
+@contextmanager
+def long_start_shown(shown: bool) -> Iterator[None]:
+    """A line on standard error once a data-dependent start takes long: the bar of the steps is yet to come."""
+    if not shown:
+        yield
+        return
+    line = "start: the flow is fitted to the data before the first step"
+    timer = threading.Timer(LONG, lambda: tqdm.write(line, file=sys.stderr))
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 class Bar:
@@ -40,10 +61,11 @@ class Bar:
         if self.bar.disable:
             return
         self.bar.n = at.step if self.in_steps else min(at.seconds, self.total)
-        batches = sums.get("batches")
-        if batches:
-            numbers = {"loss": sums["loss"] / batches, "evaluations": sums["evaluations"] / batches}
-            if at.history and "validation_nll" in at.history[-1]:
-                numbers["validation"] = at.history[-1]["validation_nll"]
+        last = at.history[-1] if at.history else {}
+        means = {name: value / sums["batches"] for name, value in sums.items()} or last  # a check empties the sums
+        if means:
+            numbers = {"loss": means["loss"], "evaluations": means["evaluations"]}
+            if "validation_nll" in last:
+                numbers["validation"] = last["validation_nll"]
             self.bar.set_postfix({name: f"{value:.4g}" for name, value in numbers.items()}, refresh=False)
         self.bar.update(0)

@@ -6,6 +6,7 @@ time to time the averaged weights are judged by the validation likelihood, and e
 
 from __future__ import annotations
 
+import copy
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -27,7 +28,7 @@ from cnf.inputs import require_precision
 from cnf.objectives.likelihood import Loss, Objective
 from cnf.objectives.phases import Phase
 from cnf.training import record
-from cnf.training.bar import Bar
+from cnf.training.bar import Bar, long_start_shown
 from cnf.training.engine import Example, Minimand, engine, mean_over_processes
 from cnf.training.identity import identity
 from cnf.training.interruption import Interruption, interruption_noted
@@ -96,7 +97,8 @@ def fit(
     if not resume and not flow.transform.domain.event_dim:  # on a manifold, columns depend on each other
         check_rows(rows, quiet=not fabric.is_global_zero)
     if not any(parameter.requires_grad for parameter in flow.parameters()):
-        return _only_initialized(flow, rows, config, given)
+        with long_start_shown(config.progress and fabric.is_global_zero):
+            return _only_initialized(flow, rows, config, given)
     path = None if folder is None else Path(folder) / "checkpoint.safetensors"
     if path is not None and path.exists() and not resume:
         raise FileExistsError(f"{path.parent} holds a checkpoint: give resume=True to go on, or another folder")
@@ -155,7 +157,8 @@ class _Run:
         self.at = Progress()
         begun = time.perf_counter()
         if not resume:
-            initialize(flow, rows, config.seed)
+            with long_start_shown(config.progress and fabric.is_global_zero):
+                initialize(flow, rows, config.seed)
         self.at.seconds = time.perf_counter() - begun
         self.average = AveragedModel(flow, multi_avg_fn=_moving_average(config.ema), use_buffers=True)
         self.judge = None
@@ -260,16 +263,17 @@ class _Run:
         try:
             loss: Loss = self.minimand(example, self.at.phase)
         except SampleError as error:
-            raise self._failure(str(error), _named(rows, error)) from error
+            raise self._failed_rows(error, rows) from error
         if not loss.value.isfinite():
             known = loss.rows is not None and loss.rows.shape == rows.shape
             bad = rows[~loss.rows.isfinite()] if loss.rows is not None and known else rows
             raise self._failure(f"the loss is {loss.value.item()}", bad)
         try:
             self.fabric.backward(loss.value)
-        except (AssertionError, SampleError) as error:  # of an adjoint's backward solve
-            named = _named(rows, error) if isinstance(error, SampleError) else rows[:0]
-            raise self._failure(f"the gradient's solve failed: {error}", named) from error
+        except SampleError as error:
+            raise self._failed_rows(error, rows, "the gradient's solve failed: ") from error
+        except AssertionError as error:  # of an adjoint's backward solve
+            raise self._failure(f"the gradient's solve failed: {error}", rows[:0]) from error
         return loss
 
     def _tally(self, loss: Loss, evaluations: float) -> None:
@@ -304,17 +308,25 @@ class _Run:
         seconds, interruptions = mean_over_processes(self.fabric, torch.tensor([seconds, interrupted])).tolist()
         return seconds, interruptions > 0
 
-    def _failure(self, reason: str, rows: Tensor) -> TrainingError:
+    def _failed_rows(self, error: SampleError, rows: Tensor, what: str = "") -> TrainingError:
+        """The error in rows of the data; those of a batch say nothing to a reader, unless the objective made them."""
+        told, named = copy.copy(error), _named(rows, error)
+        told.samples, told.advice = ([] if len(named) else error.samples), ""
+        return self._failure(f"{what}{told}".removesuffix("."), named, error.advice.removesuffix("."))
+
+    def _failure(self, reason: str, rows: Tensor, advice: str = "") -> TrainingError:
         self._keep_good()
         if self.path is not None and not self.at.checks and self.fabric.is_global_zero:
             self.path.unlink(missing_ok=True)  # a start is nothing to go on from: the folder is free for another try
-        culprits = f" Rows of the data: {rows[:8].tolist()} ({len(rows)} in all)." if len(rows) else ""
-        kept = "the best weights so far" if self.best else "the averaged weights of the steps before"
+        culprits = f". Rows of the data: {rows[:8].tolist()} ({len(rows)} in all)" if len(rows) else ""
+        weights = "the best weights so far" if self.best else "the averaged weights of the steps before"
         where = f", and {self.path} can be resumed" if self.path is not None and self.path.exists() else ""
         return TrainingError(
-            f"step {self.at.step}: {reason}.{culprits} The flow holds {kept}{where}. Try: a smaller learning_rate "
-            f"(now {self.phases[self.at.phase].learning_rate:g}) or clip (now {self.config.clip:g}), a longer warmup, "
-            "looking at these rows for outliers, or float64."
+            f"step {self.at.step}: {reason}{culprits}",
+            f"The flow holds {weights}{where}",
+            f"a smaller learning_rate (now {self.phases[self.at.phase].learning_rate:g}) or clip (now "
+            f"{self.config.clip:g}), a longer warmup, looking at these rows for outliers, or float64"
+            f"{f'; or {advice}' if advice else ''}.",
         )
 
     def _parts(self) -> Parts:

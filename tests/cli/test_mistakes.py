@@ -17,6 +17,8 @@ FILES = {
     "huge.csv": "a,b\n" + "3,1e400\n" * 30,
     "wide.csv": "a,b\n" + "".join(f"{x},{3e43 * x}\n" for x in RANDOM.normal(size=30).tolist()),
     "zero.csv": "a,b\n" + "3,\0 4\n" * 30,
+    "tabs.tsv": "a\tb\n" + "1\t2\n" * 30,
+    "same.csv": "a,b\n" + "".join(f"{x},7\n" for x in RANDOM.normal(size=30).tolist()),
     "points.csv": "a,b,c\n" + "".join(f"{x},{y},{z}\n" for x, y, z in RANDOM.normal(size=(30, 3)).tolist()),
 }
 MISTAKES = {
@@ -26,6 +28,11 @@ MISTAKES = {
     "huge.csv": "huge.csv: expected finite numbers.*column 'b'",
     "wide.csv": "'b' overflows float32",
     "zero.csv": r"zero.csv, line 2, column 'b': expected a number, got the text '\\x00 4'",
+    "tabs.tsv": "got the ending '.tsv'.*need only the name .csv",
+    "same.csv": r"same.csv: expected columns that vary.*'b' \(always 7\)",
+    "points.csv --learning-rate 1e9": (
+        "step .*Rows of the data: .*Try: a smaller --learning-rate \\(now 1e\\+09\\), looking for huge values"
+    ),
     "points.csv --model sphere_cnf": "points are not on the unit sphere",
     "points.csv --context a,a": "expected each context column once",
     "points.csv --option solver=rk4": "--option solver cannot be typed",

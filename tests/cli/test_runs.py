@@ -111,6 +111,17 @@ def test_score_says_which_rows_were_trained_on(table: Path, capsys: pytest.Captu
         scores(run, new)
 
 
+@pytest.mark.parametrize(
+    ("context", "given", "message"),
+    [((), "load=1", "for conditional models, .*leave it out; got load=1"), (("load",), "", "load=VALUE; got nothing")],
+)
+def test_a_condition_is_given_where_there_is_one(
+    context: tuple[str, ...], given: str, message: str, table: Path
+) -> None:
+    with pytest.raises(SystemExit, match=f"^cnf: --given .*{message}"):
+        main(["sample", str(run_of(table, context=context)), "--given", given])
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_samples_are_written_with_all_their_digits(dtype: torch.dtype) -> None:
     x = torch.tensor(
