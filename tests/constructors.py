@@ -35,9 +35,9 @@ NOT_MADE_BY_USERS = {
     "cnf.training": "made by a run, but for its settings",
 }
 RESULTS = {  # what the package hands out, and what it computes with, made in loops
-    "Bar", "ChainJacobian", "Contraction", "Count", "FitResult", "FlowDistribution", "Interruption", "MafSet",
-    "MafSplits", "Monotone", "NoLargerThan", "Progress", "Recorded", "Replayed", "Rows", "Source", "Split", "Steps",
-    "Table",
+    "Bar", "ChainJacobian", "Contraction", "Count", "FitResult", "FlowDistribution", "Growth", "Interruption", "MafSet",
+    "MafSplits", "Monotone", "Motion", "Progress", "Recorded", "RefinedRows", "Replayed", "RowSolve", "Rows", "Source",
+    "Split", "Steps", "Table",
 }  # fmt: skip
 Maker = Callable[..., Any]
 

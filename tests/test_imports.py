@@ -16,7 +16,7 @@ PACKAGE = Path(cnf.__file__).parent
 LAYERS = [
     {"tracing"},
     {"errors", "version", "arguments", "spread", "inputs"},
-    {"transforms", "distributions", "networks", "noise", "data", "files"},
+    {"transforms", "distributions", "networks", "noise", "data", "files", "failures"},
     {"discrete", "continuous"},
     {"manifolds", "distribution", "uncertainty"},
     {"flows"},

@@ -232,7 +232,7 @@ def _suffix(path: Path) -> str:
     if suffix not in READERS:
         raise DataError(
             f"{path}: expected a file ending in {' or '.join(READERS)}, got the ending {path.suffix!r}; "
-            "convert the table to one of them"
+            "convert the table to one of them (cells separated by ',', ';' or tab need only the name .csv)"
         )
     if not path.is_file():
         raise DataError(f"{path}: expected a file, found none; check the path (the current folder is {Path.cwd()})")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -36,6 +37,8 @@ class ReverseKL:
     References:
         Rezende and Mohamed 2015, arXiv 1505.05770.
     """
+
+    draws_samples: ClassVar[bool] = True  # the values of the rows do not matter, and are not checked
 
     log_target: Callable[..., Tensor]
     inverse_temperature: NonNegative = 1.0
@@ -94,6 +97,7 @@ class Annealed(nn.Module):
         >>> objective = Annealed(ReverseKL(energy("U1")), LinearAnnealing(steps=1000))
     """
 
+    draws_samples = True
     step: Tensor
 
     def __init__(self, objective: ReverseKL, schedule: Callable[[int], float] = LinearAnnealing()) -> None:

@@ -94,7 +94,8 @@ def fit(
     rows = as_rows(data, flow.base.dtype)
     judged = None if validation is None else as_rows(validation, flow.base.dtype)
     given = Weights(rows, weights, judged, validation_weights)
-    if not resume and not flow.transform.domain.event_dim:  # on a manifold, columns depend on each other
+    phases = phases_of(flow, objective, config)
+    if not resume and _columns_matter(flow, phases):
         check_rows(rows, quiet=not fabric.is_global_zero)
     if not any(parameter.requires_grad for parameter in flow.parameters()):
         with long_start_shown(config.progress and fabric.is_global_zero):
@@ -108,9 +109,15 @@ def fit(
         remove_leftovers(path.parent)
     devices = [fabric.device] if fabric.device.type == "cuda" else []
     with torch.random.fork_rng(devices):
-        run = _Run(fabric, flow, phases_of(flow, objective, config), rows, judged, given, config, path, resume)
+        run = _Run(fabric, flow, phases, rows, judged, given, config, path, resume)
         with interruption_noted() as interrupted:
             return run.go(interrupted)
+
+
+def _columns_matter(flow: Flow, phases: Sequence[Phase]) -> bool:
+    """Not on a manifold, where columns depend on each other, nor where no phase looks at the rows."""
+    drawn = all(getattr(phase.objective, "draws_samples", False) for phase in phases)
+    return not flow.transform.domain.event_dim and not drawn
 
 
 def _only_initialized(flow: Flow, rows: Rows, config: FitConfig, given: Weights) -> FitResult:

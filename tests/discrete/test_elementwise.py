@@ -139,8 +139,8 @@ def test_a_constant_context_is_shifted_to_zero():
 def test_a_condition_far_out_is_seen_logarithmically_near():
     standardize = StandardizeCondition(1)
     standardize.initialize(torch.randn(2000, 1))
-    context = standardize.decode(torch.tensor([[-1e30], [-1000.0], [-10.0], [3.0], [10.0], [1e6]])).value
-    expected = [-10 * (1 + math.log(1e29)), -10 * (1 + math.log(100)), -10, 3, 10, 10 * (1 + math.log(1e5))]
+    context = standardize.decode(torch.tensor([[-1e15], [-1000.0], [-10.0], [3.0], [10.0], [1e6]])).value
+    expected = [-10 * (1 + math.log(1e14)), -10 * (1 + math.log(100)), -10, 3, 10, 10 * (1 + math.log(1e5))]
     torch.testing.assert_close(standardize.read(context)[:, 0], torch.tensor(expected), rtol=1e-5, atol=1e-5)
 
 
