@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.distributions import constraints
 
 from cnf.arguments import Sizes, checked
+from cnf.starts import time_is_up
 
 
 class Mapped(NamedTuple):
@@ -191,11 +192,11 @@ class Compose(Transform):
         """Initialize the members one after another, each on what the ones before it make of `x`."""
         waiting = sum(transform.data_dependent for transform in self._members)
         for transform in self._members:
-            if not waiting:
-                return
             transform.initialize(x, _read_by(transform, context))
             waiting -= transform.data_dependent
-            x = transform.encode(x, _read_by(transform, context)).value if waiting else x
+            if not waiting or time_is_up():
+                return
+            x = transform.encode(x, _read_by(transform, context)).value
 
     def continuous_part(self, z: Tensor, x: Tensor, context: Tensor | None = None) -> ContinuousPart:
         places = [place for place, transform in enumerate(self._members) if transform.continuous]

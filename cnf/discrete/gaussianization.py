@@ -13,6 +13,7 @@ from cnf.discrete.marginals import Splines, fit_splines, identity_splines
 from cnf.discrete.rotations import RotationName, rotation_fit
 from cnf.distributions import LOG_2PI
 from cnf.networks import ResidualMLP
+from cnf.starts import time_is_up
 from cnf.transforms import Mapped, Transform
 
 
@@ -99,6 +100,7 @@ class RBIG(Transform):
         generator = torch.Generator().manual_seed(self.seed)
         rows, used = x.double(), 0
         pending = rows.new_zeros(len(rows))
+        self.used.fill_(used)  # should somebody interrupt
         for k in range(len(self.reductions)):
             splines, gain = fit_splines(rows, knots=self.knots.shape[-1], generator=generator)
             rows = splines.encode(rows.mT)[0].mT
@@ -109,7 +111,7 @@ class RBIG(Transform):
             noise = self.significance * pending.std() / len(rows) ** 0.5 + 1e-9  # and rounding
             if pending.mean() > noise:
                 used, pending = k + 1, torch.zeros_like(pending)
-            elif k + 1 - used == self.patience:
+            if k + 1 - used == self.patience or time_is_up():
                 break
         self.used.fill_(used)
         identity = torch.stack(identity_splines(self.dim, self.knots.shape[-1]))
@@ -170,7 +172,7 @@ class GaussianizationLayer(Transform):
 
     def decode(self, z: Tensor, context: Tensor | None = None) -> Mapped:
         logit, to_logit = logistic_of_normal(self.rotation.decode(z).value)
-        x, to_x = self.mixture.decode(logit, self._raw(len(z), context))
+        x, to_x = self.mixture.decode(logit, self._raw(context))
         return Mapped(x, (to_logit + to_x).sum(1))
 
     @torch.no_grad()
@@ -185,13 +187,14 @@ class GaussianizationLayer(Transform):
         self.rotation.vectors.copy_(Householder.of(rotation).vectors)
 
     def _normal(self, x: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:
-        logit, to_logit = self.mixture.encode(x, self._raw(len(x), context))
+        logit, to_logit = self.mixture.encode(x, self._raw(context))
         z, to_normal = normal_of_logistic(logit)
         return z, to_logit + to_normal
 
-    def _raw(self, n: int, context: Tensor | None) -> Tensor:
-        raw = self.raw.expand(n, *self.raw.shape)
-        return raw if self.net is None else raw + self.net(context).reshape(raw.shape)
+    def _raw(self, context: Tensor | None) -> Tensor:
+        """Of all rows alike, `(1, D, size)`, or of each by its context."""
+        raw = self.raw[None]
+        return raw if self.net is None else raw + self.net(context).reshape(-1, *self.raw.shape)
 
 
 def _levels(components: int, dtype: torch.dtype) -> Tensor:

@@ -37,7 +37,7 @@ class ElementwiseMap(ABC):
 
         Args:
             x: Elements `(…)`.
-            raw: Their parameters `(…, size)`.
+            raw: Their parameters `(…, size)`; a mixture's may be fewer and broadcast.
 
         Returns:
             `z` and `log dz/dx`, both `(…)`.

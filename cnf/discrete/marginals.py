@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from cnf.arguments import LARGEST, Rule, Seed, Size, between, checked
 from cnf.discrete.splines import Bins
 from cnf.spread import FEWEST, column_spread, spread_of
+from cnf.starts import time_is_up
 from cnf.transforms import Mapped, Transform
 
 WIDEST = 2.0  # bandwidth to choose from, in units of the rule for normal data
@@ -21,7 +22,8 @@ ANCHORS = 1024  # groups that stand for all rows in the kernel sums
 TAIL = 10  # rows beyond the outermost knot on either side, at most a twentieth of all
 MIN_SLOPE = 1e-3  # times that of the normal: a gap between two modes stays invertible in float32
 TABLE = 2**18  # entries of the (columns, knots, anchors) tables that are made at once: 2 MB, which a cache holds
-TOGETHER = 64  # columns whose rows are in memory at once, for each estimate
+TOGETHER = 64  # columns at most that are fitted at once
+ELEMENTS = 2**20  # of these columns, at most: they take a second or so, and somebody may want to interrupt
 JUDGES = 2**14  # rows whose mean gain chooses an estimate: enough, where nobody asks for the gain of every row
 FAR = 10.0  # scales from the centre of a column with wild rows; beyond, knots lie at equal ratios
 
@@ -44,20 +46,27 @@ class Splines(NamedTuple):
 
     def encode(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """`z` and `log dz/dx`, elementwise, of `x` `(D, N)`."""
-        z, log_slope = self._bins(x, self.x).encode(x)
+        return self.encode_in(_bins_with(self.x, x), x)
+
+    def encode_in(self, left: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
+        """`encode` in the bins that hold `x`, by their numbers: finding them is a third of its time."""
+        z, log_slope = self._bins(left).encode(x)
         below, above = F.relu(self.x[:, :1] - x), F.relu(x - self.x[:, -1:])
         return z - self.slope[:, :1] * below + self.slope[:, -1:] * above, log_slope
 
     def decode(self, z: Tensor) -> tuple[Tensor, Tensor]:
         """`x` and `log dx/dz`, elementwise, of `z` `(D, N)`."""
-        x, log_slope = self._bins(z, self.z).decode(z)
+        x, log_slope = self._bins(_bins_with(self.z, z)).decode(z)
         below, above = F.relu(self.z[:, :1] - z), F.relu(z - self.z[:, -1:])
         return x - below / self.slope[:, :1] + above / self.slope[:, -1:], log_slope
 
-    def _bins(self, at: Tensor, knots: Tensor) -> Bins:
-        left = torch.searchsorted(knots[:, 1:-1].contiguous(), at.detach().contiguous())
+    def _bins(self, left: Tensor) -> Bins:
         x, z, slope = (torch.stack((part.gather(1, left), part.gather(1, left + 1))) for part in self)
         return Bins(x[0], z[0], x[1] - x[0], z[1] - z[0], slope[0], slope[1])
+
+
+def _bins_with(knots: Tensor, at: Tensor) -> Tensor:
+    return torch.searchsorted(knots[:, 1:-1].contiguous(), at.detach().contiguous())
 
 
 Knots = Annotated[int, between(4, LARGEST)]
@@ -186,8 +195,11 @@ def fit_splines(
     order = torch.randperm(n, generator=generator).to(x.device)
     chosen = order[:judges].sort().values
     folds = (order if judges is None or judges >= n else torch.arange(judges, device=x.device)).tensor_split(2)
-    columns = x.mT.contiguous().split(TOGETHER)
-    parts = [_fit_columns(part, part[:, chosen], knots, folds, estimates) for part in columns]
+    columns = x.mT.contiguous().split(max(1, min(TOGETHER, ELEMENTS // n)))
+    parts: list[tuple[Splines, Tensor]] = []
+    for part in columns:
+        tried = [_identity] if parts and time_is_up() else estimates
+        parts.append(_fit_columns(part, part[:, chosen], knots, folds, tried))
     splines = Splines(*(torch.cat([part[0][i] for part in parts]) for i in range(3)))
     return splines, torch.stack([part[1] for part in parts]).sum(0)
 
@@ -247,8 +259,9 @@ def _fit_columns(
     for train, test in (folds, folds[::-1]):
         data, at = Columns.of(judges[:, train]), judges[:, test]
         places = _knots(data, knots)
+        bins = _bins_with(places, at)
         for gain, estimate in zip(gains, estimates, strict=True):
-            z, log_slope = Splines(places, *estimate(data, places)).encode(at)
+            z, log_slope = Splines(places, *estimate(data, places)).encode_in(bins, at)
             gain[:, test] = log_slope + 0.5 * (at.square() - z.square())
     best = gains.mean(2).argmax(0)
     data = Columns.of(x)

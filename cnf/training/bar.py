@@ -3,33 +3,12 @@
 from __future__ import annotations
 
 import math
-import sys
-import threading
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 
 from tqdm import tqdm
 
 from cnf.training.record import Progress
 from cnf.training.settings import FitConfig
-
-LONG = 3.0  # seconds of a start before it is spoken of
-
-
-@contextmanager
-def long_start_shown(shown: bool) -> Iterator[None]:
-    """A line on standard error once a data-dependent start takes long: the bar of the steps is yet to come."""
-    if not shown:
-        yield
-        return
-    line = "start: the flow is fitted to the data before the first step"
-    timer = threading.Timer(LONG, lambda: tqdm.write(line, file=sys.stderr))
-    timer.daemon = True
-    timer.start()
-    try:
-        yield
-    finally:
-        timer.cancel()
 
 
 class Bar:

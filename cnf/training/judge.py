@@ -1,4 +1,4 @@
-"""The rows of a run and their weights, its start, and the judgement of what it has made."""
+"""The rows of a run and their weights, and the judgement of what it has made."""
 
 from __future__ import annotations
 
@@ -22,7 +22,6 @@ from cnf.training.engine import mean_over_processes, with_settings
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
-INITIAL_ROWS = 65_536  # rows from which a data-dependent start is taken
 VALIDATION_ROWS = 4_096  # rows judged at once
 MOST_LOST = 0.01  # of the validation rows may have no density; more are no accident of a few
 VALIDATION_TOLERANCE = 1e-3  # of the solves of a validation: a mean over rows is then off by some 1e-5 nats
@@ -48,19 +47,6 @@ def check_fit(flow: Flow, name: str, batch: Batch) -> None:
             flow.log_prob(x[:0], None if context is None else context[:0])
     except ValueError as error:
         raise ValueError(f"{name} that does not fit the flow: {error}") from error
-
-
-def initialize(flow: Flow, rows: Rows, seed: int) -> None:
-    """Take the data-dependent start from the first rows of a fixed permutation."""
-    if flow.initialized or not flow.transform.data_dependent:
-        return
-    order = torch.randperm(len(rows), generator=torch.Generator().manual_seed(seed))
-    x, context, numbers = rows.read(order[:INITIAL_ROWS].sort().values.tolist())
-    device = flow.base.device
-    try:
-        flow.initialize(x.to(device), None if context is None else context.to(device))
-    except SampleError as error:
-        raise error.renumbered(numbers.tolist()) from error
 
 
 class Judge:

@@ -28,15 +28,16 @@ from cnf.inputs import require_precision
 from cnf.objectives.likelihood import Loss, Objective
 from cnf.objectives.phases import Phase
 from cnf.training import record
-from cnf.training.bar import Bar, long_start_shown
+from cnf.training.bar import Bar
 from cnf.training.engine import Example, Minimand, engine, mean_over_processes
 from cnf.training.identity import identity
 from cnf.training.interruption import Interruption, interruption_noted
-from cnf.training.judge import Judge, Weights, check_fit, initialize
+from cnf.training.judge import Judge, Weights, check_fit
 from cnf.training.optimizers import Optimizers
 from cnf.training.record import Parts, Progress
 from cnf.training.schedule import Schedule, phases_of
 from cnf.training.settings import FitConfig, FitResult
+from cnf.training.start import initialize
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -58,9 +59,11 @@ def fit(
     """Train a flow in place.
 
     The data-dependent start (standardisation and the like) is taken first, unless the run is resumed or the flow was
-    initialised before; its seconds are part of the budget. The global random state is left as it was. Ctrl-C or SIGTERM
-    ends the run after the current step, with everything saved; a second one ends it at once, and so does one during
-    the data-dependent start. A flow without parameters (`rbig`) is initialized, no more.
+    initialised before. Its seconds are part of the budget in seconds, of which it takes half at most: layers that are
+    left then start without the data, and a warning says so. A start of more than a second is shown. The global random
+    state is left as it was. Ctrl-C or SIGTERM ends the run after the current step, with everything saved; a second one
+    ends it at once, and so does one during the data-dependent start. A flow without parameters (`rbig`) is initialized,
+    no more: the whole budget in seconds is its start's, and it has the layers that there was time for.
 
     Args:
         flow: What to train.
@@ -98,8 +101,7 @@ def fit(
     if not resume and _columns_matter(flow, phases):
         check_rows(rows, quiet=not fabric.is_global_zero)
     if not any(parameter.requires_grad for parameter in flow.parameters()):
-        with long_start_shown(config.progress and fabric.is_global_zero):
-            return _only_initialized(flow, rows, config, given)
+        return _only_initialized(flow, rows, config, given, fabric.is_global_zero)
     path = None if folder is None else Path(folder) / "checkpoint.safetensors"
     if path is not None and path.exists() and not resume:
         raise FileExistsError(f"{path.parent} holds a checkpoint: give resume=True to go on, or another folder")
@@ -120,12 +122,13 @@ def _columns_matter(flow: Flow, phases: Sequence[Phase]) -> bool:
     return not flow.transform.domain.event_dim and not drawn
 
 
-def _only_initialized(flow: Flow, rows: Rows, config: FitConfig, given: Weights) -> FitResult:
+def _only_initialized(flow: Flow, rows: Rows, config: FitConfig, given: Weights, first: bool) -> FitResult:
     if given.data is not None:
         raise ValueError("a flow without parameters is fitted by its data-dependent start, which takes no weights")
     begun = time.perf_counter()
-    initialize(flow, rows, config.seed)
-    return FitResult(flow, [], 0, time.perf_counter() - begun, None, 0, "initialized")
+    shown, seconds = config.progress and first, config.seconds_allowed
+    whole = initialize(flow, rows, config.seed, trained=False, seconds=seconds, shown=shown)
+    return FitResult(flow, [], 0, time.perf_counter() - begun, None, 0, "initialized" if whole else "budget")
 
 
 class _Run:
@@ -164,8 +167,7 @@ class _Run:
         self.at = Progress()
         begun = time.perf_counter()
         if not resume:
-            with long_start_shown(config.progress and fabric.is_global_zero):
-                initialize(flow, rows, config.seed)
+            self._start()
         self.at.seconds = time.perf_counter() - begun
         self.average = AveragedModel(flow, multi_avg_fn=_moving_average(config.ema), use_buffers=True)
         self.judge = None
@@ -179,6 +181,12 @@ class _Run:
             self._read()
         else:
             self._make_optimizers()
+
+    def _start(self) -> None:
+        fabric, config = self.fabric, self.config
+        shown = config.progress and fabric.is_global_zero
+        seconds = config.seconds_allowed if fabric.world_size == 1 else None  # the same start for all processes
+        initialize(self.flow, self.rows, config.seed, trained=True, seconds=seconds, shown=shown)
 
     def _identity(self) -> dict[str, str]:
         """What the run is of, for its checkpoints."""

@@ -93,7 +93,8 @@ class FitResult:
         best_validation: Lowest mean validation NLL in nats, adaptive solves at a tolerance of 0.001; None without
             validation data.
         best_step: The step it was reached at.
-        stopped: "budget", "patience" or "interrupted"; "initialized" for a flow without parameters.
+        stopped: "budget", "patience" or "interrupted"; for a flow without parameters "initialized", or "budget" where
+            there was no time for all of its layers.
         checkpoint: The file to resume from, if a folder was given.
         signal: The number of the signal that interrupted the run.
     """
