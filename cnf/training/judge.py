@@ -13,7 +13,6 @@ from torch import Tensor
 from cnf.continuous.cnf import cnfs_of, without_costs
 from cnf.continuous.solvers import RungeKutta, Solver
 from cnf.data.rows import Batch, Rows, row_weights
-from cnf.errors import SampleError
 from cnf.failures import warn
 from cnf.flows import Flow
 from cnf.objectives.phases import Phase
