@@ -15,7 +15,7 @@ import cnf
 PACKAGE = Path(cnf.__file__).parent
 LAYERS = [
     {"tracing"},
-    {"errors", "version", "arguments", "spread", "inputs"},
+    {"errors", "version", "arguments", "spread", "inputs", "starts"},
     {"transforms", "distributions", "networks", "noise", "data", "files", "failures"},
     {"discrete", "continuous"},
     {"manifolds", "distribution", "uncertainty"},

@@ -299,18 +299,6 @@ def test_the_start_is_part_of_the_budget_and_one_step_is_done(monkeypatch: pytes
     assert result.best_validation is not None
 
 
-@pytest.mark.parametrize("model", ["realnvp", "rbig"])
-@pytest.mark.parametrize("progress", [True, False])
-def test_a_long_start_is_spoken_of(
-    model: str, progress: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    made = cnf.build(model, 2, layers=2)
-    monkeypatch.setattr("cnf.training.bar.LONG", 0.01)
-    monkeypatch.setattr(made, "initialize", lambda *data: time.sleep(0.2))
-    cnf.fit(made, X, config=cnf.FitConfig(steps=1, progress=progress))
-    assert ("start: the flow is fitted" in capsys.readouterr().err) == progress
-
-
 def test_the_bar_has_the_loss_where_every_step_is_a_check(capsys: pytest.CaptureFixture[str]) -> None:
     train(progress=True)
     assert "loss=" in capsys.readouterr().err.splitlines()[-1]
