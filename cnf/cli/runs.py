@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from cnf.checkpoints import load
+from cnf.cli.claim import CHECKPOINT
 from cnf.cli.usage import UsageError, note, use_threads
 from cnf.data.rows import Rows, as_rows
 from cnf.data.sketch import Seen, seen_rows, sketch_of
@@ -48,6 +49,10 @@ def open_run(folder: Path) -> tuple[Flow, dict[str, Any]]:
     Raises:
         CheckpointError: There is none, or a file is damaged.
     """
+    if not (folder / "model.json").exists() and (folder / CHECKPOINT).exists():
+        raise CheckpointError(
+            f"{folder} holds a run that has not ended: end it by its own cnf fit command with --resume, or fit anew"
+        )
     flow = load(folder)
     use_threads(flow)
     about = read_json(folder / DATA)

@@ -30,6 +30,9 @@ ATOM = 0.01  # share of the rows with one value, from which on the likelihood fi
 COPIES = 0.01  # share of rows that repeat another one: fewer change no mean by more than its noise
 COARSE = 20  # numbers of the dtype that a standard deviation must hold, see `Standardize`
 FAR = 1e4  # scales of the bulk, beyond which a value leaves four digits of float32 for the others
+CURVED = 1e-3  # off the line between neighbours, in standard deviations, of a column on a curve over another one
+CURVE_RATIO = 2.5  # of that at twice the distance: 4 on a curve, 1 for noise
+MOST_CURVES = 64  # columns that are compared with each other
 TIED = 2e-3  # standard deviation of a column given the others, in its own: 0.999998 of its variance follows from them
 DENSE = 1.3  # span of whole numbers without repeats, in rows of the table: a shuffled index, of which a part is seen
 
@@ -105,12 +108,14 @@ class _Column:
         values: `(n,)`, in the rows' order, in float64.
         raw: The same before it was rounded to the flow's precision.
         eps: Of the precision.
+        unit: Size from which on rounding errors are relative: 0 for numbers, 1 for logarithms.
     """
 
     name: str
     values: np.ndarray
     raw: np.ndarray
     eps: float
+    unit: float = 0.0
 
     @cached_property
     def counted(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -190,7 +195,9 @@ class _Look:
     def tied(self) -> list[tuple[str, float]]:
         """Columns that follow from others: in which way, and how far they are off, in their standard deviations."""
         alone = _same_order(self)
-        return [*((text, 0.0) for text in alone.values()), *_linear(self, alone)]
+        sums = [*_linear(self, [*self.context, *self.x], alone)]
+        products = [] if any(not off for _, off in sums) else _linear(self, _logarithms(self), alone)
+        return [*((text, 0.0) for text in alone.values()), *sums, *(tie for tie in products if not tie[1])]
 
 
 # What makes a density impossible --------------------------------------------------------------------------------
@@ -252,19 +259,59 @@ def _monotone(one: _Column, other: _Column) -> bool:
     )
 
 
-def _linear(look: _Look, named: Collection[str]) -> Iterator[tuple[str, float]]:
+def _curves(look: _Look) -> dict[str, str]:
+    """Columns that are a smooth function of another one, such as its square, by name; not those of straight lines.
+
+    Along increasing values of one column, another is compared with what its neighbours say at distances 1 and 2: on a
+    curve that is off by a fourth as much at half the distance, with noise it is off as much.
+    """
+    some = _at_most(look.n, ORDERED)
+    columns = [column for column in (*look.context, *look.x) if not column.discrete]
+    if look.n < ORDERED // 2 or not 2 <= len(columns) <= MOST_CURVES:
+        return {}
+    z = np.stack([_standardized(column.values[some]) for column in columns], 1)
+    straight = np.abs(z.T @ z) / len(z) > 1 - TIED
+    found: dict[str, str] = {}
+    for i, column in enumerate(columns):
+        near, far = (_off_the_neighbours(z[z[:, i].argsort()], i, distance) for distance in (1, 2))
+        curved = (near < CURVED) & ((far > CURVE_RATIO * near) | (near < CURVED**2))
+        for other in (columns[j] for j in (curved & ~straight[i]).nonzero()[0]):
+            if column.name not in found and any(other is member for member in look.x):
+                found.setdefault(other.name, f"{other.name} follows from {column.name}")
+    return found
+
+
+def _off_the_neighbours(z: np.ndarray, source: int, distance: int) -> np.ndarray:
+    """The median distance of each column of rows `(n, D)`, ordered by one of them, from the line between neighbours."""
+    before, here, after = z[: -2 * distance], z[distance:-distance], z[2 * distance :]
+    gap = np.maximum(after[:, source] - before[:, source], np.finfo(np.float64).tiny)
+    share = ((here[:, source] - before[:, source]) / gap)[:, None]
+    off: np.ndarray = np.median(np.abs(here - (1 - share) * before - share * after), 0)
+    return off
+
+
+def _logarithms(look: _Look) -> list[_Column]:
+    """Those of positive columns: what is a sum among them is a product or a ratio of the columns."""
+    return [
+        _Column(f"log {c.name}", np.log(c.values), c.raw, c.eps, unit=1.0)
+        for c in (*look.context, *look.x)
+        if (c.values > 0).all()
+    ]
+
+
+def _linear(look: _Look, among: Sequence[_Column], named: Collection[str]) -> Iterator[tuple[str, float]]:
     """Columns that are sums of multiples of others, or nearly so; not those that are named already.
 
     In the QR decomposition of the standardised columns, conditions first, each diagonal element is what the columns
     before leave of one.
     """
-    some = _at_most(look.n, max(4096, MOST_PRODUCTS // (len(look.x) + len(look.context)) ** 2))
-    columns = [column for column in (*look.context, *look.x) if column.values[some].std() > 0]
+    some = _at_most(look.n, max(4096, MOST_PRODUCTS // max(len(among), 1) ** 2))
+    columns = [column for column in among if column.values[some].std() > 0]
     if len(some) < 3 * len(columns) + FEWEST or len(columns) < 2:
         return
     z = np.stack([_standardized(column.values[some]) for column in columns], 1)
     left = np.abs(np.diag(np.linalg.qr(z, mode="r"))) / np.sqrt(len(some))
-    conditions = sum(any(column is condition for condition in look.context) for column in columns)
+    conditions = sum(any(column.raw is condition.raw for condition in look.context) for column in columns)
     used: list[int] = []
     for i, column in enumerate(columns):
         if left[i] > TIED or i < conditions:
@@ -294,7 +341,7 @@ def _tie(
     values = np.stack([part.values for part in parts], 1)
     rest = column.values - values @ factors
     offset = np.median(rest)
-    sizes = np.abs(values) @ np.abs(factors) + np.abs(column.values) + np.abs(offset)  # row by row: some are wild
+    sizes = np.abs(values) @ np.abs(factors) + np.abs(column.values) + np.abs(offset) + column.unit
     exact = (np.abs(rest - offset) <= 8 * column.eps * sizes + 1e-13 * column.scale[1]).all()
     off = 0.0 if exact else max(float(np.quantile(np.abs(rest - offset), 0.9) / 1.645 / column.scale[1]), 1e-12)
     terms = [(part, factor) for part, factor, weight in zip(parts, factors, weights, strict=True) if abs(weight) > 1e-3]
@@ -411,6 +458,14 @@ def _nearly(look: _Look) -> Iterator[str]:
         yield f"{_list(found)}: what is left is mostly rounding, and its density says little. Drop one of them"
 
 
+def _curved(look: _Look) -> Iterator[str]:
+    if found := list(_curves(look).values()):
+        yield (
+            f"{_list(found)} along a curve: together they have no density, and the likelihood grows without end as it "
+            "narrows around the curve. Drop one of them"
+        )
+
+
 def _idle(look: _Look) -> Iterator[str]:
     names = [column.name for column in look.context if column.distinct == 1]
     if names:
@@ -419,7 +474,7 @@ def _idle(look: _Look) -> Iterator[str]:
 
 Rule = Callable[[_Look], Iterator[str]]
 ERRORS: tuple[Rule, ...] = (_constant, _coarse, _follows)
-WARNINGS: tuple[Rule, ...] = (_discrete, _atoms, _index, _far, _copied, _nearly, _idle)
+WARNINGS: tuple[Rule, ...] = (_discrete, _atoms, _index, _far, _copied, _nearly, _curved, _idle)
 
 
 def _list(items: Sequence[str]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -160,6 +161,25 @@ def test_a_failed_solve_names_the_options_that_help(table: Path, monkeypatch: py
     assert "reconfigure" not in str(caught.value)
     monkeypatch.undo()
     main(["sample", str(run), "-n", "2", "--tolerance", "1e-2"])
+
+
+def test_a_training_that_fails_names_options_and_a_run_without_a_model_says_how_to_go_on(table: Path) -> None:
+    out = str(table.parent / "run")
+    command = ["fit", str(table), "--out", out, "--no-progress", "--option", "hidden=4"]
+    with pytest.raises(SystemExit) as caught:
+        main([*command, "--steps", "30", "--learning-rate", "1e9"])
+    text = str(caught.value)
+    for part in (
+        r"Rows of the data: \[",
+        r"smaller --learning-rate \(now 1e\+09\), in another --out",
+        "another --model",
+    ):
+        assert re.search(part, text)
+    for part in ("learning_rate", "clip", "float64", "rtol", "The flow", "Samples"):
+        assert part not in text
+    for after in (["score", out, str(table)], ["sample", out], ["plot", out]):
+        with pytest.raises(SystemExit, match="holds a run that has not ended: .*cnf fit .*--resume"):
+            main(after)
 
 
 def test_a_picture_that_fails_is_reported_and_leaves_the_others(

@@ -13,7 +13,7 @@ import torch
 
 import cnf
 from cnf.data.columns import check_rows, row_keys
-from cnf.data.rows import Rows
+from cnf.data.rows import Rows, as_rows
 from cnf.data.tabular import split
 from cnf.data.toy import TOYS
 from cnf.errors import DataError, DataWarning
@@ -245,3 +245,34 @@ def test_datasets_are_looked_at_too():
 def test_numbers_too_small_for_their_type_are_told_to_grow():
     with pytest.raises(DataError, match=r"'b' varies by .* multiply it by a power of ten in the table"):
         check_rows(Rows(columns(a, 1e-60 * u), columns=["a", "b"]))
+
+
+def normal(rows: int, columns: int) -> np.ndarray:
+    return np.random.default_rng(0).normal(size=(rows, columns))
+
+
+CURVES = {
+    "square": lambda a: np.c_[a, a[:, 0] ** 2],
+    "absolute value": lambda a: np.c_[a, np.abs(a[:, 1])],
+    "wave": lambda a: np.c_[a, np.sin(3 * a[:, 0])],
+}
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("curve", CURVES.values(), ids=CURVES)
+def test_a_column_on_a_curve_over_another_is_named(curve, dtype):
+    x = curve(normal(2000, 2))
+    with pytest.warns(DataWarning, match="column 2 follows from column [01] along a curve"):
+        check_rows(as_rows(x, dtype))
+    x[:, 2] += 1e-2 * np.random.default_rng(1).normal(size=len(x))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        check_rows(as_rows(x, dtype))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_products_and_ratios_of_columns_are_an_error(dtype):
+    mass, height = 70 * np.exp(0.2 * normal(1000, 1)), 1.7 * np.exp(0.05 * normal(2000, 1)[1000:])
+    with pytest.raises(DataError, match="log column 2 = log column 0 − 2 × log column 1 in all 1,000 rows"):
+        check_rows(as_rows(np.c_[mass, height, mass / height**2], dtype))
+    check_rows(as_rows(np.c_[mass, height, mass / height**2 * np.exp(0.02 * normal(3000, 1)[2000:])], dtype))
