@@ -214,16 +214,24 @@ def test_frames_of_a_path_are_those_of_one_grid():
 
 
 class OneTime(nn.Module):
-    """A module that a user wrote for one time only; with two columns, times of two rows fit it by chance."""
+    """A module that a user wrote for one time only; times of as many rows as columns fit it by chance."""
 
     def forward(self, t: Tensor, x: Tensor, context: Tensor | None = None) -> Tensor:
         return torch.cos(t * x)
 
 
-@pytest.mark.parametrize("dim", [1, 2, 3])
-def test_a_module_that_knows_one_time_only_is_solved_with_one(dim):
-    x = torch.randn(5, dim, dtype=torch.float64)
-    default, together = (CNF(OneTime(), solver=RungeKutta(rows=rows)).encode(x) for rows in (None, "together"))
+class Switch(nn.Module):
+    """Another one, which all times of a trial are alike to."""
+
+    def forward(self, t: Tensor, x: Tensor, context: Tensor | None = None) -> Tensor:
+        return torch.where((x[:, :1] > 5) & (t >= 0), 0.0, torch.cos(x))
+
+
+@pytest.mark.parametrize("module", [OneTime(), Switch()], ids=repr)
+@pytest.mark.parametrize("dim", [1, 2, 3, 7])
+def test_a_module_that_knows_one_time_only_is_solved_with_one(dim, module):
+    x = torch.randn(dim, dim, dtype=torch.float64)
+    default, together = (CNF(module, solver=RungeKutta(rows=rows)).encode(x) for rows in (None, "together"))
     assert torch.equal(default.value, together.value)
     assert torch.equal(default.log_det, together.log_det)
 
