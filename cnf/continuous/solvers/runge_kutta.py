@@ -47,7 +47,7 @@ class RungeKutta(Solver):
     With `rows="each"` every row has its own time and steps, and a step is accepted when the estimate of its error is
     within a tenth of the tolerance: the estimated errors of a row that takes n steps sum to at most n/10 tolerances.
     A row's result does not depend on its neighbours; a row that cannot be solved keeps no other from its end. Over a
-    kink of the field (of ReLU, SELU, …), where the trace jumps, the estimate may be tens of times too small, and
+    kink of the field (of ReLU, SELU, …), where the trace jumps, the estimate may be hundreds of times too small, and
     `Flow.log_prob_with_error` tells what the error is.
 
     With `rows="together"` all rows take the same steps, of a length h that keeps *every* row within h/T of the
