@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
@@ -16,6 +15,7 @@ from cnf.continuous.fields import ModuleField, VectorField
 from cnf.continuous.regularizers import Regularizer
 from cnf.continuous.solvers import RandomEnd, RightHandSide, RowWise, RungeKutta, Solution, Solver, State
 from cnf.transforms import ContinuousPart, Mapped, Transform
+from cnf.twin import parts_of, twin
 
 
 @checked
@@ -224,15 +224,17 @@ def reconfigure(
     Raises:
         ValueError: There is no CNF in it.
     """
-    twin = _copied(flow, [*flow.parameters(), *flow.buffers()])
-    cnfs = cnfs_of(twin)
-    if not cnfs:
+    if not cnfs_of(flow):
         raise ValueError(f"{type(flow).__name__} holds no CNF, so there is nothing to reconfigure")
-    for cnf in cnfs:
-        cnf.divergence = divergence or cnf.divergence
-        cnf.solver = solver or cnf.solver
-        cnf.regularizers = cnf.regularizers if regularizers is None else dict(regularizers)
-    return twin
+
+    def settings(cnf: CNF) -> dict[str, Any]:
+        return {
+            "divergence": divergence or cnf.divergence,
+            "solver": solver or cnf.solver,
+            "regularizers": cnf.regularizers if regularizers is None else dict(regularizers),
+        }
+
+    return twin(flow, CNF, settings)
 
 
 def without_costs(flow: Module) -> Module:
@@ -247,10 +249,7 @@ def smoothed(flow: Module) -> Module:
     """
     if all(cnf.divergence.exact for cnf in cnfs_of(flow)):
         return flow
-    twin = _copied(flow, [*flow.parameters(), *flow.buffers()])
-    for cnf in cnfs_of(twin):
-        cnf.divergence = cnf.divergence.smoothed()
-    return twin
+    return twin(flow, CNF, lambda cnf: {"divergence": cnf.divergence.smoothed()})
 
 
 def refined(flow: Module) -> Module:
@@ -259,19 +258,9 @@ def refined(flow: Module) -> Module:
     Raises:
         TypeError: A solver has no tighter one.
     """
-    twin = _copied(flow, []).double()
-    for cnf in cnfs_of(twin):
-        cnf.solver = cnf.solver.tighter()
-    return twin
+    return twin(flow, CNF, lambda cnf: {"solver": cnf.solver.tighter()}, shared=False).double()
 
 
 def cnfs_of(module: nn.Module) -> list[CNF]:
     """All CNFs in a module."""
-    return [part for part in module.modules() if isinstance(part, CNF)]
-
-
-def _copied(flow: Module, shared: list[object]) -> Module:
-    """A copy that shares the settings of its CNFs, for a generator in them has no copy, and what else is given."""
-    for cnf in cnfs_of(flow):
-        shared = [*shared, cnf.divergence, cnf.solver, *cnf.regularizers.values()]
-    return copy.deepcopy(flow, {id(part): part for part in shared})
+    return parts_of(module, CNF)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -19,6 +18,7 @@ from cnf.errors import ConvergenceError
 from cnf.networks.lipschitz import ChainJacobian, Contraction, LipschitzMLP
 from cnf.tracing import BATCH, require_visible
 from cnf.transforms import Mapped, Transform
+from cnf.twin import parts_of, twin
 
 Module = TypeVar("Module", bound=nn.Module)
 
@@ -290,23 +290,14 @@ def with_log_det(flow: Module, log_det: LogDet) -> Module:
         flow: A flow, or any module that holds residual layers.
         log_det: How the copy computes them.
     """
-    shared = [*flow.parameters(), *flow.buffers()]
-    twin = copy.deepcopy(flow, {id(part): part for part in shared})
-    for module in twin.modules():
-        if isinstance(module, Residual):
-            module.log_det = log_det
-    return twin
+    return twin(flow, Residual, lambda layer: {"log_det": log_det})
 
 
 def continued(flow: Module) -> Module:
     """A copy that shares all parameters and estimates log-determinants without bias and with `smoothed` noise."""
-    if all(part.log_det.exact for part in flow.modules() if isinstance(part, Residual)):
+    if all(layer.log_det.exact for layer in parts_of(flow, Residual)):
         return flow
-    twin = with_log_det(flow, ExactLogDet())
-    for before, after in zip(flow.modules(), twin.modules(), strict=True):
-        if isinstance(before, Residual) and isinstance(after, Residual):
-            after.log_det = before.log_det.smoothed()
-    return twin
+    return twin(flow, Residual, lambda layer: {"log_det": layer.log_det.smoothed()})
 
 
 def _probe(jacobian: ChainJacobian, probes: int, noise: str) -> Tensor:

@@ -1,0 +1,62 @@
+"""Twins: what they share with the module they are made from, and what they do not."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from cnf import CNF, Compose, Exact, Flow, Hutchinson, MLPField, RungeKutta, StandardNormal, reconfigure
+from cnf.continuous.cnf import cnfs_of, refined, smoothed
+from cnf.discrete.elementwise import Affine
+from cnf.discrete.residual import ExactLogDet, Residual, RussianRoulette, with_log_det
+from cnf.twin import exchanged, parts_of, twin
+
+COARSE = RungeKutta("rk4", steps=2)
+
+
+def flow_of(generator: torch.Generator | None = None) -> Flow:
+    members = [Residual(2, log_det=RussianRoulette()), CNF(MLPField(2, 4), Hutchinson(generator=generator))]
+    return Flow(Compose(members), StandardNormal(2))
+
+
+def test_a_twin_has_other_settings_and_the_same_tensors():
+    flow = flow_of()
+    other = twin(flow, CNF, lambda cnf: {"solver": COARSE})
+    assert all(part.solver == COARSE for part in parts_of(other, CNF))
+    assert all(part.solver == RungeKutta() for part in parts_of(flow, CNF))
+    for tensors in (nn.Module.parameters, nn.Module.buffers):
+        assert all(a is b for a, b in zip(tensors(flow), tensors(other), strict=True))
+    assert not set(flow.modules()) & set(other.modules())
+
+
+def test_a_twin_of_its_own_shares_settings_but_no_tensors():
+    flow = flow_of()
+    other = twin(flow, CNF, lambda cnf: {"solver": COARSE}, shared=False)
+    assert parts_of(other, Residual)[0].log_det is parts_of(flow, Residual)[0].log_det
+    assert not {id(part) for part in flow.parameters()} & {id(part) for part in other.parameters()}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda flow: with_log_det(flow, ExactLogDet()),
+        lambda flow: reconfigure(flow, solver=COARSE),
+        refined,
+        smoothed,
+    ],
+)
+def test_a_generator_anywhere_in_the_flow_is_no_obstacle(change):
+    generator = torch.Generator()
+    other = change(flow_of(generator))
+    assert cnfs_of(other)[0].divergence.generator is generator
+
+
+def test_a_part_is_exchanged_wherever_it_stands():
+    flow, affine = flow_of(), Affine(2, scale=2.0)
+    other = exchanged(flow, CNF, lambda cnf: affine)
+    assert other.transform.transforms[1] is affine
+    assert isinstance(flow.transform.transforms[1], CNF)
+    assert exchanged(CNF(MLPField(2, 4), Exact()), CNF, lambda cnf: affine) is affine
+    assert other.transform.transforms[0].network.layers[0] is not flow.transform.transforms[0].network.layers[0]
+    assert all(a is b for a, b in zip(flow.transform.transforms[0].parameters(), other.parameters(), strict=False))
