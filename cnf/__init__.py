@@ -46,8 +46,7 @@ from cnf.errors import (
     TrainingError,
 )
 from cnf.flows import Density, Flow, FlowDistribution, Uncertain
-from cnf.models import MODELS, build
-from cnf.models.velocity import from_velocity
+from cnf.models import MODELS, Model, build, from_velocity
 from cnf.objectives.couplings import EntropicCoupling, IndependentCoupling, OptimalTransport, StableCoupling
 from cnf.objectives.freeform import FreeForm
 from cnf.objectives.geodesic import GeodesicPath
@@ -122,6 +121,7 @@ __all__ = [
     "MODELS",
     "Mapped",
     "MaximumLikelihood",
+    "Model",
     "NeuralODE",
     "Objective",
     "OptimalTransport",

@@ -17,7 +17,6 @@ from numbers import Integral, Real
 from types import NoneType, UnionType
 from typing import Annotated, Any, NoReturn, TypeVar, Union, get_args, get_origin, get_type_hints
 
-import torch
 from torch import Tensor, nn
 
 LARGEST = 2**20  # of a size: two layers as wide as that take 4 TB
@@ -330,7 +329,9 @@ SizeOrZero = Annotated[int, between(0, LARGEST)]  # that may be 0, for none
 Count = Annotated[int, between(1, MOST)]  # of steps, rows: what takes time
 Whole = Annotated[int, between(0, MOST)]
 Seed = Annotated[int, between(0, 2**32 - 1)]  # what numpy and torch both take
-FINITE = Rule("without NaN and infinity", lambda value: torch.as_tensor(value).isfinite())
+FINITE = Rule(
+    "without NaN and infinity", lambda value: value.isfinite() if isinstance(value, Tensor) else math.isfinite(value)
+)
 Finite = Annotated[float, FINITE]
 Positive = Annotated[float, above(0)]
 NonNegative = Annotated[float, at_least(0)]

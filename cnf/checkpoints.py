@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import inspect
 import itertools
 import json
 from collections.abc import Iterator, Mapping
@@ -217,7 +216,7 @@ def _no_more_parameters_than(number: int) -> Iterator[None]:
 def _options(flow: Flow, spec: Mapping[str, Any]) -> dict[str, Any]:
     """The options it was built with; settings of its CNFs as they are now, for `reconfigure` may have changed them."""
     options = dict(spec["options"])
-    known = inspect.signature(MODELS[spec["name"]]).parameters
+    known = MODELS[spec["name"]].options
     for module in flow.modules():
         if isinstance(module, CNF):
             now = {"solver": module.solver, "divergence": module.divergence, "regularizers": module.regularizers}

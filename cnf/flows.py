@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from numbers import Integral
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 from weakref import WeakSet, ref
 
 import torch
@@ -22,6 +22,9 @@ from cnf.failures import OnFailure, surviving, warn
 from cnf.inputs import as_shape, batch_shape, context_rows, require_precision, require_values
 from cnf.transforms import Transform
 from cnf.uncertainty import Uncertain, log_prob_with_error
+
+if TYPE_CHECKING:
+    from cnf.objectives.phases import Phase
 
 __all__ = ["Density", "Flow", "FlowDistribution", "Uncertain"]
 
@@ -56,9 +59,11 @@ class Flow(nn.Module):
     Args:
         transform: The invertible map; `encode` leads from data to base.
         base: The density at its other end; a distribution of torch is taken as it is, see `TorchBase`.
+        recipe: Phases by which `cnf.fit` trains the flow unless told otherwise; none for plain maximum likelihood.
 
     Attributes:
         event_shape: Shape of one sample.
+        recipe: As given, and to be set; `cnf.build` sets that of the model.
 
     Example:
         >>> import torch, cnf
@@ -70,12 +75,13 @@ class Flow(nn.Module):
 
     _initialized: Tensor
 
-    def __init__(self, transform: Transform, base: BaseDensity | Distribution) -> None:
+    def __init__(self, transform: Transform, base: BaseDensity | Distribution, *, recipe: Sequence[Any] = ()) -> None:
         super().__init__()
         self.transform = transform
         self.base = as_base(base)
         self.event_shape = transform.data_shape(self.base.event_shape)
         self.register_buffer("_initialized", torch.tensor(False))
+        self.recipe: tuple[Phase, ...] = tuple(recipe)
         self.spec: Mapping[str, Any] | None = None  # how `cnf.build` made this flow; `cnf.save` writes it
 
     @property

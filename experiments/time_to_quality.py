@@ -33,7 +33,6 @@ from cnf.data.tabular import data_root, split
 from cnf.data.toy import TOYS, toy
 from cnf.discrete.elementwise import Standardize
 from cnf.metrics import log_prob_of_rows, mean_and_error
-from cnf.models import recipe_of
 from experiments.run import run
 
 
@@ -183,7 +182,7 @@ def _both(dim: int) -> Model:
 
 def _default(dim: int) -> tuple[cnf.Flow, cnf.Phase]:
     flow = cnf.build("cnf", dim)
-    return flow, recipe_of(flow)[-1]
+    return flow, flow.recipe[-1]
 
 
 def _zuko_cnf(dim: int) -> Model:

@@ -37,7 +37,7 @@ from cnf.discrete.splines import RationalQuadratic
 from cnf.manifolds.fields import FourierField
 
 PACKAGE = str(Path(cnf.__file__).parent)
-BUILDERS = {f"{builder.__module__}.{builder.__name__}" for builder in MODELS.values()}
+BUILDERS = {f"{model.build.__module__}.{model.build.__name__}" for model in MODELS.values()}
 LARGE = 2**20 + 1
 
 

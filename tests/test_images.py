@@ -92,15 +92,13 @@ def test_images_out_of_the_unit_interval_are_told_what_to_do(name: str) -> None:
 
 
 def test_the_kinetic_energy_of_images_is_weighed_unless_it_is_left_out(images: Rows) -> None:
-    from cnf.models import recipe_of
-
     (x, *_) = images.read([0, 1])
     for options, weights in (({}, {"kinetic": 0.1}), ({"regularizers": {}}, {})):
         flow = build("cnf", SHAPE, **options)
-        (phase,) = recipe_of(flow)
+        (phase,) = flow.recipe
         assert phase.objective.weights == weights
         assert phase.objective(flow, x, None).value.isfinite()
-    assert recipe_of(build("cnf", 5))[0].objective.weights == {}
+    assert build("cnf", 5).recipe[0].objective.weights == {}
 
 
 @pytest.mark.parametrize(("bits", "warned"), [(2.0, False), (4.2, True), (float("inf"), True), (float("nan"), True)])

@@ -32,10 +32,18 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 ENGINES = {"matplotlib": "plotting", "lightning": "training", "lightning_fabric": "training", "PIL": "plotting"}
 
 
+def for_types_only(node: ast.AST) -> bool:
+    return isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
+
+
 def imported(path: Path) -> set[str]:
-    """The full names of all modules that a file imports, wherever in it."""
+    """The full names of all modules that a file imports, wherever in it, but for hints that nothing needs to run."""
     names: set[str] = set()
-    for node in ast.walk(ast.parse(path.read_text())):
+    tree = ast.parse(path.read_text())
+    hints = {inner for node in ast.walk(tree) if for_types_only(node) for inner in ast.walk(node)}
+    for node in ast.walk(tree):
+        if node in hints:
+            continue
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):

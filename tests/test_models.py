@@ -2,15 +2,32 @@
 
 from __future__ import annotations
 
+import copy
 import math
+import re
 
 import pytest
 import torch
 from instances import randomized
 
-from cnf import CNF, MODELS, Compose, Exact, Flow, Hutchinson, RungeKutta, StandardNormal, build, reconfigure
-from cnf.models import recipe_of
-from cnf.objectives.phases import Phase
+from cnf import (
+    CNF,
+    MODELS,
+    Compose,
+    Exact,
+    FitConfig,
+    Flow,
+    Hutchinson,
+    Model,
+    Phase,
+    RungeKutta,
+    StandardNormal,
+    build,
+    load,
+    reconfigure,
+    save,
+)  # fmt: skip
+from cnf.training.schedule import phases_of
 
 TRAINED = [name for name in MODELS if name != "rbig"]  # which is fitted, and has no parameters
 SPHERICAL = ["sphere_free_form", "sphere_cnf"]  # whose points are unit vectors
@@ -38,7 +55,7 @@ def test_a_built_flow_has_a_density_samples_and_gradients(name, event_shape, con
     x, context = data(name, event_shape, context_dim)
     flow.initialize(x, context)
     randomized(flow, 0.5)
-    loss = recipe_of(flow)[-1].objective(flow, x, context)
+    loss = flow.recipe[-1].objective(flow, x, context)
     loss.value.backward()
     reached = [p.grad is not None and bool(p.grad.abs().sum() > 0) for p in flow.parameters()]
     assert flow.event_shape == event_shape
@@ -81,7 +98,7 @@ def test_densities_are_in_the_units_of_the_data():
 def trained(name: str, dim: int) -> list[CNF]:
     """The CNFs of a model with the settings it is trained with."""
     flow = build(name, dim)
-    (*_, recipe) = recipe_of(flow)
+    (*_, recipe) = flow.recipe
     twin = reconfigure(flow, divergence=recipe.divergence, solver=recipe.solver)
     return [part for part in twin.modules() if isinstance(part, CNF)]
 
@@ -119,15 +136,48 @@ def test_rbig_is_fitted_by_its_initialization():
 @pytest.mark.parametrize("name", [name for name in TRAINED if name not in FREE_FORM])
 def test_recipes_weigh_costs_that_their_models_have(name):
     flow = randomized(build(name, 2), 0.5)
-    loss = recipe_of(flow)[-1].objective(flow, data(name, (2,), 0)[0], None)
-    weights = recipe_of(flow)[-1].objective.weights
+    loss = flow.recipe[-1].objective(flow, data(name, (2,), 0)[0], None)
+    weights = flow.recipe[-1].objective.weights
     expected = loss.metrics["nll"] + sum(weight * loss.metrics[cost] for cost, weight in weights.items())
     assert set(weights) <= set(loss.metrics)
     assert torch.allclose(loss.value, expected)
 
 
 def test_a_flow_of_ones_own_trains_by_plain_likelihood():
-    assert recipe_of(Flow(Compose([]), StandardNormal(2))) == (Phase(),)
+    flow = Flow(Compose([]), StandardNormal(2))
+    assert flow.recipe == ()
+    assert phases_of(flow, None, FitConfig()) == (Phase(),)
+
+
+def test_a_recipe_goes_with_the_flow_its_twins_and_its_copies(tmp_path):
+    flow, phases = build("ot_flow", 2), MODELS["ot_flow"].recipe(build("ot_flow", 2))
+    assert flow.recipe == phases
+    for other in (reconfigure(flow, divergence=Hutchinson()), copy.deepcopy(flow), load(save(flow, tmp_path))):
+        assert other.recipe == phases
+    assert Flow(flow.transform, flow.base, recipe=phases).recipe == phases
+    flow.recipe = (Phase(learning_rate=0.5),)
+    assert phases_of(flow, None, FitConfig()) == flow.recipe
+
+
+def test_a_model_of_ones_own_is_built_trained_and_loaded_by_name(tmp_path, monkeypatch):
+    def mine(event_shape, context_dim=0, *, depth=2):
+        """Two layers."""
+        return build("planar", event_shape, context_dim, layers=depth)
+
+    model = Model(mine, lambda flow: (Phase(learning_rate=0.1, share=flow.event_shape.numel()),), "nobody")
+    monkeypatch.setitem(MODELS, "mine", model)
+    assert (model.summary, list(model.options)) == ("Two layers.", ["depth"])
+    flow = load(save(build("mine", 3, depth=1), tmp_path))
+    assert flow.recipe == (Phase(learning_rate=0.1, share=3),)
+    with pytest.raises(ValueError, match="mine has no option width: its options are depth"):
+        build("mine", 3, width=1)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_every_model_has_a_line_about_it_and_a_reference(name):
+    assert re.fullmatch(r"\w.* \d{4}, arXiv \d{4}\.\d{4,5}(; .*)?", MODELS[name].reference)
+    assert 20 < len(MODELS[name].summary) <= 120
+    assert len(MODELS[name].recipe(build(name, 3))) >= 1
 
 
 @pytest.mark.parametrize(

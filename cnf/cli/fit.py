@@ -29,7 +29,7 @@ from cnf.data.sources import Source, open_source
 from cnf.errors import TrainingError
 from cnf.files import write_json
 from cnf.flows import Flow
-from cnf.models import build, recipe_of
+from cnf.models import build
 from cnf.training.launch import find_launch
 
 if TYPE_CHECKING:
@@ -172,7 +172,7 @@ class Fit(HeaderOptions):
 
     def _in_words_of_options(self, error: TrainingError, flow: Flow) -> TrainingError:
         """The error with the options that may help in the place of the library's calls."""
-        now = self.learning_rate or recipe_of(flow)[0].learning_rate
+        now = self.learning_rate or flow.recipe[0].learning_rate
         folder = ", in another --out" if (self.out / CHECKPOINT).exists() else ""
         told = copy.copy(error)
         told.kept = ""  # the flow ends with the command

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from dataclasses import dataclass
 
 from cnf.data.benchmarks import MAF_SETS
@@ -17,9 +16,10 @@ class List:
 
     def __call__(self) -> None:
         print("Models (cnf fit DATA --model NAME --option KEY=VALUE):")
-        for name, builder in MODELS.items():
-            print(f"  {name:18} {(inspect.getdoc(builder) or '').splitlines()[0]}")
-            options = list(inspect.signature(builder).parameters.values())[2:]
+        for name, model in MODELS.items():
+            print(f"  {name:18} {model.summary}")
+            print(f"  {'':18} {model.reference}")
+            options = model.options.values()
             plain = [option for option in options if isinstance(option.default, (int, float, str, tuple, type(None)))]
             print(f"  {'':18} {', '.join(f'{option.name}={option.default!r}' for option in plain)}")
         print("\nData:")

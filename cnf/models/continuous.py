@@ -128,7 +128,7 @@ def rnode(
     """RNODE: FFJORD with kinetic and Jacobian penalties, which allow a fixed grid in training.
 
     As published: trained by RK4 with step ¼, one Gaussian probe shared by trace and Frobenius norm, last layer started
-    at zero, both λ = 0.01 (in `RECIPES`, converted to nats); evaluated by dopri5 at 1e-5. Deviations: the network is
+    at zero, both λ = 0.01 (in the recipe, converted to nats); evaluated by dopri5 at 1e-5. Deviations: the network is
     FFJORD's for tables; data are standardised.
 
     References:
@@ -160,8 +160,8 @@ def ot_flow(
     """OT-Flow: the gradient of a potential, its exact trace in closed form, transport and HJB penalties.
 
     As published for toys: width 32 and one residual layer (1,229 parameters in two dimensions), trained by RK4 with 8
-    steps. Deviations: data are standardised; the potential starts nearly flat; evaluated by dopri5; the weights in
-    `RECIPES` are the paper's for POWER, α = (1, 500, 5), divided by that of the likelihood. The paper tunes them for
+    steps. Deviations: data are standardised; the potential starts nearly flat; evaluated by dopri5; the weights of
+    the recipe are the paper's for POWER, α = (1, 500, 5), divided by that of the likelihood. The paper tunes them for
     each set: `MaximumLikelihood(weights=...)` takes others.
 
     References:

@@ -159,7 +159,8 @@ class LipschitzMLP(nn.Module):
         """The network for one context `(N, C)`, its matrices normalised once."""
         bound = self.lipschitz ** (1 / len(self.layers))
         layers = cast("list[nn.Linear]", list(self.layers))
-        weights = [layer.weight * (bound / spectral_norm(layer.weight).clamp(min=bound)) for layer in layers]
+        least = max(bound, torch.finfo(layers[0].weight.dtype).tiny)  # a bound may underflow, and a norm be 0
+        weights = [layer.weight * (bound / spectral_norm(layer.weight).clamp(min=least)) for layer in layers]
         biases: list[Tensor] = [layer.bias for layer in layers]
         if self.from_context is not None:
             if context is None:

@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from cnf.flows import Flow
-from cnf.models import recipe_of
 from cnf.objectives.likelihood import Objective
 from cnf.objectives.phases import Phase
 from cnf.training.record import Progress
@@ -69,7 +68,7 @@ class Schedule:
 
 def phases_of(flow: Flow, objective: Objective | Sequence[Phase] | None, config: FitConfig) -> tuple[Phase, ...]:
     """What is asked for, with the config's settings in the place of the recipe's."""
-    recipe = recipe_of(flow)
+    recipe = flow.recipe or (Phase(),)
     if objective is None:
         phases = recipe
     elif isinstance(objective, Sequence):

@@ -1,0 +1,86 @@
+"""How models are trained unless told otherwise: the phases that a builder's flow carries as `flow.recipe`."""
+
+from __future__ import annotations
+
+import math
+
+from cnf.continuous.cnf import cnfs_of
+from cnf.continuous.divergences import Exact, Hutchinson
+from cnf.continuous.solvers import RungeKutta
+from cnf.flows import Flow
+from cnf.manifolds.geometry import Manifold, Sphere, Torus
+from cnf.models.assembly import is_image
+from cnf.objectives.freeform import FreeForm
+from cnf.objectives.geodesic import GeodesicPath
+from cnf.objectives.likelihood import MaximumLikelihood
+from cnf.objectives.matching import FlowMatching
+from cnf.objectives.phases import Phase
+
+# Loose, but kept for every row; at so few steps one grid for all takes the fewest evaluations.
+TRAINING = RungeKutta("dopri5", rtol=1e-2, atol=1e-2, rows="together")
+FEW_ROWS_FOR_MANY_PIXELS = 0.1  # weight of the kinetic energy of images: short, smooth paths generalise
+
+
+def by_likelihood(flow: Flow) -> tuple[Phase, ...]:
+    """Maximum likelihood with the flow's own solver and divergence."""
+    return (Phase(),)
+
+
+def default(flow: Flow) -> tuple[Phase, ...]:
+    """The exact likelihood at a tolerance of 0.01, by Muon; images with a weight on their kinetic energy, if any."""
+    costs = {name for part in cnfs_of(flow) for name in part.regularizers}
+    weighed = is_image(flow.event_shape) and "kinetic" in costs
+    likelihood = MaximumLikelihood({"kinetic": FEW_ROWS_FOR_MANY_PIXELS} if weighed else {})
+    return (Phase(likelihood, solver=TRAINING, learning_rate=2e-2, optimizer="muon"),)
+
+
+def augmented(flow: Flow) -> tuple[Phase, ...]:
+    """The lower bound at a tolerance of 0.01."""
+    return (Phase(solver=TRAINING, learning_rate=1e-2),)
+
+
+def ffjord(flow: Flow) -> tuple[Phase, ...]:
+    """The exact trace in two dimensions, one Gaussian probe in more, as published."""
+    plane = flow.event_shape.numel() <= 2
+    return (Phase(divergence=Exact() if plane else Hutchinson(noise="gaussian"), learning_rate=1e-3),)
+
+
+def rnode(flow: Flow) -> tuple[Phase, ...]:
+    """RK4 with step ¼, one Gaussian probe, both λ = 0.01 as published: from bits and half energies to nats."""
+    weights = {"kinetic": 0.01 * math.log(2) / 2, "frobenius": 0.01 * math.log(2)}
+    solver, divergence = RungeKutta("rk4", steps=4), Hutchinson(noise="gaussian")
+    return (Phase(MaximumLikelihood(weights), solver=solver, divergence=divergence, learning_rate=1e-3),)
+
+
+def ot_flow(flow: Flow) -> tuple[Phase, ...]:
+    """RK4 with 8 steps; the paper's weights for POWER, α = (1, 500, 5), divided by that of the likelihood."""
+    likelihood = MaximumLikelihood({"kinetic": 0.5 / 500, "hjb": 5 / 500})
+    return (Phase(likelihood, solver=RungeKutta("rk4", steps=8), learning_rate=1e-2),)
+
+
+def planar_cnf(flow: Flow) -> tuple[Phase, ...]:
+    """Maximum likelihood at a learning rate of 0.001."""
+    return (Phase(learning_rate=1e-3),)
+
+
+def free_form(flow: Flow) -> tuple[Phase, ...]:
+    """The surrogate of the likelihood and the reconstruction."""
+    return (Phase(FreeForm(), learning_rate=1e-2),)
+
+
+def sphere_cnf(flow: Flow) -> tuple[Phase, ...]:
+    """Geodesics, then the likelihood."""
+    return _on_manifold(Sphere(flow.event_shape.numel()))
+
+
+def torus_cnf(flow: Flow) -> tuple[Phase, ...]:
+    """Geodesics, then the likelihood."""
+    return _on_manifold(Torus(flow.event_shape.numel()))
+
+
+def _on_manifold(manifold: Manifold) -> tuple[Phase, ...]:
+    """Flow matching first, which solves no equation, then the likelihood itself for as long."""
+    return (
+        Phase(FlowMatching(GeodesicPath(manifold)), learning_rate=5e-3, optimizer="muon"),
+        Phase(solver=TRAINING, learning_rate=2e-3, optimizer="muon"),
+    )
