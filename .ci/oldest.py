@@ -1,0 +1,27 @@
+"""Print the oldest versions that setup.cfg allows as constraints for pip, of all dependencies or of those named.
+
+    python .ci/oldest.py > oldest.txt && pip install -e ".[test]" -c oldest.txt
+"""
+
+from __future__ import annotations
+
+import configparser
+import re
+import sys
+from pathlib import Path
+
+BOUND = re.compile(r"^\s*([\w-]+)(?:\[\w+\])?\s*>=\s*([\d.]+)", re.MULTILINE)
+
+
+def oldest(text: str) -> dict[str, str]:
+    """The lower bound of every distribution that install_requires and the extra `test` name."""
+    config = configparser.ConfigParser(interpolation=None)
+    config.read_string(text)
+    required = config["options"]["install_requires"] + config["options.extras_require"]["test"]
+    return dict(BOUND.findall(required))
+
+
+if __name__ == "__main__":
+    bounds = oldest((Path(__file__).parents[1] / "setup.cfg").read_text())
+    for name in sys.argv[1:] or bounds:
+        print(f"{name}=={bounds[name]}.*")
