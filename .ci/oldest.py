@@ -1,6 +1,6 @@
-"""Print the oldest versions that setup.cfg allows as constraints for pip, of all dependencies or of those named.
+"""Print the oldest versions that setup.cfg allows, as constraints for pip: `everything`, or the names that are given.
 
-    python .ci/oldest.py > oldest.txt && pip install -e ".[test]" -c oldest.txt
+python .ci/oldest.py everything > oldest.txt && pip install -e ".[test]" -c oldest.txt
 """
 
 from __future__ import annotations
@@ -23,5 +23,5 @@ def oldest(text: str) -> dict[str, str]:
 
 if __name__ == "__main__":
     bounds = oldest((Path(__file__).parents[1] / "setup.cfg").read_text())
-    for name in sys.argv[1:] or bounds:
-        print(f"{name}=={bounds[name]}.*")
+    for name in bounds if sys.argv[1:] == ["everything"] else sys.argv[1:]:
+        print(f"{name}=={bounds[name]}")
