@@ -67,10 +67,9 @@ def context_rows(context: Tensor | None, batch: torch.Size, expected: int | None
         TypeError: No tensor.
         ValueError: A missing, unexpected or wrongly shaped context, another dtype or device, NaN or infinite values.
     """
-    if context is None:
-        if expected:
-            raise ValueError(f"this flow is conditional: give a context of shape (*batch, {expected})")
+    if context is None and not expected:
         return None
+    context = require_context(context, "flow", expected, batch="*batch")
     require_kind("context", context, like)
     if expected == 0:
         raise ValueError(f"this flow takes no context, got one of shape {tuple(context.shape)}")
@@ -84,6 +83,23 @@ def context_rows(context: Tensor | None, batch: torch.Size, expected: int | None
         raise ValueError(f"context must have shape {wanted} or broadcast to it, got {tuple(context.shape)}") from error
     require_values("context", rows)
     return rows
+
+
+def require_context(context: Tensor | None, owner: str, expected: int | None, batch: str = "N") -> Tensor:
+    """The context, where there must be one.
+
+    Args:
+        context: `(N, C)`, or None.
+        owner: What reads it, in a word.
+        expected: C; None if it is not known.
+        batch: Its batch shape, in words.
+
+    Raises:
+        ValueError: There is none.
+    """
+    if context is None:
+        raise ValueError(f"this {owner} is conditional: give a context of shape ({batch}, {expected or 'C'})")
+    return context
 
 
 def require_precision(like: Like) -> None:

@@ -43,7 +43,8 @@ class Autoregressive(Transform):
                 f"{net.outputs_per_dim}: give it outputs_per_dim={elementwise.size}"
             )
         self.elementwise, self.net = elementwise, net
-        self.context_dim, self.domain = net.context_dim, elementwise.domain
+        self.context_dim = net.context_dim
+        self.domain, self.codomain = elementwise.domain, elementwise.codomain
 
     def encode(self, x: Tensor, context: Tensor | None = None) -> Mapped:
         raw = self.net(x, context).unflatten(1, (self.net.dim, -1))

@@ -73,7 +73,8 @@ class Coupling(Transform):
         if mask.dtype != torch.bool or mask.dim() not in (1, 2) or mask.all() or not mask.any():
             raise ValueError(f"mask must be boolean, (D,) or (H, W), with true and false in it, got {mask}")
         self.elementwise, self.net = elementwise, net
-        self.context_dim, self.domain = net.context_dim, elementwise.domain
+        self.context_dim = net.context_dim
+        self.domain, self.codomain = elementwise.domain, elementwise.codomain
         kept, moved = mask.nonzero().flatten(), (~mask).nonzero().flatten()
         buffers = {"mask": mask, "_kept": kept, "_moved": moved, "_back": torch.cat((kept, moved)).argsort()}
         for name, buffer in buffers.items():
@@ -127,7 +128,7 @@ class Conditional(Transform):
     def __init__(self, elementwise: ElementwiseMap, net: Conditioner, context_dim: Size) -> None:
         super().__init__()
         self.elementwise, self.net, self.context_dim = elementwise, net, context_dim
-        self.domain = elementwise.domain
+        self.domain, self.codomain = elementwise.domain, elementwise.codomain
 
     def encode(self, x: Tensor, context: Tensor | None = None) -> Mapped:
         z, log_slope = self.elementwise.encode(x, self._raw(x, context))

@@ -12,7 +12,7 @@ from torch.distributions import constraints
 
 from cnf.arguments import Rule, Size, checked
 from cnf.distributions import LOG_2PI
-from cnf.transforms import Compose, Inverse, Mapped, Transform
+from cnf.transforms import Compose, Inverse, Mapped, Transform, Wrapper
 
 
 class Destructor(Transform, ABC):
@@ -26,6 +26,7 @@ class Destructor(Transform, ABC):
     """
 
     data_dependent = True
+    codomain = constraints.unit_interval
 
 
 class NormalCDF(Transform):
@@ -33,6 +34,8 @@ class NormalCDF(Transform):
 
     `z` is kept a rounding error away from 0 and 1, so that the way back is finite.
     """
+
+    codomain = constraints.unit_interval
 
     def encode(self, x: Tensor, context: Tensor | None = None) -> Mapped:
         return Mapped(_inside(torch.special.ndtr(x)), _log_normal(x))
@@ -47,7 +50,7 @@ def _inside(z: Tensor) -> Tensor:
 
 
 @checked
-class Gaussianized(Destructor):
+class Gaussianized(Wrapper, Destructor):
     """`z = Φ(f(x))` with a transform f whose start from data makes them standard normal: RBIG, marginals, a flow.
 
     Args:
@@ -55,18 +58,7 @@ class Gaussianized(Destructor):
     """
 
     def __init__(self, transform: Transform) -> None:
-        super().__init__()
-        self.transform = Compose([transform, NormalCDF()])
-        self.context_dim, self.domain = transform.context_dim, transform.domain
-
-    def encode(self, x: Tensor, context: Tensor | None = None) -> Mapped:
-        return self.transform.encode(x, context)
-
-    def decode(self, z: Tensor, context: Tensor | None = None) -> Mapped:
-        return self.transform.decode(z, context)
-
-    def initialize(self, x: Tensor, context: Tensor | None = None) -> None:
-        self.transform.initialize(x, context)
+        super().__init__(Compose([transform, NormalCDF()]))
 
 
 @checked
@@ -127,17 +119,13 @@ def chain(layers: Annotated[Sequence[Transform], Rule("", len)]) -> Compose:
         >>> deep = chain([GaussianDestructor(2), *(layer for pair in tree for layer in pair)])
     """
     members: list[Transform] = []
-    on_cube = _on_cube(layers[0])
+    on_cube = layers[0].domain is constraints.unit_interval
     for layer in layers:
-        if on_cube != _on_cube(layer):
+        if on_cube != (layer.domain is constraints.unit_interval):
             members.append(Inverse(NormalCDF()) if on_cube else NormalCDF())
         members.append(layer)
-        on_cube = isinstance(layer, Destructor)
+        on_cube = layer.codomain is constraints.unit_interval
     return Compose([*members, Inverse(NormalCDF())] if on_cube else members)
-
-
-def _on_cube(layer: Transform) -> bool:
-    return layer.domain is constraints.unit_interval
 
 
 def _log_normal(x: Tensor) -> Tensor:

@@ -12,10 +12,11 @@ from torch.distributions import constraints
 from cnf.arguments import Reals, Rule, Shape, Size, checked
 from cnf.distributions import as_event_shape
 from cnf.distributions.interface import spread
+from cnf.inputs import require_context
 from cnf.networks import softplus
 from cnf.spread import Spread, column_spread
 from cnf.tracing import rows_with
-from cnf.transforms import ContinuousPart, Mapped, Transform
+from cnf.transforms import Mapped, Transform, Wrapper
 
 Scale = Annotated[Reals, Rule("and not zero", lambda value: value != 0)]
 
@@ -191,7 +192,7 @@ class Softplus(Transform):
 
 
 @checked
-class StandardizeContext(Transform):
+class StandardizeContext(Wrapper):
     """A transform that sees its context standardised; `initialize` takes mean and standard deviation from the data.
 
     Args:
@@ -199,39 +200,14 @@ class StandardizeContext(Transform):
         context_dim: Length of the context.
     """
 
-    data_dependent = True
-
     def __init__(self, transform: Transform, context_dim: Size) -> None:
-        super().__init__()
-        self.transform = transform
+        super().__init__(transform)
         self.standardize = StandardizeCondition(context_dim)
-        self.continuous = transform.continuous
-        self.context_dim = context_dim
-        self.domain = transform.domain
+        self.data_dependent, self.context_dim = True, context_dim
 
-    def data_shape(self, base_shape: torch.Size) -> torch.Size:
-        return self.transform.data_shape(base_shape)
-
-    def encode(self, x: Tensor, context: Tensor | None = None) -> Mapped:
-        return self.transform.encode(x, self._standard(context))
-
-    def decode(self, z: Tensor, context: Tensor | None = None) -> Mapped:
-        return self.transform.decode(z, self._standard(context))
-
-    def push(self, z: Tensor, context: Tensor | None = None) -> Tensor:
-        return self.transform.push(z, self._standard(context))
-
-    def path(self, z: Tensor, times: Tensor, context: Tensor | None = None) -> Tensor:
-        return self.transform.path(z, times, self._standard(context))
-
-    def continuous_part(self, z: Tensor, x: Tensor, context: Tensor | None = None) -> ContinuousPart:
-        return self.transform.continuous_part(z, x, self._standard(context))
+    def enter_context(self, context: Tensor | None) -> Tensor | None:
+        return self.standardize.read(require_context(context, "transform", self.context_dim))
 
     def initialize(self, x: Tensor, context: Tensor | None = None) -> None:
-        assert context is not None
-        self.standardize.initialize(context)
-        self.transform.initialize(x, self._standard(context))
-
-    def _standard(self, context: Tensor | None) -> Tensor:
-        assert context is not None
-        return self.standardize.read(context)
+        self.standardize.initialize(require_context(context, "transform", self.context_dim))
+        super().initialize(x, context)

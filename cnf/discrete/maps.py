@@ -25,6 +25,7 @@ class ElementwiseMap(ABC):
     """An increasing function of the line, or of the circle, one for each element."""
 
     domain: ClassVar[constraints.Constraint] = constraints.real  # where an element of the data may lie
+    codomain: ClassVar[constraints.Constraint] = constraints.real  # where its image lies
 
     @property
     @abstractmethod

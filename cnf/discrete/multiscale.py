@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from cnf.arguments import Rule, Size, checked
-from cnf.transforms import Compose, Inverse, Mapped, Transform
+from cnf.transforms import Compose, Inverse, Mapped, Transform, Wrapper
 
 
 class Squeeze(Transform):
@@ -41,7 +41,7 @@ class Squeeze(Transform):
 
 
 @checked
-class Split(Transform):
+class Split(Wrapper):
     """The first features are latents already and stay; the others go on through a transform.
 
     Both remain in one tensor, in their places, so that the event keeps its shape.
@@ -55,29 +55,24 @@ class Split(Transform):
     """
 
     def __init__(self, rest: Transform, *, kept: Size) -> None:
-        super().__init__()
-        self.rest, self.kept = rest, kept
-        self.context_dim, self.data_dependent = rest.context_dim, rest.data_dependent
+        super().__init__(rest)
+        self.kept = kept
+        self.register_load_state_dict_pre_hook(_renamed)
 
-    def encode(self, x: Tensor, context: Tensor | None = None) -> Mapped:
-        kept, going = self._parts(x)
-        return _beside(kept, self.rest.encode(going, context))
-
-    def decode(self, z: Tensor, context: Tensor | None = None) -> Mapped:
-        kept, going = self._parts(z)
-        return _beside(kept, self.rest.decode(going, context))
-
-    def push(self, z: Tensor, context: Tensor | None = None) -> Tensor:
-        kept, going = self._parts(z)
-        return torch.cat([kept, self.rest.push(going, context)], 1)
-
-    def initialize(self, x: Tensor, context: Tensor | None = None) -> None:
-        self.rest.initialize(self._parts(x)[1], context)
-
-    def _parts(self, x: Tensor) -> tuple[Tensor, Tensor]:
+    def enter(self, x: Tensor) -> Tensor:
         if x.shape[1] <= self.kept:
             raise ValueError(f"more than {self.kept} features are needed to keep as many, got {tuple(x.shape)}")
-        return x[:, : self.kept], x[:, self.kept :]
+        return x[:, self.kept :]
+
+    def leave(self, value: Tensor, x: Tensor) -> Tensor:
+        return torch.cat([x[:, : self.kept], value], 1)
+
+
+def _renamed(module: nn.Module, state: dict[str, Any], prefix: str, *_: Any) -> None:
+    """The weights of version 0.1, where the inner transform was called `rest`."""
+    old, new = f"{prefix}rest.", f"{prefix}transform."
+    for name in [name for name in state if name.startswith(old)]:
+        state[new + name.removeprefix(old)] = state.pop(name)
 
 
 @checked
@@ -104,7 +99,3 @@ def multiscale(scales: Annotated[Sequence[Transform], Rule("", len)], *, channel
     if len(scales) > 1:
         steps.append(Split(multiscale(scales[1:], channels=2 * channels), kept=2 * channels))
     return Compose([*steps, Inverse(Squeeze())])
-
-
-def _beside(kept: Tensor, mapped: Mapped) -> Mapped:
-    return mapped._replace(value=torch.cat([kept, mapped.value], 1))

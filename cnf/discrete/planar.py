@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from cnf.arguments import Size, SizeOrZero, Vector, checked
 from cnf.discrete.implicit import solution
 from cnf.discrete.roots import Monotone
+from cnf.inputs import require_context
 from cnf.transforms import Mapped, Transform
 
 UNIT = math.log(math.e - 1)  # softplus(UNIT) = 1
@@ -39,9 +40,7 @@ class Parameters(nn.Module):
         """`(1, P)`, or with a context `(N, P)`."""
         if self.hyper is None:
             return self.value.unsqueeze(0)
-        if context is None:
-            raise ValueError("this layer is conditional: give a context (N, C)")
-        moved: Tensor = self.value + self.hyper(context)
+        moved: Tensor = self.value + self.hyper(require_context(context, "layer", None))
         return moved
 
 

@@ -183,6 +183,7 @@ class CircularSpline(ElementwiseMap):
     min_slope: Fraction = 1e-3
 
     domain: ClassVar[constraints.Constraint] = ANGLES
+    codomain: ClassVar[constraints.Constraint] = ANGLES
 
     def __post_init__(self) -> None:
         _check_spline(self.bins, self.min_size)

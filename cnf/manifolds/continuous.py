@@ -65,7 +65,7 @@ class ManifoldCNF(CNF):
             known = ", ".join(kind.__name__ for kind in TANGENT)
             raise TypeError(f"a continuous flow needs a manifold without boundary, {known}; got {manifold!r}")
         super().__init__(TANGENT[type(manifold)](manifold, field), divergence, regularizers, solver)
-        self.manifold, self.domain = manifold, manifold.domain
+        self.manifold, self.domain, self.codomain = manifold, manifold.domain, manifold.domain
 
     def move(self, x: Tensor, start: float, end: float, context: Tensor | None = None) -> Solution:
         self.manifold.check(x)

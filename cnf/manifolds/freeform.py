@@ -67,7 +67,7 @@ class EncoderDecoder(Transform):
             )
         self.encoder, self.decoder, self.manifold, self.probes = encoder, decoder, manifold, probes
         self.context_dim = encoder.context_dim
-        self.domain = constraints.real if manifold is None else manifold.domain
+        self.domain = self.codomain = constraints.real if manifold is None else manifold.domain
 
     @property
     def exact(self) -> bool:

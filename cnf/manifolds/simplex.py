@@ -42,7 +42,7 @@ class LogAffine(Transform, ABC):
     `decode`: `p = softmax(A⁻¹(log q − c))`. In the Riemannian volume of the simplex.
     """
 
-    domain = constraints.unit_interval
+    domain = codomain = constraints.unit_interval
 
     def __init__(self, n: Size, shift: Numbers | None, *, bias: bool, context_dim: SizeOrZero) -> None:
         super().__init__()

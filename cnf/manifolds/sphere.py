@@ -42,7 +42,7 @@ class NormalizedTranslation(Transform):
         ValueError: n below 2, or `shift` of another shape or not shorter than 1.
     """
 
-    domain = UnitVectors()
+    domain = codomain = UnitVectors()
     margin: Tensor
 
     def __init__(self, n: Size, *, shift: Numbers | None = None, context_dim: SizeOrZero = 0) -> None:
@@ -110,7 +110,7 @@ class NormalizedLinear(Transform):
         ValueError: n below 2, or `matrix` of another shape or singular.
     """
 
-    domain = UnitVectors()
+    domain = codomain = UnitVectors()
 
     def __init__(self, n: Size, *, matrix: Matrix | None = None) -> None:
         super().__init__()
@@ -156,7 +156,7 @@ class NormalizedAffine(Transform):
         ValueError: n below 2, wrong shapes, `matrix` singular or `‖M⁻¹c‖` not below 1.
     """
 
-    domain = UnitVectors()
+    domain = codomain = UnitVectors()
 
     def __init__(
         self, n: Size, *, matrix: Matrix | None = None, shift: Numbers | None = None, context_dim: SizeOrZero = 0

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cnf.arguments import Positive, Size, SizeOrZero, Widths, checked
+from cnf.inputs import require_context
 from cnf.networks.residual import as_widths
 
 SHARPNESS = 10.0  # start of β. With the published 0.97 slopes are near ½, and each layer halves what g can do: 8 blocks
@@ -163,7 +164,5 @@ class LipschitzMLP(nn.Module):
         weights = [layer.weight * (bound / spectral_norm(layer.weight).clamp(min=least)) for layer in layers]
         biases: list[Tensor] = [layer.bias for layer in layers]
         if self.from_context is not None:
-            if context is None:
-                raise ValueError("this network is conditional: give a context (N, C)")
-            biases[0] = biases[0] + self.from_context(context)
+            biases[0] = biases[0] + self.from_context(require_context(context, "network", None))
         return Contraction(weights, biases, F.softplus(self.sharpness))
