@@ -1,29 +1,32 @@
 """A small runner for experiments: one frozen `Config`, `compute(config)` and `figure(results)` a script.
 
-    python -m experiments.NAME [key=value …] [--seeds 3] [--smoke] [--figure-only]
+    python -m experiments.NAME [--steps 300 …] [--seeds 3] [--smoke] [--figure-only]
 
-writes `experiments/results/NAME.json` (configuration, numbers of each seed, mean and standard error, commit, versions,
-seconds) and beside it `NAME.png`, for some `NAME.gif`. `--smoke` makes it a test of seconds, in a temporary folder.
+writes `experiments/results/NAME.json` (configuration, numbers of each seed, mean and standard error, seconds,
+and by which source, versions and processor) and beside it `NAME.png`, for some `NAME.gif`. `--help` lists the settings of an experiment; `--smoke` makes
+it a test of seconds, in a temporary folder.
 """
 
 from __future__ import annotations
 
-import argparse
-import ast
 import dataclasses
+import hashlib
 import json
 import math
 import platform
 import re
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+import tyro
 from matplotlib.animation import Animation
 from matplotlib.figure import Figure
 
@@ -53,12 +56,11 @@ def run(
         smoke: Values that make the experiment a test of seconds.
         animation: From the written results to a GIF, written beside the picture.
     """
-    arguments = _arguments(config)
-    folder = Path(tempfile.mkdtemp()) if arguments.smoke else RESULTS
+    config, options = _arguments(config, smoke)
+    folder = Path(tempfile.mkdtemp()) if options.smoke else RESULTS
     path = folder / f"{name}.json"
-    if not arguments.figure_only:
-        changed = dataclasses.replace(config, **{**(smoke if arguments.smoke else {}), **arguments.changes})
-        results = _results(changed, compute, arguments.seeds)
+    if not options.figure_only:
+        results = _results(config, compute, options.seeds)
         gif = [each.pop("gif", None) for each in results["seeds"]][0]
         if gif is not None:
             write_bytes(path.with_suffix(".gif"), gif)
@@ -71,22 +73,27 @@ def run(
     print("wrote", *written)
 
 
-def _arguments(config: Any) -> argparse.Namespace:
-    known = {field.name: getattr(config, field.name) for field in dataclasses.fields(config)}
-    parser = argparse.ArgumentParser(description="; ".join(f"{key}={value}" for key, value in known.items()))
-    parser.add_argument("changes", nargs="*", metavar="key=value")
-    parser.add_argument("--seeds", type=int, default=1)
-    parser.add_argument("--smoke", action="store_true")
-    parser.add_argument("--figure-only", action="store_true")
-    arguments = parser.parse_args()
-    changes = {}
-    for pair in arguments.changes:
-        key, _, text = pair.partition("=")
-        if key not in known:
-            parser.error(f"unknown setting {key!r}: known ones are {', '.join(known)}")
-        changes[key] = text if isinstance(known[key], str) else ast.literal_eval(text)
-    arguments.changes = changes
-    return arguments
+@dataclass(frozen=True)
+class Options:
+    """How to run an experiment.
+
+    Args:
+        seeds: Number of seeds, from that of the settings upwards.
+        smoke: Make it a test of seconds, in a temporary folder.
+        figure_only: Draw the figure again from the results that are there.
+    """
+
+    seeds: int = 1
+    smoke: bool = False
+    figure_only: bool = False
+
+
+def _arguments(config: Any, smoke: Mapping[str, Any]) -> tuple[Any, Options]:
+    """The settings and options of the command line; with `--smoke`, those of `smoke` where no others are given."""
+    start = dataclasses.replace(config, **smoke) if "--smoke" in sys.argv else config
+    command = dataclasses.make_dataclass("Command", [("settings", type(config), start), ("run", Options, Options())])
+    given = tyro.cli(command, config=(tyro.conf.OmitArgPrefixes, tyro.conf.FlagCreatePairsOff))
+    return given.settings, given.run
 
 
 def _save_animation(animation: Animation, path: Path) -> Path:
@@ -109,9 +116,7 @@ def _results(config: Any, compute: Callable[[Any], dict[str, Any]], seeds: int) 
         "seeds": runs,
         "summary": _summary(runs),
         "seconds": time.perf_counter() - begun,
-        "commit": _commit(),
-        "versions": {"python": platform.python_version(), "torch": torch.__version__, "numpy": np.__version__},
-        "threads": torch.get_num_threads(),
+        **_provenance(),
     }
 
 
@@ -126,6 +131,19 @@ def _summary(runs: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
     return summary
 
 
-def _commit() -> str:
-    command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "--short", "HEAD"]
-    return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip() or "unknown"
+def _provenance() -> dict[str, Any]:
+    """What the results were computed by: the script, the state of the source and the processor."""
+    script = Path(sys.argv[0])
+    return {
+        "commit": _git("rev-parse", "--short", "HEAD") or "unknown",
+        "uncommitted": _git("status", "--porcelain", "--", "cnf", "experiments/*.py").splitlines(),
+        "script_sha256": hashlib.sha256(script.read_bytes()).hexdigest() if script.is_file() else "unknown",
+        "processor": platform.processor() or platform.machine(),
+        "threads": torch.get_num_threads(),
+        "versions": {"python": platform.python_version(), "torch": torch.__version__, "numpy": np.__version__},
+    }
+
+
+def _git(*arguments: str) -> str:
+    command = ["git", "-C", str(Path(__file__).parents[1]), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
