@@ -2,9 +2,9 @@
 
     python -m experiments.NAME [--steps 300 …] [--seeds 3] [--smoke] [--figure-only]
 
-writes `experiments/results/NAME.json` (configuration, numbers of each seed, mean and standard error, seconds,
-and by which source, versions and processor) and beside it `NAME.png`, for some `NAME.gif`. `--help` lists the settings of an experiment; `--smoke` makes
-it a test of seconds, in a temporary folder.
+writes `experiments/results/NAME.json` (settings, numbers of each seed, mean and standard error, seconds, and the
+source, versions and processor they were computed with) and beside it `NAME.png`, for some `NAME.gif`. `--help` lists
+the settings of an experiment; `--smoke` makes it a test of seconds, in a temporary folder.
 """
 
 from __future__ import annotations
