@@ -1,0 +1,66 @@
+"""What a hint may demand beyond its type."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Rule:
+    """What a hint demands beyond its type.
+
+    Args:
+        words: The demand, as it is read after the name of the type.
+        holds: Whether a value, or each element of a tensor, meets it.
+        known: The names to choose from, where the value is one.
+    """
+
+    words: str
+    holds: Callable[[Any], Any]
+    known: Collection[str] = ()
+
+
+def at_least(low: float) -> Rule:
+    """Not below `low`, and finite."""
+    return Rule(f"not below {low} and below infinity", lambda value: (value >= low) & (value < math.inf))
+
+
+def above(low: float) -> Rule:
+    """Above `low` and finite."""
+    return Rule(f"above {low} and below infinity", lambda value: (value > low) & (value < math.inf))
+
+
+def between(low: float, high: float) -> Rule:
+    """Within `low` and `high`, both allowed."""
+    return Rule(f"from {low} to {high}", lambda value: (value >= low) & (value <= high))
+
+
+def inside(low: float, high: float) -> Rule:
+    """Within `low` and `high`, neither allowed."""
+    return Rule(f"above {low} and below {high}", lambda value: (value > low) & (value < high))
+
+
+def one_of(known: Collection[str]) -> Rule:
+    """One of these names, or of the keys of this dict."""
+    return Rule("", lambda name: name in known, known)
+
+
+def advice(words: str) -> Rule:
+    """No demand, but words for the message."""
+    return Rule(f"({words})", lambda value: True)
+
+
+def of_floats(*dims: int) -> Rule:
+    """A tensor of floating point, with one of these numbers of dimensions, if any are given."""
+    words = f" with {' or '.join(map(str, dims))} axes" if dims else ""
+    return Rule(f"of floating point{words}", lambda v: v.is_floating_point() and (not dims or v.dim() in dims))
+
+
+FINITE = Rule(
+    "without NaN and infinity", lambda value: value.isfinite() if isinstance(value, Tensor) else math.isfinite(value)
+)
