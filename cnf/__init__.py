@@ -50,7 +50,8 @@ from cnf.models import MODELS, Model, build, from_velocity
 from cnf.objectives.couplings import EntropicCoupling, IndependentCoupling, OptimalTransport, StableCoupling
 from cnf.objectives.freeform import FreeForm
 from cnf.objectives.geodesic import GeodesicPath
-from cnf.objectives.likelihood import Loss, MaximumLikelihood, Objective
+from cnf.objectives.interface import Loss, Objective
+from cnf.objectives.likelihood import MaximumLikelihood
 from cnf.objectives.matching import BridgePath, FlowMatching, LipmanPath, Reflow, StraightPath, VariancePreservingPath
 from cnf.objectives.phases import Phase
 from cnf.objectives.variational import ReverseKL

@@ -305,8 +305,14 @@ class Flow(nn.Module):
         require_values("z", z)
         return self.transform.path(z, as_times(times, z), self.context_rows(context, batch))
 
-    def initialize(self, x: Tensor, context: Tensor | None = None) -> None:
-        """Take the data-dependent start (standardisation, ActNorm, …) of all transforms from `x`; see `forward`."""
+    def initialize(self, x: Tensor | None, context: Tensor | None = None) -> None:
+        """Take the data-dependent start (standardisation, ActNorm, …) of all transforms from `x`; see `forward`.
+
+        With None in the place of `x`, all transforms stay as they are, and the flow counts as initialised.
+        """
+        if x is None:
+            self._initialized.fill_(True)
+            return
         rows, context = self.rows(x, context)
         if len(rows) < 2:
             raise ValueError(f"a data-dependent start needs at least 2 rows, got {len(rows)}")

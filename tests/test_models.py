@@ -27,7 +27,7 @@ from cnf import (
     reconfigure,
     save,
 )  # fmt: skip
-from cnf.training.schedule import phases_of
+from cnf.training.plan import phases_of
 
 TRAINED = [name for name in MODELS if name != "rbig"]  # which is fitted, and has no parameters
 SPHERICAL = ["sphere_free_form", "sphere_cnf"]  # whose points are unit vectors

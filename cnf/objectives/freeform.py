@@ -9,7 +9,7 @@ from torch import Tensor
 from cnf.arguments import Positive, Size, checked
 from cnf.flows import Flow
 from cnf.manifolds.freeform import with_probes
-from cnf.objectives.likelihood import Loss, some
+from cnf.objectives.interface import Loss, some
 
 
 @checked

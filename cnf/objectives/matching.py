@@ -18,7 +18,7 @@ from torch import Tensor
 from cnf.arguments import NonNegative, Positive, checked
 from cnf.flows import Flow
 from cnf.objectives.couplings import Coupling, IndependentCoupling
-from cnf.objectives.likelihood import Loss, some
+from cnf.objectives.interface import Loss, some
 
 
 class Path(ABC):

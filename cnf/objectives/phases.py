@@ -8,7 +8,8 @@ from typing import Annotated
 from cnf.arguments import Positive, advice, checked, one_of
 from cnf.continuous.divergences import Divergence
 from cnf.continuous.solvers import Solver
-from cnf.objectives.likelihood import MaximumLikelihood, Objective
+from cnf.objectives.interface import Objective
+from cnf.objectives.likelihood import MaximumLikelihood
 
 OPTIMIZERS = ("adamw", "muon")
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from cnf.arguments import Count, NonNegative, checked
 from cnf.flows import Flow
-from cnf.objectives.likelihood import Loss
+from cnf.objectives.interface import Loss
 
 
 @checked

@@ -1,7 +1,7 @@
 """Training a flow, on one processor or many."""
 
 from cnf.errors import TrainingError
-from cnf.training.run import fit
+from cnf.training.fitting import fit
 from cnf.training.settings import FitConfig, FitResult
 
 __all__ = ["FitConfig", "FitResult", "TrainingError", "fit"]

@@ -12,7 +12,7 @@ from cnf.continuous.cnf import cnfs_of, reconfigure
 from cnf.continuous.divergences import Divergence
 from cnf.continuous.solvers import Solver
 from cnf.flows import Flow
-from cnf.objectives.likelihood import Loss, as_loss, weighted
+from cnf.objectives.interface import Loss, as_loss, weighted
 from cnf.objectives.phases import Phase
 from cnf.training.launch import MARK, find_launch
 from cnf.training.settings import FitConfig

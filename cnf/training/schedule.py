@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import dataclass
 
-from cnf.flows import Flow
-from cnf.objectives.likelihood import Objective
 from cnf.objectives.phases import Phase
 from cnf.training.record import Progress
 from cnf.training.settings import FitConfig
@@ -64,19 +61,3 @@ class Schedule:
         passed = (self.fraction(at) - at.phase_begun) / (self.end_of_phase(at) - at.phase_begun)
         rise = min(1.0, max((at.step - at.phase_step + 1) / max(self.config.warmup, 1), passed / LONGEST_WARMUP))
         return self.phases[at.phase].learning_rate * rise * 0.5 * (1 + math.cos(math.pi * min(1.0, passed)))
-
-
-def phases_of(flow: Flow, objective: Objective | Sequence[Phase] | None, config: FitConfig) -> tuple[Phase, ...]:
-    """What is asked for, with the config's settings in the place of the recipe's."""
-    recipe = flow.recipe or (Phase(),)
-    if objective is None:
-        phases = recipe
-    elif isinstance(objective, Sequence):
-        phases = tuple(objective)
-    else:
-        phases = (replace(recipe[-1], objective=objective),)
-    if not phases or not all(isinstance(phase, Phase) for phase in phases):
-        raise TypeError(f"objective must be a callable or a sequence of cnf.Phase, got {objective!r}")
-    given = {"solver": config.solver, "divergence": config.divergence, "learning_rate": config.learning_rate}
-    changes: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
-    return tuple(replace(phase, **changes) for phase in phases)

@@ -80,9 +80,17 @@ class FitConfig:
         return 90.0 if self.steps is self.epochs is self.seconds is None else self.seconds
 
 
-@dataclass(frozen=True)
+ENDS = {
+    "budget": "the budget is used up",
+    "patience": "the validation stopped improving",
+    "interrupted": "interrupted",
+    "initialized": "the data-dependent start is all there is to do",
+}
+
+
+@dataclass(frozen=True, repr=False)
 class FitResult:
-    """What `fit` leaves.
+    """What `fit` leaves. Printed, it is three lines: the likelihood with steps and seconds, the end, the checkpoint.
 
     Attributes:
         flow: The flow that was passed in, with its best weights.
@@ -108,3 +116,12 @@ class FitResult:
     stopped: str
     checkpoint: Path | None = None
     signal: int | None = None
+
+    def __repr__(self) -> str:
+        took = f"{self.steps:,} steps in {self.seconds:.1f} s"
+        if self.best_validation is None:
+            first = f"{took}, not judged by validation rows"
+        else:
+            first = f"validation NLL {self.best_validation:.4f} nats at step {self.best_step:,}; {took}"
+        kept = "none; give fit a folder to keep one" if self.checkpoint is None else str(self.checkpoint)
+        return f"{first}\nended: {ENDS.get(self.stopped, self.stopped)}\ncheckpoint: {kept}"

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 import warnings
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -20,24 +21,37 @@ FITTED_ROWS = 65_536  # and that of a flow which has nothing else
 SHARE = 0.5  # of the seconds allowed that the start of a flow to be trained may take
 
 
-def initialize(flow: Flow, rows: Rows, seed: int, *, trained: bool, seconds: float | None, shown: bool) -> bool:
+def initialize(
+    flow: Flow,
+    rows: Rows | None,
+    seed: int,
+    *,
+    trained: bool,
+    seconds: float | None,
+    shown: bool,
+    clock: Callable[[], float] = time.perf_counter,
+) -> bool:
     """Take the start from the first rows of a fixed permutation; whether there was time for all of it.
 
     Args:
         flow: Left as it is if it was initialised before.
-        rows: The data.
+        rows: The data; without them no layer starts from data, now or later.
         seed: Of the permutation.
         trained: Whether training follows, which takes the rest of the time.
         seconds: Allowed for all; None for no limit.
         shown: Whether to show a start of more than a second.
+        clock: Gives the seconds that are counted.
     """
     if flow.initialized or not flow.transform.data_dependent:
+        return True
+    if rows is None:
+        flow.initialize(None)
         return True
     order = torch.randperm(len(rows), generator=torch.Generator().manual_seed(seed))
     some = order[: TRAINED_ROWS if trained else FITTED_ROWS]
     x, context, numbers = rows.read(some.sort().values.tolist())
     device = flow.base.device
-    watch = _Watch(None if seconds is None else seconds * (SHARE if trained else 1), shown)
+    watch = _Watch(None if seconds is None else seconds * (SHARE if trained else 1), shown, clock)
     try:
         with watch.bar, watched(watch):
             flow.initialize(x.to(device), None if context is None else context.to(device))
@@ -58,13 +72,14 @@ class _Watch:
 
     allowed: float | None
     shown: bool
+    clock: Callable[[], float]
     late: bool = False
-    begun: float = field(default_factory=time.perf_counter)
 
     def __post_init__(self) -> None:
+        self.begun = self.clock()
         self.bar: Any = tqdm(desc="start", unit=" steps", delay=1.0, leave=False, disable=not self.shown)
 
     def __call__(self) -> bool:
         self.bar.update()
-        self.late = self.allowed is not None and time.perf_counter() - self.begun > self.allowed
+        self.late = self.allowed is not None and self.clock() - self.begun > self.allowed
         return self.late

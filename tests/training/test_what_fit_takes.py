@@ -73,7 +73,7 @@ REFUSED = {
     "unsized": (Unsized(), TypeError, "Unsized has no length"),
     "dict": ({"x": X}, TypeError, r"give x or \(x, context\)"),
     "path": ("x.npy", TypeError, "read it first"),
-    "none": (None, TypeError, "got NoneType"),
+    "none": (None, TypeError, r"MaximumLikelihood\(weights=\{\}\) needs rows"),
     "number": (torch.tensor(3.0), TypeError, "without dimensions"),
     "three": ((X, C, C), ValueError, "a tuple of 3"),
     "empty": (X[:0], ValueError, "there are no rows"),

@@ -1,0 +1,75 @@
+"""What an objective is, and what it returns."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from cnf.flows import Flow
+
+
+class Loss(NamedTuple):
+    """What an objective returns for a batch.
+
+    Attributes:
+        value: The scalar to minimise, a mean over the batch.
+        metrics: Further scalars to log, without gradient.
+        rows: The loss of each row of data, `(N,)`, where there is one: names the rows at fault, and takes the weights
+            that `fit` was given if it has a gradient.
+    """
+
+    value: Tensor
+    metrics: Mapping[str, Tensor] = {}
+    rows: Tensor | None = None
+
+
+Objective = Callable[[Flow, Tensor, Tensor | None], Loss | Tensor]  # a scalar tensor is a loss without metrics
+
+
+def as_loss(returned: object) -> Loss:
+    """What an objective returned as a `Loss`.
+
+    Raises:
+        TypeError: It is neither that nor a scalar tensor.
+        ValueError: The loss is no scalar, or does not depend on any parameter.
+    """
+    loss = returned if isinstance(returned, Loss) else Loss(returned) if isinstance(returned, Tensor) else None
+    if loss is None or not isinstance(loss.value, Tensor):
+        raise TypeError(
+            f"an objective must return cnf.Loss(value) or a scalar tensor, got {type(returned).__name__}: "
+            "keep the value a tensor, with its gradient"
+        )
+    if loss.value.numel() != 1:
+        raise ValueError(f"the loss must be one number, got {tuple(loss.value.shape)}: return its mean over the rows")
+    if torch.is_grad_enabled() and not loss.value.requires_grad:
+        raise ValueError("the loss depends on no parameter: do not detach it, and compute it from the flow")
+    return loss._replace(value=loss.value.reshape(()))
+
+
+def weighted(loss: Loss, weights: Tensor) -> Loss:
+    """The mean of the rows' losses, each times its weight.
+
+    Raises:
+        TypeError: The objective gives no loss for each row of data.
+    """
+    if loss.rows is None or not loss.rows.requires_grad or loss.rows.shape != weights.shape:
+        raise TypeError(
+            "weights need an objective that gives the loss of each row of data, with its gradient, as the rows of "
+            "cnf.Loss; this one does not, and objectives that draw their own samples cannot"
+        )
+    return loss._replace(value=(weights.to(loss.rows) * loss.rows).mean())
+
+
+def some(x: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor | None]:
+    """A batch as it came; an empty one has no mean, and is an error."""
+    if not x.numel():
+        raise ValueError(f"an objective needs at least one row, got x of shape {tuple(x.shape)}")
+    return x, context
+
+
+def draws_samples(objective: Objective) -> bool:
+    """Whether an objective makes its own samples, so that rows of data only say how many: it has `draws_samples`."""
+    return getattr(objective, "draws_samples", False) is True

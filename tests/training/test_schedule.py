@@ -1,0 +1,85 @@
+"""How far a run is: a function of its numbers and its settings, by whatever clock."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+import cnf
+from cnf.training.record import Progress
+from cnf.training.schedule import Schedule
+
+X = torch.randn(64, 2, generator=torch.Generator().manual_seed(0))
+
+
+def schedule(*shares: float, per_epoch: int = 10, **budget: object) -> Schedule:
+    return Schedule(cnf.FitConfig(**budget), [cnf.Phase(share=share) for share in shares or (1.0,)], per_epoch)
+
+
+def test_the_fraction_is_that_of_the_budget_that_is_used_up_first() -> None:
+    plan = schedule(steps=100, epochs=5, seconds=10)
+    assert plan.fraction(Progress(step=10, seconds=1)) == pytest.approx(0.2)
+    assert plan.fraction(Progress(step=10, seconds=9)) == pytest.approx(0.9)
+    assert plan.is_over(Progress(step=50, seconds=1))
+    assert not plan.is_over(Progress(step=0, seconds=11))  # a long start leaves one step
+
+
+def test_phases_end_at_their_shares() -> None:
+    plan = schedule(3, 1, steps=100)
+    assert [plan.end_of_phase(Progress(phase=phase)) for phase in (0, 1)] == [0.75, 1.0]
+    assert [plan.phase_is_over(Progress(step=step)) for step in (74, 75)] == [False, True]
+
+
+def test_the_learning_rate_rises_and_falls_within_each_phase() -> None:
+    plan = schedule(1, 1, steps=1000, warmup=10)
+    first = [plan.learning_rate(Progress(step=step)) for step in (0, 9, 250, 500)]
+    assert first == pytest.approx([2e-4, 2e-3, 1e-3, 0.0], rel=1e-2, abs=1e-9)
+    again = Progress(step=509, phase=1, phase_step=500, phase_begun=0.5)
+    assert plan.learning_rate(again) == pytest.approx(2e-3 * 0.5 * (1 + math.cos(math.pi * 0.018)))
+
+
+def test_checks_are_spread_evenly_with_two_early() -> None:
+    plan = schedule(steps=100, checks=4)
+    assert [plan.checks_due(Progress(step=step)) for step in (6, 7, 13, 25, 50, 100)] == [0, 1, 2, 3, 4, 6]
+
+
+def test_the_budget_in_seconds_is_counted_by_the_clock_that_is_given(tmp_path: Path) -> None:
+    ticks = itertools.count()
+
+    def clock() -> float:
+        return float(next(ticks))  # a second passes whenever somebody looks
+
+    config = cnf.FitConfig(seconds=20, batch_size=32, progress=False)
+    begun = time.perf_counter()
+    result = cnf.fit(cnf.build("realnvp", 2, hidden=(4,)), X, config=config, folder=tmp_path, clock=clock)
+    assert result.seconds == 20
+    assert 10 <= result.steps < 20
+    assert [row["seconds"] for row in result.history] == sorted({row["seconds"] for row in result.history})
+    assert time.perf_counter() - begun < 10
+
+
+def test_a_start_without_time_by_that_clock_is_cut_short() -> None:
+    times = itertools.chain([0.0, 0.0], itertools.repeat(1e6))
+    config = cnf.FitConfig(seconds=10, batch_size=32, progress=False)
+    flow = cnf.build("gaussianization", 2, layers=2)
+    with pytest.warns(UserWarning, match="the start from the data was ended after 50%"):
+        assert cnf.fit(flow, X, config=config, clock=lambda: next(times)).steps == 1
+
+
+def test_a_result_is_three_lines() -> None:
+    settings = {"batch_size": 32, "progress": False}
+    judged = cnf.fit(cnf.build("realnvp", 2), X, validation=X, config=cnf.FitConfig(steps=3, **settings))
+    first, second, third = str(judged).splitlines()
+    assert first.startswith(f"validation NLL {judged.best_validation:.4f} nats at step {judged.best_step}; 3 steps in ")
+    assert (second, third) == ("ended: the budget is used up", "checkpoint: none; give fit a folder to keep one")
+    fitted = cnf.FitResult(judged.flow, [], 1200, 3.21, None, 0, "patience", Path("run") / "checkpoint.safetensors")
+    assert repr(fitted).splitlines() == [
+        "1,200 steps in 3.2 s, not judged by validation rows",
+        "ended: the validation stopped improving",
+        f"checkpoint: {Path('run') / 'checkpoint.safetensors'}",
+    ]
