@@ -20,7 +20,7 @@ from matplotlib.figure import Figure
 from torch import Generator, Tensor
 
 import cnf
-from cnf.data.toy import toy
+from cnf.data import toy
 from cnf.errors import ConvergenceError
 from cnf.metrics import mean_and_error
 from cnf.plotting import DENSITY
@@ -55,7 +55,7 @@ def build(model: str, config: Config) -> cnf.Flow:
 def compute(config: Config) -> dict[str, Any]:
     torch.set_num_threads(1)
     source, draw = toy("checkerboard"), Generator().manual_seed(config.seed)
-    train, validation, test = (source.sample(n, draw) for n in (config.rows, 2_000, config.test_rows))
+    train, validation, test = (source.sample(n, generator=draw) for n in (config.rows, 2_000, config.test_rows))
     flows: dict[str, dict[str, Any]] = {}
     for model in MODELS:
         torch.manual_seed(config.seed)

@@ -21,7 +21,7 @@ from torch import Generator, Tensor
 from tqdm import tqdm
 
 import cnf
-from cnf.data.toy import toy
+from cnf.data import toy
 from cnf.plotting import BLUE, GREY, INK, VERMILION
 from experiments.run import run
 
@@ -92,8 +92,8 @@ def data(config: Config, dim: int, rows: int, seed: int) -> tuple[Tensor, float]
     entropy, parts = 0.0, [torch.randn(rows, dim - 2 * len(config.pairs), generator=draw)]
     entropy += parts[0].shape[1] * (math.log(math.tau) + 1) / 2
     for source in map(toy, config.pairs):
-        std, mean = torch.std_mean(source.sample(100_000, Generator().manual_seed(0)), 0)
-        parts.append((source.sample(rows, draw) - mean) / std)
+        std, mean = torch.std_mean(source.sample(100_000, generator=Generator().manual_seed(0)), 0)
+        parts.append((source.sample(rows, generator=draw) - mean) / std)
         entropy += (source.entropy or math.nan) - std.log().sum().item()
     rotation = torch.linalg.qr(torch.randn(dim, dim, generator=Generator().manual_seed(0))).Q
     return torch.cat(parts, 1) @ rotation, entropy

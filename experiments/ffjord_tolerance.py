@@ -56,7 +56,7 @@ def compute(config: Config) -> dict[str, Any]:
 def fitted(config: Config) -> cnf.Flow:
     """FFJORD's network and likelihood on the mixture."""
     target = cnf.GaussianMixture(torch.tensor(config.means).unsqueeze(1), scale=config.variance**0.5)
-    rows = target.sample(config.rows, torch.Generator().manual_seed(config.seed)).detach()
+    rows = target.sample(config.rows, generator=torch.Generator().manual_seed(config.seed)).detach()
     torch.manual_seed(config.seed)
     flow = cnf.build("ffjord", 1, hidden=config.hidden)
     loose = cnf.RungeKutta("dopri5", rtol=1e-3, atol=1e-3)

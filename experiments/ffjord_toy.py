@@ -25,7 +25,7 @@ from tqdm import tqdm
 
 import cnf
 from cnf.checkpoints import write_json
-from cnf.data.toy import TOYS, Toy, toy
+from cnf.data import TOYS, Toy, toy
 from cnf.metrics import log_prob_of_rows, mean_and_error
 from cnf.plotting import DENSITY
 from experiments.run import run
@@ -82,7 +82,7 @@ def cell(config: Config, source: Toy, model: Model) -> dict[str, Any]:
     """One model on one set. NLL is entropy + KL(data ‖ model), both of which vary less than its mean over the rows."""
     torch.manual_seed(config.seed)
     draw = Generator().manual_seed(config.seed)
-    train, validation, test = (source.sample(n, draw) for n in (config.rows, 2_000, config.test_rows))
+    train, validation, test = (source.sample(n, generator=draw) for n in (config.rows, 2_000, config.test_rows))
     flow = cnf.build(model.name, 2)
     steps = max(1, round(config.budget * model.steps))
     settings = cnf.FitConfig(steps=steps, checks=5, patience=None, seed=config.seed, **dict(model.settings))
@@ -108,7 +108,7 @@ def centres(cells: int) -> Tensor:
 
 def packed(source: Toy, log_prob: Tensor) -> str:
     """A density as text, a byte a cell: 200 is the largest density of the data."""
-    largest = source.log_prob(source.sample(10_000, Generator().manual_seed(0))).max().exp()
+    largest = source.log_prob(source.sample(10_000, generator=Generator().manual_seed(0))).max().exp()
     shades = (200 * log_prob.exp() / largest).clamp(max=255).round().to(torch.uint8)
     return base64.b64encode(zlib.compress(shades.numpy().tobytes(), 9)).decode()
 

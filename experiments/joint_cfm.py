@@ -24,7 +24,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 import cnf
-from cnf.data.toy import toy
+from cnf.data import toy
 from cnf.objectives.couplings import Coupling
 from cnf.plotting import BLUE
 from experiments.run import run

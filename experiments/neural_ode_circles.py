@@ -21,7 +21,7 @@ from tqdm import tqdm
 
 import cnf
 from cnf.continuous.cnf import cnfs_of
-from cnf.data.toy import toy
+from cnf.data import toy
 from cnf.metrics import log_prob_of_rows, mean_and_error
 from cnf.plotting import DENSITY, INK
 from experiments.run import run
@@ -50,8 +50,11 @@ def compute(config: Config) -> dict[str, Any]:
     sets: dict[str, Any] = {}
     for name in tqdm(config.sets, desc="sets"):
         source, draw = toy(name), Generator().manual_seed(config.seed)
-        scale = source.sample(100_000, Generator().manual_seed(0)).std().item()
-        rows, test = source.sample(config.rows, draw) / scale, source.sample(config.test_rows, draw) / scale
+        scale = source.sample(100_000, generator=Generator().manual_seed(0)).std().item()
+        rows, test = (
+            source.sample(config.rows, generator=draw) / scale,
+            source.sample(config.test_rows, generator=draw) / scale,
+        )
 
         def target(x: Tensor) -> Tensor:
             return source.log_prob(x * scale) + 2 * np.log(scale)  # noqa: B023

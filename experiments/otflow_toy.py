@@ -18,7 +18,7 @@ from torch import Generator, Tensor
 from tqdm import tqdm
 
 import cnf
-from cnf.data.toy import toy
+from cnf.data import toy
 from cnf.metrics import log_prob_of_rows, mean_and_error
 from cnf.plotting import DENSITY, INK
 from experiments.run import run
@@ -59,7 +59,7 @@ def fitted(config: Config, name: str) -> dict[str, Any]:
     """A flow trained on one set, measured and drawn."""
     torch.manual_seed(config.seed)
     source, draw = toy(name), Generator().manual_seed(config.seed)
-    train, test = (source.sample(n, draw) for n in (config.rows, config.test_rows))
+    train, test = (source.sample(n, generator=draw) for n in (config.rows, config.test_rows))
     likelihood, hjb = ALPHAS[name]
     weights = {"kinetic": 0.5 / likelihood, "hjb": hjb / likelihood}  # theirs is half the kinetic energy
     phase = cnf.Phase(

@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from torch import Generator, Tensor
 
-from cnf.data.toy import toy
+from cnf.data import toy
 from cnf.discrete.gaussianization import RBIG
 from cnf.discrete.marginals import Splines
 from cnf.discrete.rotations import ROTATIONS
@@ -78,7 +78,7 @@ def compute(config: Config) -> dict[str, Any]:
 
 def mixed(names: tuple[str, ...], rows: int, draw: Generator) -> Tensor:
     """Independent pairs of dimensions, all turned by one rotation: their entropies add up."""
-    x = torch.cat([toy(name).sample(rows, draw) for name in names], 1)
+    x = torch.cat([toy(name).sample(rows, generator=draw) for name in names], 1)
     return x @ ROTATIONS["random"](x, Generator().manual_seed(0)) if len(names) > 1 else x
 
 

@@ -20,7 +20,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 import cnf
-from cnf.data.toy import toy
+from cnf.data import toy
 from cnf.plotting import BLUE, GREY, VERMILION
 from experiments.run import run
 
@@ -49,7 +49,7 @@ QUANTITIES = {"frobenius": r"squared Jacobian norm $\int\|\partial f/\partial x\
 def compute(config: Config) -> dict[str, Any]:
     torch.set_num_threads(1)
     source, draw = toy(config.data), torch.Generator().manual_seed(config.seed)
-    train, test = (source.sample(n, draw) for n in (config.rows, config.test_rows))
+    train, test = (source.sample(n, generator=draw) for n in (config.rows, config.test_rows))
     kinetic, frobenius = config.kinetic * np.log(2) / 2, config.frobenius * np.log(2)  # for nats and sums
     runs = {}
     for name in NAMES:

@@ -53,7 +53,7 @@ def compute(config: Config) -> dict[str, Any]:
     target = cnf.GaussianMixture(torch.tensor(config.means).unsqueeze(1), scale=config.variance**0.5)
     target.requires_grad_(False)
     draw = torch.Generator().manual_seed(config.seed)
-    train, validation, test = (target.sample(n, draw) for n in (config.rows, 2_000, config.test_rows))
+    train, validation, test = (target.sample(n, generator=draw) for n in (config.rows, 2_000, config.test_rows))
     x = torch.linspace(-EDGE, EDGE, 201).unsqueeze(1)
     weights: dict[str, dict[str, float]] = {
         "plain": {}, "penalties": {"kinetic": config.kinetic, "frobenius": config.frobenius},

@@ -16,7 +16,7 @@ import torch
 from matplotlib.figure import Figure
 
 import cnf
-from cnf.data.toy import toy
+from cnf.data import toy
 from cnf.metrics import log_prob_of_rows, mean_and_error
 from cnf.plotting import BLUE, GREY, VERMILION
 from experiments.run import run
@@ -41,7 +41,7 @@ COLOURS = (GREY, BLUE, VERMILION)
 def compute(config: Config) -> dict[str, Any]:
     torch.set_num_threads(1)
     source, draw = toy(config.data), torch.Generator().manual_seed(config.seed)
-    train, validation, test = (source.sample(n, draw) for n in (config.rows, 1_000, config.test_rows))
+    train, validation, test = (source.sample(n, generator=draw) for n in (config.rows, 1_000, config.test_rows))
     exact, fits = source.log_prob(test.double()), []
     for width in config.widths:
         torch.manual_seed(config.seed)

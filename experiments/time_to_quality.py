@@ -28,9 +28,8 @@ from torch import Tensor
 
 import cnf
 from cnf.continuous.solvers import Torchdiffeq
-from cnf.data import DataError
+from cnf.data import TOYS, DataError, toy
 from cnf.data.tabular import data_root, split
-from cnf.data.toy import TOYS, toy
 from cnf.discrete.elementwise import Standardize
 from cnf.metrics import log_prob_of_rows, mean_and_error
 from experiments.run import run
@@ -107,7 +106,7 @@ def budget(model: str, data: str, config: Config) -> float:
 def task_of(name: str, config: Config) -> Task:
     if name in TOYS:
         source, draw = toy(name), torch.Generator().manual_seed(config.seed)
-        parts = (source.sample(n, draw) for n in (config.rows, config.validation_rows, config.test_rows))
+        parts = (source.sample(n, generator=draw) for n in (config.rows, config.validation_rows, config.test_rows))
         return Task(*parts, source.log_prob)
     path = data_root() / f"{name.removesuffix('_noise')}.npy"
     if not path.is_file():

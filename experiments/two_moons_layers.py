@@ -21,7 +21,7 @@ from matplotlib.figure import Figure
 from torch import Generator, Tensor
 
 import cnf
-from cnf.data.toy import toy
+from cnf.data import toy
 from cnf.metrics import log_prob_of_rows, mean_and_error
 from experiments.run import run
 
@@ -41,14 +41,14 @@ class Config:
 def compute(config: Config) -> dict[str, Any]:
     torch.set_num_threads(1)
     source, draw = toy(config.data), Generator().manual_seed(config.seed)
-    train, validation, test = (source.sample(n, draw) for n in (config.rows, 2_000, config.test_rows))
+    train, validation, test = (source.sample(n, generator=draw) for n in (config.rows, 2_000, config.test_rows))
     torch.manual_seed(config.seed)
     discrete = cnf.build("realnvp", 2, layers=config.couplings, hidden=config.hidden, activation="silu")
     continuous = cnf.build("cnf", 2)
     for flow in (discrete, continuous):
         budget = cnf.FitConfig(seconds=config.seconds, patience=None, seed=config.seed)
         cnf.fit(flow, train, validation=validation, config=budget)
-    z = continuous.base.sample(config.points, draw)
+    z = continuous.base.sample(config.points, generator=draw)
     times = torch.linspace(0, 1, 2 * config.couplings + 1)  # in between the paths are straight, to the eye
     paths = {"realnvp": layers(discrete, z), "cnf": continuous.trajectory(z, times).detach()}
     exact = source.log_prob(test.double())

@@ -19,7 +19,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 import cnf
-from cnf.data.toy import toy
+from cnf.data import toy
 from cnf.plotting import BLUE, GREY, INK, VERMILION
 from experiments.run import run
 
@@ -52,7 +52,7 @@ def compute(config: Config) -> dict[str, Any]:
     torch.set_num_threads(1)
     source = toy(config.data)
     draw = torch.Generator().manual_seed(config.seed)
-    train, test = source.sample(config.rows, draw), source.sample(config.points, draw).double()
+    train, test = source.sample(config.rows, generator=draw), source.sample(config.points, generator=draw).double()
     panels = {name: measured(config, name, train, test) for name in FIELDS}
     choices = {
         f"{name}: error below {wanted:g}": cheapest(curves, wanted)

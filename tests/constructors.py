@@ -204,7 +204,7 @@ def _conv_net(inputs: int, outputs: int) -> nn.Module:
 
 GIVEN: dict[str, dict[str, Any]] = {
     "cnf.data.energies.energy": {"name": "U1"},
-    "cnf.data.toy.toy": {"name": "moons"},
+    "cnf.data.toys.catalogue.toy": {"name": "moons"},
     "cnf.discrete.autoregressive.Autoregressive": {
         "elementwise": AffineMap(),
         "net": MADE(2, AffineMap().size, hidden=4),

@@ -219,7 +219,7 @@ def test_trajectory_leads_from_noise_to_data() -> None:
     flow, times = moving(Stretch()), (0.0, 0.25, 1.0)
     figure = plotting.trajectory_figure(flow, times=times, n=200, generator=seeded())
     assert [axes.get_title() for axes in figure.axes] == ["$t = 0$", "$t = 0.25$", "$t = 1$"]
-    z = flow.base.sample(200, seeded())
+    z = flow.base.sample(200, generator=seeded())
     for time, axes in zip(times, figure.axes, strict=True):
         np.testing.assert_allclose(points(axes), z * SCALE**time, rtol=1e-4, atol=1e-5)
     assert all(axes.get_xlim() == figure.axes[0].get_xlim() for axes in figure.axes)

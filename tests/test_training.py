@@ -18,7 +18,7 @@ import torch
 from torch.utils.data import TensorDataset
 
 import cnf
-from cnf.data.toy import toy
+from cnf.data import toy
 from cnf.metrics import normalization
 from cnf.training.judge import judging_solver
 
@@ -31,7 +31,7 @@ def small_flow(**options: object) -> cnf.Flow:
 
 
 def moons(n: int, seed: int = 0) -> torch.Tensor:
-    return toy("moons").sample(n, torch.Generator().manual_seed(seed))
+    return toy("moons").sample(n, generator=torch.Generator().manual_seed(seed))
 
 
 def weights(flow: cnf.Flow) -> torch.Tensor:
@@ -309,10 +309,10 @@ def test_resume_wants_a_whole_checkpoint_of_the_same_settings(tmp_path: Path) ->
 
 RUN = """
     import sys, torch, cnf
-    from cnf.data.toy import toy
+    from cnf.data import toy
     torch.manual_seed(0)
     flow = cnf.build("cnf", 2, hidden=(32, 32))
-    x = toy("moons").sample(1000, torch.Generator().manual_seed(0))
+    x = toy("moons").sample(1000, generator=torch.Generator().manual_seed(0))
     config = cnf.FitConfig(steps=STEPS, checks=CHECKS, batch_size=64, divergence=cnf.Hutchinson(), progress=False)
     phases = [cnf.Phase(cnf.FlowMatching()), cnf.Phase(cnf.MaximumLikelihood(), share=2, optimizer="muon")]
     if __name__ == "__main__":
@@ -366,10 +366,10 @@ def test_interrupting_saves_and_says_where(tmp_path: Path) -> None:
 def test_two_processes_follow_the_loss_curve_of_one(tmp_path: Path) -> None:
     program = """
         import json, torch, cnf
-        from cnf.data.toy import toy
+        from cnf.data import toy
         torch.manual_seed(0)
         flow = cnf.build("cnf", 2, hidden=(16, 16))
-        x = toy("moons").sample(1000, torch.Generator().manual_seed(0))
+        x = toy("moons").sample(1000, generator=torch.Generator().manual_seed(0))
         config = cnf.FitConfig(steps=20, checks=20, batch_size=64, devices=DEVICES, accelerator="cpu", progress=False)
         if __name__ == "__main__":
             result = cnf.fit(flow, x, validation=x[:101], config=config, folder="FOLDER")

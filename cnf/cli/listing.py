@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from cnf.data.benchmarks import MAF_SETS
 from cnf.data.sources import IMAGES
-from cnf.data.toy import TOYS
+from cnf.data.toys import TOYS
 from cnf.models import MODELS
 
 

@@ -14,7 +14,7 @@ from cnf.data.columns import row_keys
 from cnf.data.images import DIGITS_LEVELS, Dequantized, dequantize, load_digits, load_mnist
 from cnf.data.rows import Rows
 from cnf.data.tabular import READERS, Table, check_columns, load_table, select, split
-from cnf.data.toy import TOYS, Toy
+from cnf.data.toys import TOYS, Toy
 from cnf.errors import DataError
 
 IMAGES = ("digits", "mnist")
@@ -88,7 +88,7 @@ def open_source(
 def _toy(name: str, seed: int) -> Source:
     toy = TOYS[name]
     generator = torch.Generator().manual_seed(seed)
-    train, validation, test = (Rows(toy.sample(n, generator)) for n in TOY_ROWS)
+    train, validation, test = (Rows(toy.sample(n, generator=generator)) for n in TOY_ROWS)
     train.checked = True  # the curves among the toys have no density, as everybody knows who asks for them
     return Source(name, train, validation, test, (2,), ("x", "y"), toy=toy)
 

@@ -12,10 +12,10 @@ import pytest
 import torch
 
 import cnf
+from cnf.data import TOYS
 from cnf.data.columns import check_rows, row_keys
 from cnf.data.rows import Rows, as_rows
 from cnf.data.tabular import split
-from cnf.data.toy import TOYS
 from cnf.errors import DataError, DataWarning
 
 N = 2000
@@ -64,7 +64,7 @@ def test_nothing_is_said_of_what_has_a_density(name):
 
 @pytest.mark.parametrize("name", [name for name, toy in TOYS.items() if toy.density is not None])
 def test_nothing_is_said_of_toys(name):
-    assert said(TOYS[name].sample(20_000, torch.Generator().manual_seed(0))) == ""
+    assert said(TOYS[name].sample(20_000, generator=torch.Generator().manual_seed(0))) == ""
 
 
 @pytest.mark.parametrize("name", ["power_plant", "kin8nm"])

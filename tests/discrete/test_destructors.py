@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.distributions import MultivariateNormal
 
 from cnf import Compose, Flow, Inverse, StandardNormal, Transform, Uniform
-from cnf.data.toy import toy
+from cnf.data import toy
 from cnf.discrete.destructors import Destructor, GaussianDestructor, Gaussianized, NormalCDF, chain
 from cnf.discrete.gaussianization import RBIG
 from cnf.discrete.histograms import HistogramDestructor, TreeDestructor

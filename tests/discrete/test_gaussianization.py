@@ -13,7 +13,7 @@ from scipy import stats
 from torch import Tensor
 
 from cnf import Compose, Flow, StandardNormal, Transform
-from cnf.data.toy import toy
+from cnf.data import toy
 from cnf.discrete.gaussianization import (
     LOGIT_REACH,
     RBIG,
@@ -46,7 +46,9 @@ def fitted(x: Tensor, **settings: object) -> Flow:
 @cache
 def on_moons(kind: str) -> Flow:
     """Fitted to 4000 points; not to be changed."""
-    return fitted(toy("moons").sample(4000, torch.Generator().manual_seed(1), dtype=torch.float64), rotation=kind)
+    return fitted(
+        toy("moons").sample(4000, generator=torch.Generator().manual_seed(1), dtype=torch.float64), rotation=kind
+    )
 
 
 def truncated(flow: Flow, layers: int) -> Flow:

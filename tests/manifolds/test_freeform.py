@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 import cnf
 from cnf import Compose, Flow, FreeForm, MaximumLikelihood, StandardNormal, build
-from cnf.data.toy import toy
+from cnf.data import toy
 from cnf.discrete.coupling import Coupling, alternating
 from cnf.discrete.maps import AffineMap
 from cnf.distributions import VonMisesFisher

@@ -8,7 +8,7 @@ from functools import cache
 import pytest
 import torch
 
-from cnf.data.toy import TOYS, Toy, toy
+from cnf.data import TOYS, Toy, toy
 
 NAMES = ["swissroll", "circles", "rings", "moons", "8gaussians", "pinwheel", "2spirals", "checkerboard"]
 CURVES = ["line", "cos"]
@@ -101,20 +101,20 @@ def test_entropy_is_the_integral(name: str) -> None:
 @pytest.mark.parametrize("name", SMOOTH)
 def test_entropy_is_the_mean_of_samples(name: str) -> None:
     n = 10_000 if name == "2spirals" else 50_000
-    nll = -toy(name).log_prob(toy(name).sample(n, seeded(1)))
+    nll = -toy(name).log_prob(toy(name).sample(n, generator=seeded(1)))
     z = (nll.double().mean() - toy(name).entropy) / (nll.std() / math.sqrt(n))
     assert abs(z) < 3
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_samples_follow_the_density(name: str) -> None:
-    p_value = chi_square_p_value(name, toy(name).sample(50_000, seeded(2)))
+    p_value = chi_square_p_value(name, toy(name).sample(50_000, generator=seeded(2)))
     assert 1e-3 < p_value < 1 - 1e-3  # a fit too good would mean that points are not independent
 
 
 def test_checkerboard_samples_are_never_impossible() -> None:
     board = toy("checkerboard")
-    x = board.sample(200_000, seeded(3))
+    x = board.sample(200_000, generator=seeded(3))
     assert bool((board.log_prob(x) == torch.tensor(-math.log(32.0))).all())
     edges = torch.tensor([[4.0, 4.0], [-4.0, -4.0], [2.0, 3.0], [0.0, 0.0]])  # where rounding may put samples
     assert bool(board.log_prob(edges).isfinite().all())
@@ -137,7 +137,7 @@ def test_samples_of_scikit_learn_follow_the_density(name: str) -> None:
 @pytest.mark.parametrize("name", ["swissroll", "moons", "2spirals"])
 def test_density_of_a_blurred_curve_is_exact(name: str) -> None:
     x = 8 * torch.rand(20, 2, generator=seeded(5), dtype=torch.float64) - 4
-    x = torch.cat([x, toy(name).sample(20, seeded(6), dtype=torch.float64)])
+    x = torch.cat([x, toy(name).sample(20, generator=seeded(6), dtype=torch.float64)])
     torch.testing.assert_close(toy(name).log_prob(x).exp(), reference_density(name, x), rtol=1e-10, atol=1e-14)
 
 
@@ -176,7 +176,7 @@ def test_density_of_the_pinwheel_keeps_the_law_of_the_radius() -> None:
 
 @pytest.mark.parametrize("name", SMOOTH)
 def test_gradient_is_that_of_finite_differences(name: str) -> None:
-    x = toy(name).sample(20, seeded(7), dtype=torch.float64)
+    x = toy(name).sample(20, generator=seeded(7), dtype=torch.float64)
     assert torch.autograd.gradcheck(toy(name).log_prob, x.requires_grad_(), atol=1e-4, rtol=1e-4)
 
 
@@ -192,14 +192,14 @@ def test_log_prob_far_away_is_finite(name: str) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_float32_agrees_with_float64(name: str) -> None:
-    x = toy(name).sample(2000, seeded(8))
+    x = toy(name).sample(2000, generator=seeded(8))
     single, double = toy(name).log_prob(x), toy(name).log_prob(x.double())
     torch.testing.assert_close(single.double(), double, rtol=1e-5, atol=5e-5)
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_rows_do_not_influence_each_other(name: str) -> None:
-    x = toy(name).sample(1200, seeded(9), dtype=torch.float64)  # more rows than are evaluated at once
+    x = toy(name).sample(1200, generator=seeded(9), dtype=torch.float64)  # more rows than are evaluated at once
     together = toy(name).log_prob(x)
     torch.testing.assert_close(toy(name).log_prob(x[500:530]), together[500:530], rtol=1e-12, atol=1e-12)
     torch.testing.assert_close(toy(name).log_prob(x.reshape(3, 400, 2)), together.reshape(3, 400))
@@ -210,8 +210,8 @@ def test_rows_do_not_influence_each_other(name: str) -> None:
 @pytest.mark.parametrize("name", TOYS)
 def test_the_generator_is_the_only_source_of_randomness(name: str) -> None:
     state = torch.get_rng_state()
-    first, second, other = (toy(name).sample(64, seeded(seed)) for seed in (0, 0, 1))
-    double = toy(name).sample(64, seeded(0), dtype=torch.float64)
+    first, second, other = (toy(name).sample(64, generator=seeded(seed)) for seed in (0, 0, 1))
+    double = toy(name).sample(64, generator=seeded(0), dtype=torch.float64)
     assert torch.equal(torch.get_rng_state(), state)
     assert first.dtype == torch.float32
     assert torch.equal(first, second)
@@ -230,9 +230,9 @@ def test_without_a_generator_the_global_one_draws(name: str) -> None:
 
 
 def test_curves_are_where_they_should_be() -> None:
-    x, y = toy("line").sample(1000, seeded(), dtype=torch.float64).unbind(1)
+    x, y = toy("line").sample(1000, generator=seeded(), dtype=torch.float64).unbind(1)
     assert torch.equal(x, y)
-    x, y = toy("cos").sample(1000, seeded(), dtype=torch.float64).unbind(1)
+    x, y = toy("cos").sample(1000, generator=seeded(), dtype=torch.float64).unbind(1)
     assert torch.equal(y, 2.5 * x.sin())
     assert -2.5 <= x.min() < -2.4
     assert 2.4 < x.max() <= 2.5
@@ -241,8 +241,16 @@ def test_curves_are_where_they_should_be() -> None:
 @pytest.mark.parametrize("name", TOYS)
 def test_a_number_of_points_may_be_zero_but_not_negative(name: str) -> None:
     assert toy(name).sample(0).shape == (0, 2)
+    assert toy(name).sample((3, 0)).shape == (3, 0, 2)
     with pytest.raises(ValueError, match="-1"):
         toy(name).sample(-1)
+
+
+def test_a_batch_shape_holds_the_same_points_as_their_number() -> None:
+    points = toy("moons").sample(12, generator=seeded())
+    assert torch.equal(toy("moons").sample((3, 4), generator=seeded()), points.reshape(3, 4, 2))
+    with pytest.raises(TypeError, match="generator"):
+        toy("moons").sample(5, seeded())  # type: ignore[misc]
 
 
 def test_errors() -> None:
