@@ -48,7 +48,7 @@ from cnf.errors import (
 from cnf.flows import Density, Flow, FlowDistribution, Uncertain
 from cnf.models import MODELS, Model, build, from_velocity
 from cnf.objectives.couplings import EntropicCoupling, IndependentCoupling, OptimalTransport, StableCoupling
-from cnf.objectives.freeform import FreeForm
+from cnf.objectives.free_form import FreeForm
 from cnf.objectives.geodesic import GeodesicPath
 from cnf.objectives.interface import Loss, Objective
 from cnf.objectives.likelihood import MaximumLikelihood

@@ -28,7 +28,7 @@ NOT_MADE_BY_USERS = {
     "cnf.cli": "the command line has a parser of its own",
     "cnf.plotting": "functions of data, which have checks of their own",
     "cnf.metrics": "functions of data",
-    "cnf.manifolds.calibration.fit_calibration": "a function of data",
+    "cnf.calibration.fit_calibration": "a function of data",
     "cnf.data.benchmarks": "reads files",
     "cnf.data.tabular": "functions of data",
     "cnf.checkpoints": "reads files",

@@ -21,6 +21,7 @@ from cnf.discrete.autoregressive import Autoregressive
 from cnf.discrete.coupling import Conditional, Coupling, Regression, alternating, checkerboard, half
 from cnf.discrete.destructors import GaussianDestructor, Gaussianized, NormalCDF, chain
 from cnf.discrete.elementwise import Affine, Logit, Softplus, Standardize, StandardizeContext
+from cnf.discrete.free_form import EncoderDecoder, LearnedInverse
 from cnf.discrete.gaussianization import RBIG, GaussianizationLayer
 from cnf.discrete.glow import glow_step, multiscale_glow
 from cnf.discrete.histograms import HistogramDestructor, TreeDestructor
@@ -33,7 +34,7 @@ from cnf.discrete.planar import Planar, Radial
 from cnf.discrete.residual import Residual
 from cnf.discrete.rotations import Rotation
 from cnf.discrete.splines import CircularSpline, RationalQuadratic
-from cnf.manifolds import EncoderDecoder, FourierField, ManifoldCNF, SphereField, Torus, TorusField
+from cnf.manifolds import FourierField, Manifold, ManifoldCNF, ManifoldEncoderDecoder, SphereField, Torus, TorusField
 from cnf.networks import ACTIVATIONS, MADE, Conditioner, ConvResNet, ResidualMLP
 from cnf.transforms import Flatten
 
@@ -181,8 +182,9 @@ class Direction(Conditioner):
         return getattr(self.transform, self.method)(x, context).value
 
 
-def inverse_pair(transform: Transform, **settings: Any) -> EncoderDecoder:
-    return EncoderDecoder(Direction(transform, "encode"), Direction(transform, "decode"), **settings)
+def inverse_pair(transform: Transform, manifold: Manifold | None = None) -> LearnedInverse:
+    networks = Direction(transform, "encode"), Direction(transform, "decode")
+    return EncoderDecoder(*networks) if manifold is None else ManifoldEncoderDecoder(*networks, manifold=manifold)
 
 
 def fitted(transform: Transform) -> Transform:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 import cnf
-from cnf.objectives.freeform import FreeForm
+from cnf.objectives.free_form import FreeForm
 
 SHAPES = {"glow": (1, 4, 4), "sphere_cnf": 3, "sphere_free_form": 3}
 LIKELIHOOD = cnf.MaximumLikelihood()

@@ -9,15 +9,16 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field, replace
-from typing import Annotated, Any, ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
-from cnf.arguments import Size, checked, one_of
+from cnf.arguments import Size, checked
 from cnf.continuous.chains import ChainLinearization
 from cnf.continuous.fields import VectorField
 from cnf.continuous.linearization import Linearization, inner
+from cnf.probes import NOISE, Noise, gaussian, rademacher
 
 
 class Divergence(ABC):
@@ -65,40 +66,6 @@ class Exact(Divergence):
 
     def __call__(self, linearization: Linearization, probe: Tensor | None = None) -> Tensor:
         return linearization.trace()
-
-
-def _rademacher(x: Tensor, k: int, generator: torch.Generator | None) -> Tensor:
-    shape = (k, *x.shape)
-    return torch.randint(0, 2, shape, generator=generator, device=x.device).to(x.dtype).mul_(2).sub_(1)
-
-
-def _gaussian(x: Tensor, k: int, generator: torch.Generator | None) -> Tensor:
-    return torch.randn((k, *x.shape), generator=generator, dtype=x.dtype, device=x.device)
-
-
-def _sphere(x: Tensor, k: int, generator: torch.Generator | None) -> Tensor:
-    """Gaussian vectors of length `√D`, each for itself."""
-    noise = _gaussian(x, k, generator)
-    length = noise.flatten(2).norm(dim=2).reshape(k, -1, *[1] * (x.dim() - 1))
-    return noise * (x.shape[1:].numel() ** 0.5 / length)
-
-
-def _orthogonal(x: Tensor, k: int, generator: torch.Generator | None) -> Tensor:
-    """Gaussian columns made orthonormal, times `√D`; signs from the diagonal of R make them uniform (Mezzadri 2007)."""
-    dim = x.shape[1:].numel()
-    if k > dim:
-        raise ValueError(f"orthogonal noise in {dim} dimensions takes at most {dim} probes, got {k}")
-    if k == 1:
-        return _sphere(x, k, generator)
-    q, r = torch.linalg.qr(_gaussian(x, k, generator).flatten(2).permute(1, 2, 0))
-    columns = q * (r.diagonal(dim1=1, dim2=2).sign() * dim**0.5).unsqueeze(1)
-    return columns.permute(2, 0, 1).reshape(k, *x.shape)
-
-
-NOISE = {"rademacher": _rademacher, "gaussian": _gaussian, "sphere": _sphere, "orthogonal": _orthogonal}
-
-
-Noise = Annotated[str, one_of(NOISE)]
 
 
 @checked
@@ -174,8 +141,8 @@ class HutchPP(Divergence):
         k, dim = self.probes // 3, x.shape[1:].numel()
         if k > dim:
             raise ValueError(f"Hutch++ in {dim} dimensions takes at most {3 * dim} probes, got {self.probes}")
-        sketch = _gaussian(x, k, self.generator)  # signs would repeat a column now and then in few dimensions
-        return torch.cat([sketch, _rademacher(x, k, self.generator)])
+        sketch = gaussian(x, k, self.generator)  # signs would repeat a column now and then in few dimensions
+        return torch.cat([sketch, rademacher(x, k, self.generator)])
 
     def __call__(self, linearization: Linearization, probe: Tensor | None) -> Tensor:
         assert probe is not None

@@ -6,16 +6,17 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Annotated, ClassVar, TypeVar
+from typing import ClassVar, TypeVar
 
 import torch
 from torch import Tensor, nn
 
-from cnf.arguments import Count, Fraction, Positive, Size, SizeOrZero, Widths, checked, one_of
+from cnf.arguments import Count, Fraction, Positive, Size, SizeOrZero, Widths, checked
 from cnf.discrete.determinants import log_abs_det
 from cnf.discrete.implicit import Equation, solution
 from cnf.errors import ConvergenceError
 from cnf.networks.lipschitz import ChainJacobian, Contraction, LipschitzMLP
+from cnf.probes import NOISE, Noise
 from cnf.tracing import BATCH, require_visible
 from cnf.transforms import Mapped, Transform
 from cnf.twin import parts_of, twin
@@ -23,19 +24,6 @@ from cnf.twin import parts_of, twin
 Module = TypeVar("Module", bound=nn.Module)
 
 WITHOUT_SERIES = "take the exact log-determinant, with_log_det(flow, ExactLogDet())"
-
-
-def _on_sphere(like: Tensor) -> Tensor:
-    noise = torch.randn_like(like)
-    return noise * (like.shape[-1] ** 0.5 / noise.norm(dim=-1, keepdim=True))
-
-
-NOISE: dict[str, Callable[[Tensor], Tensor]] = {
-    "rademacher": lambda like: torch.randint(0, 2, like.shape, device=like.device).to(like.dtype) * 2 - 1,
-    "gaussian": torch.randn_like,
-    "sphere": _on_sphere,
-}
-Noise = Annotated[str, one_of(NOISE)]
 
 
 @dataclass(frozen=True)
@@ -79,7 +67,7 @@ class PowerSeries(LogDet):
     Args:
         terms: n.
         probes: How many v a row; their mean is taken.
-        noise: "rademacher", "gaussian" or "sphere", the distribution of v.
+        noise: "rademacher", "gaussian", "sphere" or "orthogonal", the distribution of v.
 
     References:
         Behrmann et al. 2019, i-ResNet, arXiv 1811.00995.
@@ -110,7 +98,7 @@ class RussianRoulette(LogDet):
         exact_terms: Terms that are always there. (The published 2, and their first random one, which they always take.)
         continuation: Probability of one more term.
         probes: How many v a row; their mean is taken.
-        noise: "rademacher", "gaussian" or "sphere", the distribution of v.
+        noise: "rademacher", "gaussian", "sphere" or "orthogonal", the distribution of v.
 
     References:
         Chen et al. 2019, Residual flows, arXiv 1906.02735.
@@ -303,7 +291,7 @@ def continued(flow: Module) -> Module:
 def _probe(jacobian: ChainJacobian, probes: int, noise: str) -> Tensor:
     """`(probes, N, D)`."""
     rows, dim = len(jacobian.slopes[0]), jacobian.weights[0].shape[1]
-    return NOISE[noise](jacobian.weights[0].new_empty(probes, rows, dim))
+    return NOISE[noise](jacobian.weights[0].new_empty(rows, dim), probes, None)
 
 
 def _series(jacobian: ChainJacobian, probe: Tensor, weights: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ from typing import Any
 from cnf.arguments import Shape, SizeOrZero, checked
 from cnf.distributions import as_event_shape
 from cnf.flows import Flow
-from cnf.models import continuous, couplings, freeform, layers, manifolds, recipes
+from cnf.models import continuous, couplings, free_form, layers, manifolds, recipes
 from cnf.models.model import Model
 
 
@@ -67,6 +67,6 @@ MODELS: dict[str, Model] = {
     "radial": Model(layers.radial, reference="Rezende and Mohamed 2015, arXiv 1505.05770"),
     "gaussianization": Model(layers.gaussianization, reference="Meng et al. 2020, arXiv 2003.01941"),
     "rbig": Model(layers.rbig, reference="Laparra et al. 2011, arXiv 1602.00229"),
-    "free_form": Model(freeform.free_form, recipes.free_form, "Draxler et al. 2024, arXiv 2310.16624"),
-    "sphere_free_form": Model(freeform.sphere_free_form, recipes.free_form, "Sorrenson et al. 2023, arXiv 2312.09852"),
+    "free_form": Model(free_form.free_form, recipes.free_form, "Draxler et al. 2024, arXiv 2310.16624"),
+    "sphere_free_form": Model(free_form.sphere_free_form, recipes.free_form, "Sorrenson et al. 2023, arXiv 2312.09852"),
 }

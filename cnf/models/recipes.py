@@ -10,7 +10,7 @@ from cnf.continuous.solvers import RungeKutta
 from cnf.flows import Flow
 from cnf.manifolds.geometry import Manifold, Sphere, Torus
 from cnf.models.assembly import is_image
-from cnf.objectives.freeform import FreeForm
+from cnf.objectives.free_form import FreeForm
 from cnf.objectives.geodesic import GeodesicPath
 from cnf.objectives.likelihood import MaximumLikelihood
 from cnf.objectives.matching import FlowMatching

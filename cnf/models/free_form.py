@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from cnf.arguments import SizeOrZero, Sizes, Widths, checked
+from cnf.discrete.free_form import EncoderDecoder
 from cnf.distributions import SphereUniform
 from cnf.flows import Flow
-from cnf.manifolds.freeform import EncoderDecoder
-from cnf.manifolds.geometry import Manifold, Sphere
+from cnf.manifolds.free_form import ManifoldEncoderDecoder
+from cnf.manifolds.geometry import Sphere
 from cnf.models.assembly import Preprocess, assemble, size
 from cnf.models.couplings import Hidden
 from cnf.networks import ConditionerActivation, ResidualMLP, Skip
@@ -36,7 +37,7 @@ def free_form(
     References:
         Draxler et al. 2024, arXiv 2310.16624.
     """
-    body = _pair(size(event_shape), context_dim, hidden, blocks, activation, None)
+    body = EncoderDecoder(*_pair(size(event_shape), context_dim, hidden, blocks, activation))
     return assemble(event_shape, context_dim, [body], preprocess, flat=True)
 
 
@@ -63,15 +64,16 @@ def sphere_free_form(
     if len(event_shape) != 1:
         raise ValueError(f"points on a sphere are vectors (n,), got event_shape={tuple(event_shape)}")
     sphere = Sphere(size(event_shape))
-    body = _pair(sphere.n, context_dim, hidden, blocks, activation, sphere)
+    networks = _pair(sphere.n, context_dim, hidden, blocks, activation)
+    body = ManifoldEncoderDecoder(*networks, manifold=sphere)
     return assemble(event_shape, context_dim, [body], "none", flat=True, base=SphereUniform(sphere.n))
 
 
-def _pair(
-    dim: int, context_dim: int, hidden: Hidden, blocks: int, activation: str, manifold: Manifold | None
-) -> EncoderDecoder:
-    encoder, decoder = (
-        Skip(ResidualMLP(dim, dim, hidden=hidden, blocks=blocks, context_dim=context_dim, activation=activation))
-        for _ in range(2)
-    )
-    return EncoderDecoder(encoder, decoder, manifold=manifold)
+def _pair(dim: int, context_dim: int, hidden: Hidden, blocks: int, activation: str) -> tuple[Skip, Skip]:
+    """Encoder and decoder."""
+
+    def network() -> Skip:
+        body = ResidualMLP(dim, dim, hidden=hidden, blocks=blocks, context_dim=context_dim, activation=activation)
+        return Skip(body)
+
+    return network(), network()

@@ -1,0 +1,57 @@
+"""Free-form flows on manifolds."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from cnf.arguments import checked
+from cnf.discrete.free_form import LearnedInverse, PointMap
+from cnf.manifolds.geometry import Manifold, volume_ratio
+from cnf.networks import Conditioner
+from cnf.probes import NOISE
+
+
+@checked
+class ManifoldEncoderDecoder(LearnedInverse):
+    """An encoder and a decoder on a manifold: what the networks give is projected to it; see `EncoderDecoder`.
+
+    Log-determinants are with respect to the Riemannian volume.
+
+    Args:
+        encoder: f, vectors `(N, n)` and a context to vectors `(N, n)`, n the ambient dimension; smooth.
+        decoder: g, the same in the other direction.
+        manifold: Where the points lie.
+
+    Raises:
+        ValueError: The networks read different contexts. In use, points off the manifold.
+
+    References:
+        Sorrenson et al. 2023, manifold free-form flows, arXiv 2312.09852.
+
+    Example:
+        >>> import torch
+        >>> from cnf.manifolds import Sphere
+        >>> from cnf.networks import ResidualMLP, Skip
+        >>> networks = [Skip(ResidualMLP(3, 3, hidden=8)) for _ in range(2)]
+        >>> ManifoldEncoderDecoder(*networks, manifold=Sphere(3)).push(torch.eye(3)).norm(dim=1)
+        tensor([1., 1., 1.], grad_fn=<LinalgVectorNormBackward0>)
+    """
+
+    def __init__(self, encoder: Conditioner, decoder: Conditioner, *, manifold: Manifold) -> None:
+        super().__init__(encoder, decoder)
+        self.manifold = manifold
+        self.domain = self.codomain = manifold.domain
+
+    def check(self, x: Tensor) -> None:
+        self.manifold.check(x)
+
+    def image(self, y: Tensor) -> Tensor:
+        return self.manifold.project(y)
+
+    def log_volume(self, function: PointMap, x: Tensor) -> Tensor:
+        return volume_ratio(function, x, self.manifold).log()
+
+    def directions(self, z: Tensor, probes: int) -> Tensor:
+        flat = NOISE["orthogonal"](z.new_empty(len(z), self.manifold.dimension), probes, None)
+        return torch.einsum("ndm,knm->knd", self.manifold.tangent(z), flat)
