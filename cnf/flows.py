@@ -332,7 +332,7 @@ class Flow(nn.Module):
 
     def _base_sample(self, n: int, generator: torch.Generator | None) -> Tensor:
         require_precision(self.base)
-        return self.base.sample(n, generator)
+        return self.base.rsample(n, generator=generator)
 
     @torch.no_grad()
     def _base_blocks(self, n: int, generator: torch.Generator | None) -> Iterator[Tensor]:

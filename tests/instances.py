@@ -18,7 +18,7 @@ from torch.distributions import constraints
 from cnf import CNF, Compose, ConvField, Inverse, MLPField, PlanarField, PotentialField, RungeKutta, Solver, Transform
 from cnf.continuous.fields import ModuleField
 from cnf.discrete.autoregressive import Autoregressive
-from cnf.discrete.coupling import Conditional, Coupling, Regression, alternating, checkerboard, half
+from cnf.discrete.coupling import Conditional, CouplingLayer, Regression, alternating, checkerboard, half
 from cnf.discrete.destructors import GaussianDestructor, Gaussianized, NormalCDF, chain
 from cnf.discrete.elementwise import Affine, Logit, Softplus, Standardize, StandardizeContext
 from cnf.discrete.free_form import EncoderDecoder, LearnedInverse
@@ -28,7 +28,7 @@ from cnf.discrete.histograms import HistogramDestructor, TreeDestructor
 from cnf.discrete.linear import DenseLinear, Householder, LULinear, Permutation
 from cnf.discrete.maps import AffineMap, ElementwiseMap, LogisticMixture, Shift
 from cnf.discrete.marginals import MarginalGaussianization
-from cnf.discrete.multiscale import Split, Squeeze, multiscale
+from cnf.discrete.multiscale import FactorOut, Squeeze, multiscale
 from cnf.discrete.normalization import ActNorm, BatchNorm
 from cnf.discrete.planar import Planar, Radial
 from cnf.discrete.residual import Residual
@@ -148,7 +148,7 @@ def coupling(elementwise: ElementwiseMap, mask: Tensor, event_shape: tuple[int, 
     moved = event_shape[0] if mask.dim() == 2 else int((~mask).sum())
     net = vector_net if len(event_shape) == 1 else image_net
     return Instance(
-        lambda c: randomized(Coupling(elementwise, net(c)(seen, moved * elementwise.size), mask)),
+        lambda c: randomized(CouplingLayer(elementwise, net(c)(seen, moved * elementwise.size), mask)),
         event_shape,
         (0, CONTEXT),
         tolerance=tolerance,
@@ -196,7 +196,9 @@ def fitted(transform: Transform) -> Transform:
 
 
 def tree_destructors() -> Transform:
-    turns = [layer for seed in range(2) for layer in (Rotation(3, "random", seed=seed), TreeDestructor(3, depth=4))]
+    turns = [
+        layer for seed in range(2) for layer in (Rotation(3, kind="random", seed=seed), TreeDestructor(3, depth=4))
+    ]
     return fitted(chain([GaussianDestructor(3), *turns]))
 
 
@@ -299,9 +301,9 @@ TRANSFORMS: dict[str, Instance] = {
     "actnorm-image": Instance(lambda c: initialized(ActNorm(3), (3, 2, 2)), (3, 2, 2)),
     "batchnorm": Instance(lambda c: randomized(initialized(BatchNorm(3), (3,))).eval()),
     "planar": Instance(lambda c: randomized(Planar(3, context_dim=c), 2.0), contexts=(0, CONTEXT)),
-    "planar-hyper": Instance(lambda c: randomized(Planar(3, context_dim=c, hyper=5), 2.0), contexts=(CONTEXT,)),
+    "planar-hyper": Instance(lambda c: randomized(Planar(3, context_dim=c, hidden=5), 2.0), contexts=(CONTEXT,)),
     "radial": Instance(lambda c: randomized(Radial(3, context_dim=c), 2.0), contexts=(0, CONTEXT)),
-    "radial-hyper": Instance(lambda c: randomized(Radial(3, context_dim=c, hyper=5), 2.0), contexts=(CONTEXT,)),
+    "radial-hyper": Instance(lambda c: randomized(Radial(3, context_dim=c, hidden=5), 2.0), contexts=(CONTEXT,)),
     "residual": Instance(
         lambda c: randomized(Residual(3, hidden=(6, 5), context_dim=c), 2.0), contexts=(0, CONTEXT), tolerance=1e-8
     ),
@@ -309,7 +311,7 @@ TRANSFORMS: dict[str, Instance] = {
         lambda c: Compose([affine((2, 2, 2)), Squeeze(), affine((8, 1, 1)), Inverse(Squeeze())]), (2, 2, 2)
     ),
     "split": Instance(
-        lambda c: Compose([affine((3,)), Split(randomized(Planar(2, context_dim=c), 2.0), kept=1)]),
+        lambda c: Compose([affine((3,)), FactorOut(randomized(Planar(2, context_dim=c), 2.0), kept=1)]),
         contexts=(0, CONTEXT),
     ),
     "multiscale": Instance(
@@ -332,7 +334,7 @@ TRANSFORMS: dict[str, Instance] = {
         tolerance=1e-9,
     ),
     "marginals": Instance(lambda c: fitted(MarginalGaussianization(3))),
-    "rotation": Instance(lambda c: fitted(Compose([MarginalGaussianization(3), Rotation(3, "ica")]))),
+    "rotation": Instance(lambda c: fitted(Compose([MarginalGaussianization(3), Rotation(3, kind="ica")]))),
     "rbig": Instance(lambda c: fitted(RBIG(3, layers=6))),
     "gaussianization": Instance(
         lambda c: randomized(GaussianizationLayer(3, components=4, context_dim=c, hidden=6)),

@@ -63,7 +63,7 @@ def test_samples_and_densities_have_the_dtype_of_the_module(base, oracle, dtype)
 @every
 def test_a_generator_seeds_the_samples(base, oracle):
     before = torch.get_rng_state()
-    first, second = (base.sample(5, torch.Generator().manual_seed(3)) for _ in range(2))
+    first, second = (base.sample(5, generator=torch.Generator().manual_seed(3)) for _ in range(2))
     assert torch.equal(first, second)
     assert torch.equal(torch.get_rng_state(), before)
     assert not torch.equal(base.sample(5), base.sample(5))
@@ -102,7 +102,7 @@ def test_a_uniform_density_is_zero_outside():
 
 def test_parameters_train_through_densities_and_samples():
     normal, mixture = DiagonalNormal(2), GaussianMixture(CENTRES)
-    normal.sample(5).sum().backward()
+    normal.rsample(5).sum().backward()
     assert torch.allclose(normal.loc.grad, torch.full((2,), 5.0))
     assert normal.log_scale.grad.abs().sum() > 0
     mixture.log_prob(torch.randn(5, 2)).sum().backward()
@@ -170,10 +170,10 @@ def test_distributions_of_torch_move_and_are_saved_with_the_flow(distribution):
 @torch_bases
 def test_a_generator_is_the_only_source_of_noise_for_distributions_of_torch(distribution):
     base, before = TorchBase(distribution), torch.get_rng_state()
-    first, second = (base.sample(4, torch.Generator().manual_seed(1)) for _ in range(2))
+    first, second = (base.sample(4, generator=torch.Generator().manual_seed(1)) for _ in range(2))
     assert torch.equal(first, second)
     assert torch.equal(torch.get_rng_state(), before)
-    assert not torch.equal(first, base.sample(4, torch.Generator().manual_seed(2)))
+    assert not torch.equal(first, base.sample(4, generator=torch.Generator().manual_seed(2)))
 
 
 @torch_bases
@@ -212,3 +212,15 @@ def test_outside_the_support_the_density_of_a_base_is_zero(name):
 def test_what_is_no_base_is_refused(distribution, error, message):
     with pytest.raises(error, match=message):
         Flow(Compose([]), distribution)
+
+
+@every
+def test_samples_come_in_any_shape_with_gradient_if_asked(base, oracle):
+    assert base.sample((4, 3)).shape == (4, 3, 2)
+    assert base.sample((5,)).shape == base.sample(5).shape == (5, 2)
+    assert not base.sample(5).requires_grad
+    assert base.rsample((4, 3)).requires_grad == any(True for _ in base.parameters())
+    with pytest.raises(ValueError, match="must not be negative"):
+        base.sample(-1)
+    with pytest.raises(TypeError, match="an int or a shape"):
+        base.sample(2.5)

@@ -129,7 +129,7 @@ def test_all_ways_of_sampling_give_the_same_samples_for_one_seed():
 def test_samples_are_decoded_base_samples():
     flow = flow_of()
     x = flow.sample(5, generator=torch.Generator().manual_seed(1))
-    z = flow.base.sample(5, torch.Generator().manual_seed(1))
+    z = flow.base.sample(5, generator=torch.Generator().manual_seed(1))
     assert torch.allclose(x, flow.transform.decode(z).value, atol=1e-6)
 
 

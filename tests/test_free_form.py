@@ -10,7 +10,7 @@ from torch import Tensor, nn
 import cnf
 from cnf import Compose, Flow, FreeForm, MaximumLikelihood, StandardNormal, build
 from cnf.data import toy
-from cnf.discrete.coupling import Coupling, alternating
+from cnf.discrete.coupling import CouplingLayer, alternating
 from cnf.discrete.maps import AffineMap
 from cnf.distributions import VonMisesFisher
 from cnf.manifolds import EncoderDecoder, ManifoldEncoderDecoder, NormalizedAffine, Sphere, volume_ratio
@@ -65,7 +65,7 @@ def test_the_surrogate_has_that_gradient_in_expectation_with_fewer_probes(probes
 @pytest.mark.parametrize(
     "make",
     [
-        lambda: (inverse_pair(Coupling(AffineMap(), ResidualMLP(2, 2, hidden=8), alternating(3))), None),
+        lambda: (inverse_pair(CouplingLayer(AffineMap(), ResidualMLP(2, 2, hidden=8), alternating(3))), None),
         lambda: (inverse_pair(NormalizedAffine(3), manifold=Sphere(3)), Sphere(3)),
     ],
     ids=["space", "sphere"],

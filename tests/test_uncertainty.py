@@ -35,7 +35,7 @@ from cnf import (
 )
 from cnf.continuous.cnf import refined, smoothed
 from cnf.discrete.elementwise import StandardizeContext
-from cnf.discrete.multiscale import Split
+from cnf.discrete.multiscale import FactorOut
 from cnf.discrete.residual import ExactLogDet, PowerSeries, Residual, RussianRoulette, with_log_det
 from cnf.transforms import Flatten
 
@@ -59,7 +59,7 @@ def flow_of(dim: int = 6, scale: float = 1.0, **settings) -> Flow:
         lambda part: Flatten(part, (1, 3)),
         lambda part: StandardizeContext(part, 2),
         lambda part: Compose([Inverse(Compose([part])), affine((3,))]),
-        lambda part: Split(Compose([part]), kept=2),
+        lambda part: FactorOut(Compose([part]), kept=2),
     ],
 )
 def test_exactness_travels(wrap):

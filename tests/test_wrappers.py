@@ -13,7 +13,7 @@ from torch.distributions import constraints
 from cnf import CNF, Augment, Compose, Flow, Hutchinson, Inverse, MLPField, StandardNormal, Transform
 from cnf.discrete.destructors import Destructor, Gaussianized, NormalCDF
 from cnf.discrete.elementwise import Affine, Logit, Softplus, Standardize, StandardizeContext
-from cnf.discrete.multiscale import Split
+from cnf.discrete.multiscale import FactorOut
 from cnf.discrete.normalization import ActNorm
 from cnf.manifolds import ManifoldCNF, NormalizedTranslation, Sphere
 from cnf.transforms import Flatten, Wrapper
@@ -36,8 +36,8 @@ WRAPPERS: dict[str, tuple[Callable[[Transform], Transform], tuple[int, ...], Cal
     "wrapper": (Wrapper, (D,), lambda x: x),
     "flatten": (flat((2, 2)), (2, 2), lambda x: x.flatten(1)),
     "context": (lambda inner: moved(StandardizeContext(inner, C)), (D,), lambda x: x),
-    "split": (lambda inner: Split(inner, kept=3), (3 + D,), lambda x: x[:, 3:]),
-    "nested": (lambda inner: Flatten(Split(inner, kept=2), (3, 2)), (3, 2), lambda x: x.flatten(1)[:, 2:]),
+    "split": (lambda inner: FactorOut(inner, kept=3), (3 + D,), lambda x: x[:, 3:]),
+    "nested": (lambda inner: Flatten(FactorOut(inner, kept=2), (3, 2)), (3, 2), lambda x: x.flatten(1)[:, 2:]),
     "compose": (lambda inner: Compose([inner]), (D,), lambda x: x),
 }
 INNER: dict[str, Callable[[], Transform]] = {
@@ -134,7 +134,7 @@ def test_push_need_not_pay_for_the_log_determinant(wrapper):
 
 
 def test_a_discrete_transform_in_a_wrapper_has_no_path():
-    outer = Flatten(Split(Affine(3), kept=1), (2, 2))
+    outer = Flatten(FactorOut(Affine(3), kept=1), (2, 2))
     with pytest.raises(TypeError, match="Affine has no path"):
         outer.path(torch.zeros(1, 2, 2), torch.ones(1))
     with pytest.raises(TypeError, match="Affine is discrete"):
@@ -147,7 +147,7 @@ def test_dimensions_may_be_added_inside():
     assert flow.event_shape == (2, 2)
     assert flow.sample(3).shape == (3, 2, 2)
     assert flow(torch.zeros(3, 2, 2)).z.shape == (3, 6)
-    flow = Flow(Split(Augment(2), kept=1), StandardNormal(5))
+    flow = Flow(FactorOut(Augment(2), kept=1), StandardNormal(5))
     assert flow.event_shape == (3,)
     assert flow.log_prob(flow.sample(4)).shape == (4,)
 
@@ -216,7 +216,7 @@ def test_a_gaussianized_transform_is_a_wrapper_and_a_destructor():
 
 
 def test_weights_of_a_split_from_version_0_1_load():
-    old, new = Compose([Split(Affine(2, scale=3.0), kept=1)]), Compose([Split(Affine(2), kept=1)])
+    old, new = Compose([FactorOut(Affine(2, scale=3.0), kept=1)]), Compose([FactorOut(Affine(2), kept=1)])
     state = {name.replace("0.transform.", "0.rest."): tensor for name, tensor in old.state_dict().items()}
     assert any(".rest." in name for name in state)
     new.load_state_dict(state)

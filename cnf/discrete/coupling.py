@@ -36,7 +36,7 @@ def checkerboard(height: Size, width: Size, *, flip: bool = False) -> Tensor:
 
 
 @checked
-class Coupling(Transform):
+class CouplingLayer(Transform):
     """`z_a = x_a`, `z_b = τ(x_b; θ(x_a, context))`; `log_det = Σ log dz_b/dx_b`. Both directions are one pass.
 
     The mask is true where the event stays. A mask `(D,)` selects along the first axis of the event, elements of a
@@ -58,7 +58,7 @@ class Coupling(Transform):
     Example:
         >>> from cnf.discrete.maps import AffineMap
         >>> from cnf.networks import ResidualMLP
-        >>> coupling = Coupling(AffineMap(), ResidualMLP(3, 2 * AffineMap().size), alternating(5))
+        >>> coupling = CouplingLayer(AffineMap(), ResidualMLP(3, 2 * AffineMap().size), alternating(5))
         >>> coupling.encode(torch.zeros(4, 5)).value.shape
         torch.Size([4, 5])
     """

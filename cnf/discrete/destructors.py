@@ -115,7 +115,7 @@ def chain(layers: Annotated[Sequence[Transform], Rule("", len)]) -> Compose:
     Example:
         >>> from cnf.discrete.histograms import TreeDestructor
         >>> from cnf.discrete.rotations import Rotation
-        >>> tree = [(Rotation(2, "random", seed=seed), TreeDestructor(2)) for seed in range(8)]
+        >>> tree = [(Rotation(2, kind="random", seed=seed), TreeDestructor(2)) for seed in range(8)]
         >>> deep = chain([GaussianDestructor(2), *(layer for pair in tree for layer in pair)])
     """
     members: list[Transform] = []

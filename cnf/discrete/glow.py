@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from cnf.arguments import Size, Sizes, checked
-from cnf.discrete.coupling import Coupling, half
+from cnf.discrete.coupling import CouplingLayer, half
 from cnf.discrete.linear import invertible_conv1x1
 from cnf.discrete.maps import AffineMap, ElementwiseMap
 from cnf.discrete.multiscale import multiscale
@@ -79,10 +79,10 @@ def multiscale_glow(
     return multiscale(parts, channels=event_shape[0])
 
 
-def _coupling(features: int, net: Net, elementwise: ElementwiseMap, *, flip: bool) -> Coupling:
+def _coupling(features: int, net: Net, elementwise: ElementwiseMap, *, flip: bool) -> CouplingLayer:
     mask = half(features, flip=flip)
     seen = int(mask.sum())
-    return Coupling(elementwise, net(seen, (features - seen) * elementwise.size), mask)
+    return CouplingLayer(elementwise, net(seen, (features - seen) * elementwise.size), mask)
 
 
 def _check_image(event_shape: Sequence[int], scales: int) -> None:

@@ -56,7 +56,7 @@ class HistogramDestructor(Destructor):
         return torch.linspace(0, 1, self.cdf.shape[1]).to(self.cdf).expand_as(self.cdf)
 
 
-Split = tuple[int, Tensor]  # axis, and relative thresholds in data and base (2,)
+Cut = tuple[int, Tensor]  # axis, and relative thresholds in data and base (2,)
 
 
 @checked
@@ -131,7 +131,7 @@ class TreeDestructor(Destructor):
                 self.axis[node] = axis
         self.leaves.copy_(boxes[:, :, len(self.axis) :])
 
-    def _grow(self, rows: Tensor, low: Tensor, high: Tensor, node: int = 0) -> tuple[float, dict[int, Split]]:
+    def _grow(self, rows: Tensor, low: Tensor, high: Tensor, node: int = 0) -> tuple[float, dict[int, Cut]]:
         """What the best splits of a box gain in nats, less their price, and the splits by their nodes."""
         if node >= len(self.axis) or not len(rows):
             return 0.0, {}

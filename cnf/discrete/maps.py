@@ -1,7 +1,7 @@
 """Elementwise maps: monotone functions of one variable whose parameters come from elsewhere.
 
 A map holds no state. It reads `size` raw numbers for each element, from a conditioner, a MADE or an `nn.Parameter`, and
-any numbers will do: `raw = 0` is the identity. One `Coupling` and one `Autoregressive` take all of them.
+any numbers will do: `raw = 0` is the identity. One `CouplingLayer` and one `Autoregressive` take all of them.
 """
 
 from __future__ import annotations

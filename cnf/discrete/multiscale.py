@@ -41,7 +41,7 @@ class Squeeze(Transform):
 
 
 @checked
-class Split(Wrapper):
+class FactorOut(Wrapper):
     """The first features are latents already and stay; the others go on through a transform.
 
     Both remain in one tensor, in their places, so that the event keeps its shape.
@@ -97,5 +97,5 @@ def multiscale(scales: Annotated[Sequence[Transform], Rule("", len)], *, channel
     """
     steps = [Squeeze(), scales[0]]
     if len(scales) > 1:
-        steps.append(Split(multiscale(scales[1:], channels=2 * channels), kept=2 * channels))
+        steps.append(FactorOut(multiscale(scales[1:], channels=2 * channels), kept=2 * channels))
     return Compose([*steps, Inverse(Squeeze())])

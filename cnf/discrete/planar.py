@@ -24,17 +24,17 @@ class Parameters(nn.Module):
     Args:
         start: θ, `(P,)`.
         context_dim: Length of the context; 0 for none.
-        hyper: Hidden units of h; 0 for a linear map.
+        hidden: Hidden units of h; 0 for a linear map.
     """
 
-    def __init__(self, start: Vector, *, context_dim: SizeOrZero, hyper: SizeOrZero) -> None:
+    def __init__(self, start: Vector, *, context_dim: SizeOrZero, hidden: SizeOrZero) -> None:
         super().__init__()
         self.value = nn.Parameter(start.clone())
         self.hyper: nn.Module | None = None
         if context_dim:
-            last = nn.Linear(hyper or context_dim, len(start), bias=False)
+            last = nn.Linear(hidden or context_dim, len(start), bias=False)
             nn.init.zeros_(last.weight)
-            self.hyper = nn.Sequential(nn.Linear(context_dim, hyper), nn.Tanh(), last) if hyper else last
+            self.hyper = nn.Sequential(nn.Linear(context_dim, hidden), nn.Tanh(), last) if hidden else last
 
     def forward(self, context: Tensor | None) -> Tensor:
         """`(1, P)`, or with a context `(N, P)`."""
@@ -56,7 +56,7 @@ class Planar(Transform):
     Args:
         dim: D.
         context_dim: Length of the context, which moves u, w and b.
-        hyper: Hidden units of the map from the context; 0 for a linear one.
+        hidden: Hidden units of the map from the context; 0 for a linear one.
 
     Raises:
         ConvergenceError: From encode, if the root is not found (NaN or infinite values); it names the samples.
@@ -65,12 +65,12 @@ class Planar(Transform):
         Rezende and Mohamed 2015, arXiv 1505.05770.
     """
 
-    def __init__(self, dim: Size, *, context_dim: SizeOrZero = 0, hyper: SizeOrZero = 0) -> None:
+    def __init__(self, dim: Size, *, context_dim: SizeOrZero = 0, hidden: SizeOrZero = 0) -> None:
         super().__init__()
         self.dim, self.context_dim = dim, context_dim
         w = torch.randn(dim) / dim**0.5
         u = UNIT * w / w.dot(w) + 0.01 * torch.randn(dim)  # û = 0 but for the noise: near the identity
-        self.parameters_of = Parameters(torch.cat([u, w, torch.zeros(1)]), context_dim=context_dim, hyper=hyper)
+        self.parameters_of = Parameters(torch.cat([u, w, torch.zeros(1)]), context_dim=context_dim, hidden=hidden)
 
     def encode(self, x: Tensor, context: Tensor | None = None) -> Mapped:
         u, w, b, margin = self._constrained(x, context)
@@ -102,17 +102,17 @@ class Radial(Transform):
     Args:
         dim: D.
         context_dim: Length of the context, which moves z₀, α and β.
-        hyper: Hidden units of the map from the context; 0 for a linear one.
+        hidden: Hidden units of the map from the context; 0 for a linear one.
 
     References:
         Rezende and Mohamed 2015, arXiv 1505.05770.
     """
 
-    def __init__(self, dim: Size, *, context_dim: SizeOrZero = 0, hyper: SizeOrZero = 0) -> None:
+    def __init__(self, dim: Size, *, context_dim: SizeOrZero = 0, hidden: SizeOrZero = 0) -> None:
         super().__init__()
         self.dim, self.context_dim = dim, context_dim
         start = torch.cat([torch.randn(dim), torch.tensor([UNIT, UNIT]) + 0.01 * torch.randn(2)])  # α ≈ 1, β̂ ≈ 0
-        self.parameters_of = Parameters(start, context_dim=context_dim, hyper=hyper)
+        self.parameters_of = Parameters(start, context_dim=context_dim, hidden=hidden)
 
     def encode(self, x: Tensor, context: Tensor | None = None) -> Mapped:
         centre, raw_alpha, raw_gain = self._raw(x, context)

@@ -198,7 +198,7 @@ class Residual(Transform):
     ) -> None:
         super().__init__()
         self.dim, self.context_dim = dim, context_dim
-        self.network = LipschitzMLP(dim, hidden, lipschitz=lipschitz, context_dim=context_dim)
+        self.network = LipschitzMLP(dim, hidden=hidden, lipschitz=lipschitz, context_dim=context_dim)
         self.log_det, self.inverse = log_det, inverse
 
     @property

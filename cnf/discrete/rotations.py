@@ -31,7 +31,7 @@ class Rotation(Transform):
     data_dependent = True
     weight: Tensor
 
-    def __init__(self, dim: Size, kind: RotationName = "pca", *, seed: Seed = 0) -> None:
+    def __init__(self, dim: Size, *, kind: RotationName = "pca", seed: Seed = 0) -> None:
         super().__init__()
         self.kind, self.seed = kind, seed
         self.register_buffer("weight", torch.eye(dim))

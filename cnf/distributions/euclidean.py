@@ -21,7 +21,7 @@ class StandardNormal(BaseDensity):
     def log_prob(self, z: Tensor) -> Tensor:
         return -0.5 * (z.square() + LOG_2PI).flatten(1).sum(1)
 
-    def sample(self, n: int, generator: torch.Generator | None = None) -> Tensor:
+    def draw(self, n: int, generator: torch.Generator | None) -> Tensor:
         return self._noise(n, generator)
 
 
@@ -45,7 +45,7 @@ class DiagonalNormal(BaseDensity):
         standard = (z - self.loc) * (-self.log_scale).exp()
         return -(0.5 * (standard.square() + LOG_2PI) + self.log_scale).flatten(1).sum(1)
 
-    def sample(self, n: int, generator: torch.Generator | None = None) -> Tensor:
+    def draw(self, n: int, generator: torch.Generator | None) -> Tensor:
         return self.loc + self.log_scale.exp() * self._noise(n, generator)
 
 
@@ -80,7 +80,7 @@ class GaussianMixture(BaseDensity):
         components = -(0.5 * (standard.square() + LOG_2PI) + self.log_scale).flatten(2).sum(2)
         return torch.logsumexp(components + self.logits.log_softmax(0), 1)
 
-    def sample(self, n: int, generator: torch.Generator | None = None) -> Tensor:
+    def draw(self, n: int, generator: torch.Generator | None) -> Tensor:
         weights = self.logits.softmax(0)
         component = torch.multinomial(weights, max(n, 1), replacement=True, generator=generator)[:n]
         return self.loc[component] + self.log_scale[component].exp() * self._noise(n, generator)
@@ -105,6 +105,6 @@ class Uniform(BaseDensity):
         volume = self.event_shape.numel() * math.log(self.high - self.low)
         return z.new_full((len(z),), -volume).masked_fill(~inside, -math.inf)
 
-    def sample(self, n: int, generator: torch.Generator | None = None) -> Tensor:
+    def draw(self, n: int, generator: torch.Generator | None) -> Tensor:
         unit = torch.rand((n, *self.event_shape), generator=generator, dtype=self.dtype, device=self.device)
         return self.low + (self.high - self.low) * unit

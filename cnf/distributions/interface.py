@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.distributions import constraints
 
 from cnf.arguments import Numbers, Shape, above, checked, conform
+from cnf.inputs import as_shape
 from cnf.tracing import rows_with
 
 OFF = 1e-5  # how far from a manifold rounding may leave a point, of float32 too
@@ -52,8 +53,27 @@ class BaseDensity(nn.Module, ABC):
         """The log-density in nats: `(N, *event)` to `(N,)`."""
 
     @abstractmethod
-    def sample(self, n: int, generator: torch.Generator | None = None) -> Tensor:
+    def draw(self, n: int, generator: torch.Generator | None) -> Tensor:
         """Draw `(n, *event)`, differentiable in the parameters where the density has any."""
+
+    @torch.no_grad()
+    def sample(self, shape: int | Sequence[int], *, generator: torch.Generator | None = None) -> Tensor:
+        """Draw `(*shape, *event)` without gradient; see `rsample`."""
+        return self.rsample(shape, generator=generator)
+
+    def rsample(self, shape: int | Sequence[int], *, generator: torch.Generator | None = None) -> Tensor:
+        """Draw `(*shape, *event)`, differentiable in the parameters where the density has any.
+
+        Args:
+            shape: How many samples: n, or a shape.
+            generator: Source of the noise; the global one by default.
+
+        Raises:
+            TypeError: A shape that does not consist of whole numbers.
+            ValueError: A negative number of samples.
+        """
+        batch = as_shape(shape)
+        return self.draw(batch.numel(), generator).reshape(batch + self.event_shape)
 
     def _noise(self, n: int, generator: torch.Generator | None) -> Tensor:
         shape = (n, *self.event_shape)

@@ -95,7 +95,7 @@ class Dirichlet(BaseDensity):
         constant = torch.lgamma(alpha.sum()) - torch.lgamma(alpha).sum() - 0.5 * math.log(n)
         return torch.xlogy(alpha - 1, z.clamp_min(0)).sum(1) + constant
 
-    def sample(self, n: int, generator: torch.Generator | None = None) -> Tensor:
+    def draw(self, n: int, generator: torch.Generator | None) -> Tensor:
         alpha = self.concentration.expand(n, -1)
         gamma = torch._standard_gamma(alpha + 1, generator=generator)
         unit = torch.rand(alpha.shape, generator=generator, dtype=self.dtype, device=self.device)
@@ -137,7 +137,7 @@ class LogisticNormal(BaseDensity):
         normal = -(0.5 * (standard.square() + LOG_2PI) + self.log_scale).sum(1)
         return normal - math.log(n) - logs.sum(1)
 
-    def sample(self, n: int, generator: torch.Generator | None = None) -> Tensor:
+    def draw(self, n: int, generator: torch.Generator | None) -> Tensor:
         noise = torch.randn((n, len(self.loc)), generator=generator, dtype=self.dtype, device=self.device)
         y = self.loc + self.log_scale.exp() * noise
         return as_point((y @ log_ratio_basis(self.event_shape.numel()).to(y).mT).log_softmax(1))

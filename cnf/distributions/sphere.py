@@ -69,7 +69,7 @@ class SphereUniform(BaseDensity):
         require_unit(z, self.event_shape.numel())
         return z.new_full((len(z),), -log_area(self.event_shape.numel()))
 
-    def sample(self, n: int, generator: torch.Generator | None = None) -> Tensor:
+    def draw(self, n: int, generator: torch.Generator | None) -> Tensor:
         return F.normalize(self._noise(n, generator), dim=1)
 
 
@@ -117,7 +117,7 @@ class AngularCentralGaussian(BaseDensity):
         white = torch.linalg.solve_triangular(self._factor, z.mT, upper=False)
         return -log_area(n) - self.log_diagonal.sum() - n * white.norm(dim=0).log()
 
-    def sample(self, n: int, generator: torch.Generator | None = None) -> Tensor:
+    def draw(self, n: int, generator: torch.Generator | None) -> Tensor:
         return F.normalize(self._noise(n, generator) @ self._factor.mT, dim=1)
 
 
@@ -170,7 +170,7 @@ class VonMisesFisher(BaseDensity):
         chord = (z - self.mean).square().sum(1)  # κ(μᵀx − 1) = −κ/2 ‖x − μ‖², without cancellation
         return -0.5 * self.concentration * chord - log_area(n) - log_scaled_bessel(n / 2, self.concentration)
 
-    def sample(self, n: int, generator: torch.Generator | None = None) -> Tensor:
+    def draw(self, n: int, generator: torch.Generator | None) -> Tensor:
         if not self.concentration.isfinite():
             raise ValueError(f"the concentration is {self.concentration.item()}: there is nothing to sample")
         drop = self._heights(n, generator)
@@ -252,7 +252,7 @@ class SphericalCauchyMixture(BaseDensity):
         ratio = (rest * (1 + rho)).log() - (rest.square() + rho * chord).log()  # both without cancellation
         return torch.logsumexp((n - 1) * ratio + self.logits.log_softmax(0), 1) - log_area(n)
 
-    def sample(self, n: int, generator: torch.Generator | None = None) -> Tensor:
+    def draw(self, n: int, generator: torch.Generator | None) -> Tensor:
         component = torch.multinomial(self.logits.softmax(0), max(n, 1), replacement=True, generator=generator)[:n]
         raw = self.raw[component].unsqueeze(1)
         pole = raw.sigmoid() * self.means[component]

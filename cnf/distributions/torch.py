@@ -60,7 +60,7 @@ class TorchBase(BaseDensity):
         inside = _support(distribution).check(z)
         return log_prob.masked_fill(~inside, -math.inf)
 
-    def sample(self, n: int, generator: torch.Generator | None = None) -> Tensor:
+    def draw(self, n: int, generator: torch.Generator | None) -> Tensor:
         distribution = self._current()
         draw = distribution.rsample if distribution.has_rsample else distribution.sample
         if generator is None:

@@ -40,6 +40,6 @@ class TorusUniform(BaseDensity):
         require_angles(z.flatten(1))
         return z.new_full((len(z),), -self.event_shape.numel() * math.log(2 * math.pi))
 
-    def sample(self, n: int, generator: torch.Generator | None = None) -> Tensor:
+    def draw(self, n: int, generator: torch.Generator | None) -> Tensor:
         shape = (n, *self.event_shape)
         return 2 * math.pi * torch.rand(shape, generator=generator, dtype=self.dtype, device=self.device)

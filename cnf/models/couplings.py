@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from cnf.arguments import Ambient, Positive, Size, SizeOrZero, Sizes, Widths, checked
 from cnf.discrete.autoregressive import Autoregressive
-from cnf.discrete.coupling import Conditional, Coupling, Regression, alternating
+from cnf.discrete.coupling import Conditional, CouplingLayer, Regression, alternating
 from cnf.discrete.linear import LULinear, Permutation
 from cnf.discrete.maps import AffineMap, ElementwiseMap, Shift
 from cnf.discrete.normalization import ActNorm
@@ -235,7 +235,7 @@ class Net(NamedTuple):
             return self.autoregressive(elementwise, dim, reverse=flip)
         mask = alternating(dim, flip=flip)
         seen = int(mask.sum())
-        return Coupling(elementwise, ResidualMLP(seen, (dim - seen) * elementwise.size, **self._asdict()), mask)
+        return CouplingLayer(elementwise, ResidualMLP(seen, (dim - seen) * elementwise.size, **self._asdict()), mask)
 
     def centred(self, dim: int) -> list[Transform]:
         """With a context, a layer that shifts and scales by it: splines end at a bound, and what a condition moves

@@ -28,7 +28,7 @@ def planar(
     context_dim: SizeOrZero = 0,
     *,
     layers: Size = 32,
-    hyper: SizeOrZero = 0,
+    hidden: SizeOrZero = 0,
     closed: Direction = "decode",
     preprocess: Preprocess | None = None,
 ) -> Flow:
@@ -39,7 +39,7 @@ def planar(
 
     Args:
         layers: K.
-        hyper: Hidden units of the map from the context to the parameters; 0 for a linear one.
+        hidden: Hidden units of the map from the context to the parameters; 0 for a linear one.
         closed: The direction in closed form: "decode", as published, for variational inference; "encode" makes
             training by maximum likelihood about three times faster, and leaves the solve to sampling.
 
@@ -47,7 +47,7 @@ def planar(
         Rezende and Mohamed 2015, arXiv 1505.05770.
     """
     members = _closed_in(
-        closed, [Planar(size(event_shape), context_dim=context_dim, hyper=hyper) for _ in range(layers)]
+        closed, [Planar(size(event_shape), context_dim=context_dim, hidden=hidden) for _ in range(layers)]
     )
     return assemble(event_shape, context_dim, members, preprocess, flat=True)
 
@@ -58,7 +58,7 @@ def radial(
     context_dim: SizeOrZero = 0,
     *,
     layers: Size = 32,
-    hyper: SizeOrZero = 0,
+    hidden: SizeOrZero = 0,
     closed: Direction = "decode",
     preprocess: Preprocess | None = None,
 ) -> Flow:
@@ -69,14 +69,14 @@ def radial(
 
     Args:
         layers: Number of layers.
-        hyper: Hidden units of the map from the context to the parameters; 0 for a linear one.
+        hidden: Hidden units of the map from the context to the parameters; 0 for a linear one.
         closed: Which direction is the paper's formula, "decode" or "encode"; both are in closed form.
 
     References:
         Rezende and Mohamed 2015, arXiv 1505.05770.
     """
     members = _closed_in(
-        closed, [Radial(size(event_shape), context_dim=context_dim, hyper=hyper) for _ in range(layers)]
+        closed, [Radial(size(event_shape), context_dim=context_dim, hidden=hidden) for _ in range(layers)]
     )
     return assemble(event_shape, context_dim, members, preprocess, flat=True)
 

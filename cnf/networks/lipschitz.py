@@ -140,7 +140,7 @@ class LipschitzMLP(nn.Module):
         Behrmann et al. 2019, i-ResNet, arXiv 1811.00995; Chen et al. 2019, Residual flows, arXiv 1906.02735.
     """
 
-    def __init__(self, dim: Size, hidden: Widths, *, lipschitz: Positive, context_dim: SizeOrZero = 0) -> None:
+    def __init__(self, dim: Size, *, hidden: Widths, lipschitz: Positive, context_dim: SizeOrZero = 0) -> None:
         super().__init__()
         hidden = as_widths(hidden)
         sizes = [dim, *hidden, dim]

@@ -172,7 +172,7 @@ class FlowMatching:
 
     def __call__(self, flow: Flow, x: Tensor, context: Tensor | None = None) -> Loss:
         x, context = some(*flow.rows(x, context))
-        base = flow.base.sample(len(x)) if self.source is None else self._drawn(x)
+        base = flow.base.rsample(len(x)) if self.source is None else self._drawn(x)
         return _regress(flow, base, x, context, self.path, self.coupling, self.late)
 
     def _drawn(self, x: Tensor) -> Tensor:

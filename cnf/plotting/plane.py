@@ -164,7 +164,7 @@ def paths_of(
 ) -> np.ndarray:  # fmt: skip
     """Where `n` samples are at each time, `(len(times), n, 2)`."""
     with _evaluating(flow):
-        z = flow.base.sample(n, generator)
+        z = flow.base.sample(n, generator=generator)
         return as_numpy(torch.cat([flow.trajectory(rows, times, context) for rows in z.split(CHUNK)], 1))
 
 

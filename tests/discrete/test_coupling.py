@@ -10,7 +10,7 @@ from gradients import gradcheck
 from instances import randomized
 from torch import Tensor
 
-from cnf.discrete.coupling import Coupling, alternating, checkerboard, half
+from cnf.discrete.coupling import CouplingLayer, alternating, checkerboard, half
 from cnf.discrete.maps import AffineMap, LogisticMixture, Shift
 from cnf.discrete.splines import RationalQuadratic
 from cnf.networks import ConvResNet, ResidualMLP
@@ -33,12 +33,12 @@ contexts = pytest.mark.parametrize("context_dim", [0, 2])
 
 def coupling(
     elementwise, mask: Tensor, shape: tuple[int, ...], context_dim: int = 0, *, scale: float = 0.6
-) -> Coupling:
+) -> CouplingLayer:
     seen = shape[0] if mask.dim() == 2 else int(mask.sum())
     moved = shape[0] if mask.dim() == 2 else int((~mask).sum())
     kind = ResidualMLP if len(shape) == 1 else ConvResNet
     net = kind(seen, moved * elementwise.size, hidden=8, blocks=1, context_dim=context_dim, activation="silu")
-    return randomized(Coupling(elementwise, net, mask), scale).double()
+    return randomized(CouplingLayer(elementwise, net, mask), scale).double()
 
 
 def sample(shape: tuple[int, ...], context_dim: int = 0) -> tuple[Tensor, Tensor | None]:
@@ -147,16 +147,16 @@ def test_masks():
 )
 def test_a_mask_has_two_sides(mask):
     with pytest.raises(ValueError, match="mask must be boolean"):
-        Coupling(Shift(), ResidualMLP(1, 1), mask)
+        CouplingLayer(Shift(), ResidualMLP(1, 1), mask)
 
 
 def test_a_network_of_another_size_is_refused():
-    transform = Coupling(AffineMap(), ResidualMLP(2, 2), half(4))
+    transform = CouplingLayer(AffineMap(), ResidualMLP(2, 2), half(4))
     with pytest.raises(ValueError, match="needs 4 outputs of the network, got 2"):
         transform.encode(torch.zeros(1, 4))
 
 
 def test_a_missing_context_is_refused():
-    transform = Coupling(Shift(), ResidualMLP(2, 2, context_dim=3), half(4))
+    transform = CouplingLayer(Shift(), ResidualMLP(2, 2, context_dim=3), half(4))
     with pytest.raises(ValueError, match=r"context of shape \(N, 3\)"):
         transform.encode(torch.zeros(1, 4))

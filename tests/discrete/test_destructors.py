@@ -47,7 +47,7 @@ def fitted(name: str, n: int = 2000) -> tuple[Destructor, Tensor]:
 
 
 def deep(depth: int = 4) -> Compose:
-    pairs = [(Rotation(2, "random", seed=seed), TreeDestructor(2, depth=6)) for seed in range(depth)]
+    pairs = [(Rotation(2, kind="random", seed=seed), TreeDestructor(2, depth=6)) for seed in range(depth)]
     return chain([GaussianDestructor(2), *(layer for pair in pairs for layer in pair)]).double()
 
 

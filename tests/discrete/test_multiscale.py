@@ -9,7 +9,7 @@ from instances import affine, conditional
 
 from cnf.discrete.elementwise import Affine, Standardize
 from cnf.discrete.linear import Permutation
-from cnf.discrete.multiscale import Split, Squeeze, multiscale
+from cnf.discrete.multiscale import FactorOut, Squeeze, multiscale
 from cnf.transforms import Compose, Inverse
 
 
@@ -36,7 +36,7 @@ def test_split_maps_the_rest_and_leaves_the_first(shape):
     rest = affine((3, *shape[1:]))
     x = torch.randn(4, *shape)
     for method in ("encode", "decode"):
-        value, log_det, _ = getattr(Split(rest, kept=2), method)(x)
+        value, log_det, _ = getattr(FactorOut(rest, kept=2), method)(x)
         expected = getattr(rest, method)(x[:, 2:])
         assert torch.equal(value[:, :2], x[:, :2])
         assert torch.equal(value[:, 2:], expected.value)
@@ -45,12 +45,12 @@ def test_split_maps_the_rest_and_leaves_the_first(shape):
 
 def test_split_hands_on_context_and_initialization():
     rest = conditional(2).double()
-    split = Split(rest, kept=1).double()
+    split = FactorOut(rest, kept=1).double()
     x, context = torch.randn(3, 4).double(), torch.randn(3, 2).double()
     assert split.context_dim == 2
     assert torch.equal(split.encode(x, context).value[:, 1:], rest.encode(x[:, 1:], context).value)
     assert torch.allclose(split.push(x, context), split.decode(x, context).value, rtol=0, atol=1e-7)
-    split = Split(Standardize(2), kept=1)
+    split = FactorOut(Standardize(2), kept=1)
     data = torch.randn(50, 3) * 4 + 2
     split.initialize(data)
     assert split.data_dependent
@@ -106,6 +106,6 @@ def test_errors_say_what_was_expected():
     with pytest.raises(ValueError, match=r"scales must be a sequence of Transforms, got \[\]"):
         multiscale([], channels=1)
     with pytest.raises(ValueError, match="kept must be"):
-        Split(Compose([]), kept=0)
+        FactorOut(Compose([]), kept=0)
     with pytest.raises(ValueError, match=r"more than 3 features are needed to keep as many, got \(2, 3\)"):
-        Split(Compose([]), kept=3).encode(torch.zeros(2, 3))
+        FactorOut(Compose([]), kept=3).encode(torch.zeros(2, 3))

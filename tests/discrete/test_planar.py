@@ -119,14 +119,14 @@ def test_gradients_of_encode_are_those_of_the_inverse_function(kind):
 @every
 @pytest.mark.parametrize("method", ["encode", "decode"])
 def test_gradients_against_finite_differences(kind, method):
-    layer = randomized(kind(3, context_dim=2, hyper=4), 1.5).double()
+    layer = randomized(kind(3, context_dim=2, hidden=4), 1.5).double()
     assert gradcheck(layer, method, torch.randn(2, 3, dtype=torch.float64), torch.randn(2, 2, dtype=torch.float64))
 
 
 @every
-@pytest.mark.parametrize("hyper", [0, 5])
-def test_a_context_moves_the_parameters(kind, hyper):
-    layer = randomized(kind(3, context_dim=2, hyper=hyper)).double()
+@pytest.mark.parametrize("hidden", [0, 5])
+def test_a_context_moves_the_parameters(kind, hidden):
+    layer = randomized(kind(3, context_dim=2, hidden=hidden)).double()
     plain, x, context = kind(3).double(), torch.randn(4, 3).double(), torch.randn(4, 2).double()
     conditional = layer.encode(x, context)
     for i in range(4):

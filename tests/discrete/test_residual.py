@@ -71,7 +71,7 @@ def test_the_slope_of_lipswish_is_its_derivative_and_at_most_one():
 @pytest.mark.parametrize("hidden", [(8,), (16, 12), (4, 20, 6)])
 def test_the_network_keeps_its_lipschitz_bound(lipschitz, hidden):
     for scale in (1.0, 30.0):
-        network = randomized(LipschitzMLP(3, hidden, lipschitz=lipschitz, context_dim=2), scale).double()
+        network = randomized(LipschitzMLP(3, hidden=hidden, lipschitz=lipschitz, context_dim=2), scale).double()
         x, context = 5 * torch.randn(2000, 3).double(), 5 * torch.randn(2000, 2).double()
         value, jacobian = network.at(context).linearize(x)
         assert torch.linalg.matrix_norm(jacobian.dense(), 2).max() <= lipschitz
@@ -87,7 +87,7 @@ def test_the_lipschitz_bound_is_not_vacuous(sign):
 
 
 def test_matrices_within_their_bound_are_left_alone():
-    network = LipschitzMLP(3, (5,), lipschitz=0.9).double()
+    network = LipschitzMLP(3, hidden=(5,), lipschitz=0.9).double()
     with torch.no_grad():
         for layer in network.layers:
             layer.weight.copy_(torch.eye(*layer.weight.shape) * 0.3)
@@ -96,7 +96,7 @@ def test_matrices_within_their_bound_are_left_alone():
 
 @pytest.mark.parametrize("hidden", [(8,), (16, 12), (4, 20, 6)])
 def test_the_chain_is_the_jacobian(hidden):
-    network = randomized(LipschitzMLP(3, hidden, lipschitz=0.9), 2.0).double()
+    network = randomized(LipschitzMLP(3, hidden=hidden, lipschitz=0.9), 2.0).double()
     x, v = torch.randn(5, 3).double(), torch.randn(2, 5, 3).double()
     jacobian = network.at().linearize(x)[1]
     expected = torch.func.vmap(torch.func.jacrev(lambda row: network(row.unsqueeze(0))[0]))(x)

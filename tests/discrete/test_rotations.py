@@ -14,7 +14,7 @@ every = pytest.mark.parametrize("kind", ROTATIONS)
 
 
 def fitted(x: Tensor, kind: str, seed: int = 0) -> Rotation:
-    layer = Rotation(x.shape[1], kind, seed=seed).double()
+    layer = Rotation(x.shape[1], kind=kind, seed=seed).double()
     layer.initialize(x)
     return layer
 
@@ -62,7 +62,7 @@ def test_random_rotations_are_uniform():
     """A Haar matrix has `E R² = 1/D` in every place, and both signs of the determinant."""
     x, weights = torch.randn(2, 3), []
     for seed in range(2000):
-        layer = Rotation(3, "random", seed=seed)
+        layer = Rotation(3, kind="random", seed=seed)
         layer.initialize(x)
         weights.append(layer.weight)
     squares = torch.stack(weights).square()
@@ -72,4 +72,4 @@ def test_random_rotations_are_uniform():
 
 def test_an_unknown_kind_is_an_error():
     with pytest.raises(ValueError, match="'pca', 'ica', 'random', got 'svd'"):
-        Rotation(2, "svd")
+        Rotation(2, kind="svd")
