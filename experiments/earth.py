@@ -26,7 +26,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 import cnf
-from cnf.data.tabular import data_root
+from cnf.data import data_root
 from cnf.distributions import BaseDensity, SphereUniform, SphericalCauchyMixture
 from cnf.manifolds import NormalizedAffine, Sphere
 from cnf.metrics import log_prob_of_rows

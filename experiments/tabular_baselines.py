@@ -19,9 +19,8 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 import cnf
-from cnf.data import DataError
+from cnf.data import DataError, data_root, split
 from cnf.data.benchmarks import MAF_SETS, load_maf
-from cnf.data.tabular import data_root, split
 from cnf.metrics import log_prob_of_rows, mean_and_error
 from experiments.run import run
 

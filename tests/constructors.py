@@ -30,7 +30,8 @@ NOT_MADE_BY_USERS = {
     "cnf.metrics": "functions of data",
     "cnf.calibration.fit_calibration": "a function of data",
     "cnf.data.benchmarks": "reads files",
-    "cnf.data.tabular": "functions of data",
+    "cnf.data.csv_files": "reads files",
+    "cnf.data.splits": "functions of data",
     "cnf.checkpoints": "reads files",
     "cnf.training": "made by a run, but for its settings",
 }

@@ -111,7 +111,7 @@ def test_tables_of_many_pieces_are_whole(moons: Path, tmp_path: Path, suffix: st
     pieces = cnf.load(moons).sample_in_pieces(50, batch_size=16, generator=torch.Generator().manual_seed(0))
     np.testing.assert_allclose(rows, torch.cat(list(pieces)).numpy(), rtol=1e-6)
     main(["score", str(moons), str(path), "--batch-size", "16", "--out", str(tmp_path / f"p{suffix}")])
-    assert len(cnf.data.tabular.load_table(tmp_path / f"p{suffix}").values) == 50
+    assert len(cnf.data.load_table(tmp_path / f"p{suffix}").values) == 50
 
 
 def test_plot_draws_again(moons: Path, tmp_path: Path) -> None:

@@ -14,7 +14,8 @@ from cnf.cli.usage import UsageError, note, use_threads
 from cnf.data.rows import Rows, as_rows
 from cnf.data.sketch import Seen, seen_rows, sketch_of
 from cnf.data.sources import Source, header_note, open_source
-from cnf.data.tabular import READERS, load_table, table_columns, take
+from cnf.data.table import take
+from cnf.data.tabular import READERS, load_table, table_columns
 from cnf.errors import CheckpointError, DataError
 from cnf.files import read_json, write_bytes, write_json
 from cnf.flows import Flow

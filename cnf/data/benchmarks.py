@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from cnf.arguments import Seed, checked
-from cnf.data.tabular import data_root, open_npy
+from cnf.data.folders import data_root
+from cnf.data.npy_files import open_npy
 from cnf.errors import DataError
 
 Parts = tuple[np.ndarray, np.ndarray, np.ndarray]

@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 
 from cnf.arguments import Ambient, Rule, Seed, checked
+from cnf.data.folders import data_root
 from cnf.data.rows import Batch, Rows
-from cnf.data.tabular import data_root
 from cnf.errors import DataError
 
 __all__ = ["DIGITS_LEVELS", "Dequantized", "dequantize", "load_digits", "load_mnist", "read_idx"]

@@ -13,7 +13,9 @@ from cnf.data.benchmarks import MAF_SETS, load_maf
 from cnf.data.columns import row_keys
 from cnf.data.images import DIGITS_LEVELS, Dequantized, dequantize, load_digits, load_mnist
 from cnf.data.rows import Rows
-from cnf.data.tabular import READERS, Table, check_columns, load_table, select, split
+from cnf.data.splits import split
+from cnf.data.table import Table, check_columns, select
+from cnf.data.tabular import READERS, load_table
 from cnf.data.toys import TOYS, Toy
 from cnf.errors import DataError
 

@@ -15,7 +15,7 @@ import cnf
 from cnf.data import TOYS
 from cnf.data.columns import check_rows, row_keys
 from cnf.data.rows import Rows, as_rows
-from cnf.data.tabular import split
+from cnf.data.splits import split
 from cnf.errors import DataError, DataWarning
 
 N = 2000

@@ -7,8 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cnf.data import DataError, tabular
-from cnf.data.tabular import Table, check_columns, load_table, select, split
+from cnf.data import DataError
+from cnf.data import table as tables
+from cnf.data.table import Table, check_columns, select
+from cnf.data.tabular import load_table
 
 
 @pytest.fixture
@@ -148,9 +150,9 @@ def test_npy_of_one_axis_is_one_column(tmp_path: Path) -> None:
 
 BAD_NPY = {
     "objects": (np.array([[1, "a"]], dtype=object), "cannot map .*[Oo]bject.*dtype of numbers"),
-    "text": (np.array([["a", "b"]]), "expected one array of real numbers, got <U1; save the numbers alone"),
+    "text": (np.array([["a", "b"]]), "expected an array of real numbers, got <U1; save the numbers alone"),
     "complex": (np.ones((2, 2), dtype=complex), "got complex128; save real and imaginary parts as columns"),
-    "structured": (np.ones(3, dtype=[("a", "f4")]), "expected one array of real numbers, got .*'a'"),
+    "structured": (np.ones(3, dtype=[("a", "f4")]), "expected an array of real numbers, got .*'a'"),
     "three axes": (np.ones((2, 3, 4)), r"expected an array of shape \(rows, columns\), got \(2, 3, 4\); reshape"),
     "no axis": (np.array(1.0), r"got \(\)"),
     "no rows": (np.ones((0, 3)), r"got \(0, 3\)"),
@@ -180,12 +182,12 @@ def test_truncated_and_zipped_npy(tmp_path: Path) -> None:
         load_table(path)
     with open(path, "wb") as file:
         np.savez(file, a=np.ones(3))
-    with pytest.raises(DataError, match="expected one array of real numbers, got several arrays"):
+    with pytest.raises(DataError, match="numpy cannot map .*; write one array to it with numpy.save"):
         load_table(path)
 
 
 def test_nan_is_found_chunk_by_chunk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tabular, "CHUNK", 20)  # ten rows of two columns
+    monkeypatch.setattr(tables, "CHUNK", 20)  # ten rows of two columns
     values = np.zeros((100, 2))
     values[[0, 9, 10, 55, 56, 57, 99], 1] = np.nan
     values[42, 0] = np.inf
@@ -226,7 +228,7 @@ def test_select_names_the_known_columns() -> None:
 
 
 def test_constant_columns_are_named_with_their_value(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tabular, "CHUNK", 30)
+    monkeypatch.setattr(tables, "CHUNK", 30)
     values = np.zeros((100, 3))
     values[99, 0] = 1e-300
     values[:, 1] = 2.5
@@ -235,57 +237,6 @@ def test_constant_columns_are_named_with_their_value(monkeypatch: pytest.MonkeyP
         check_columns(table(values))
     values[50, 1] = 2.6
     check_columns(table(values))
-
-
-# Splits -----------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("n", [10, 11, 9568])
-def test_split_is_the_seeded_permutation_cut_in_tenths(n: int) -> None:
-    order, tenth = np.random.default_rng(7).permutation(n), n // 10
-    parts = split(n, seed=7)
-    np.testing.assert_array_equal(parts.train, order[: n - 2 * tenth])
-    np.testing.assert_array_equal(parts.validation, order[n - 2 * tenth : n - tenth])
-    np.testing.assert_array_equal(parts.test, order[n - tenth :])
-
-
-def test_split_by_other_fractions_is_a_partition() -> None:
-    parts = split(100, seed=1, fractions=(0.42, 0.29, 0.29))
-    assert (len(parts.train), len(parts.validation), len(parts.test)) == (42, 29, 29)
-    joined = np.concatenate([parts.train, parts.validation, parts.test])
-    np.testing.assert_array_equal(np.sort(joined), np.arange(100))
-    assert not np.array_equal(split(100, seed=2).train, split(100, seed=3).train)
-
-
-@pytest.mark.parametrize(("fractions", "needed"), [((0.8, 0.1, 0.1), 10), ((0.5, 0.3, 0.2), 5), ((0.1, 0.1, 0.8), 10)])
-def test_split_says_how_many_rows_it_needs(fractions: tuple[float, float, float], needed: int) -> None:
-    parts = split(needed, fractions=fractions)
-    assert min(len(parts.train), len(parts.validation), len(parts.test)) > 0
-    with pytest.raises(DataError, match=f"expected at least {needed} rows, got {needed - 1}"):
-        split(needed - 1, fractions=fractions)
-
-
-@pytest.mark.parametrize("fractions", [(0.8, 0.2), (0.8, 0.1, 0.2), (1.0, 0.0, 0.0), (1.2, -0.1, -0.1)])
-def test_split_checks_the_fractions(fractions: tuple[float, ...]) -> None:
-    with pytest.raises(DataError, match="expected three positive fractions of sum 1 .*, got "):
-        split(100, fractions=fractions)  # type: ignore[arg-type]
-
-
-# The data folder --------------------------------------------------------------------------------------------
-
-
-def test_data_root_is_the_argument_or_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    other = tmp_path / "other"
-    other.mkdir()
-    monkeypatch.setenv("CNF_DATA", str(tmp_path))
-    assert tabular.data_root() == tmp_path
-    assert tabular.data_root(str(other)) == other
-    monkeypatch.setenv("CNF_DATA", str(tmp_path / "none"))
-    with pytest.raises(DataError, match=r"got .*none, which is none; correct .*CNF_DATA"):
-        tabular.data_root()
-    monkeypatch.delenv("CNF_DATA")
-    with pytest.raises(DataError, match="pass --data-root .* or set the environment variable CNF_DATA"):
-        tabular.data_root()
 
 
 def test_known_tables(data_root: Path) -> None:
