@@ -291,7 +291,7 @@ def _read_excel(path: Path, header: bool | None, sheet: str | None, text: Collec
 
 
 def _read_npy(path: Path, header: bool | None, sheet: str | None, text: Collection[str]) -> Reading:
-    from cnf.data.tabular import open_npy
+    from cnf.data.npy_files import open_npy
 
     return Reading(_checked(str(path), frame_of(np.asarray(open_npy(path)))), path.stem)
 
