@@ -8,12 +8,11 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
+from cnf.data.keys import row_keys
 from cnf.data.rows import Rows
 
 LARGEST = 2**18  # hashes that are kept, 2 MB
 PIECE = 65_536  # rows read together
-MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)  # of the golden ratio: odd, with bits like noise
-SHIFT = np.uint64(29)
 
 
 class Seen(NamedTuple):
@@ -51,14 +50,4 @@ def _pieces(rows: Rows) -> Iterator[np.ndarray]:
     for numbers in torch.arange(len(rows)).split(PIECE):
         x, context, _ = rows.read(numbers.tolist())
         parts = [part.flatten(1).float().numpy() for part in (x, context) if part is not None]
-        yield _hashes(np.concatenate(parts, 1))
-
-
-def _hashes(cells: np.ndarray) -> np.ndarray:
-    """A number of 64 bits for each row of float32."""
-    bits = np.ascontiguousarray(cells + np.float32(0)).view(np.uint32)  # adding 0 makes −0 and 0 one number
-    hashes = np.full(len(cells), bits.shape[1], dtype=np.uint64)
-    for column in bits.T:
-        hashes = (hashes ^ column) * MULTIPLIER
-        hashes ^= hashes >> SHIFT
-    return hashes
+        yield row_keys(np.concatenate(parts, 1))

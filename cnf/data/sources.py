@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from cnf.data.benchmarks import MAF_SETS, load_maf
-from cnf.data.columns import row_keys
 from cnf.data.images import DIGITS_LEVELS, Dequantized, dequantize, load_digits, load_mnist
+from cnf.data.keys import row_keys
 from cnf.data.rows import Rows
 from cnf.data.splits import split
 from cnf.data.table import Table, check_columns, select

@@ -13,7 +13,8 @@ import torch
 
 import cnf
 from cnf.data import TOYS
-from cnf.data.columns import check_rows, row_keys
+from cnf.data.columns import check_rows
+from cnf.data.keys import row_keys
 from cnf.data.rows import Rows, as_rows
 from cnf.data.splits import split
 from cnf.errors import DataError, DataWarning

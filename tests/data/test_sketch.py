@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from cnf.data import sketch
+from cnf.data.keys import row_keys
 from cnf.data.rows import Rows
 from cnf.data.sketch import seen_rows, sketch_of
 
@@ -48,7 +49,7 @@ def test_of_many_rows_a_fair_sample_is_kept(monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_hashes_spread_evenly() -> None:
     grid = torch.cartesian_prod(torch.arange(300.0), torch.arange(300.0))
-    hashes = sketch._hashes(grid.numpy())
+    hashes = row_keys(grid.numpy())
     assert len(np.unique(hashes)) == 90_000
     counts = np.histogram(hashes.astype(float), 64, range=(0, 2.0**64))[0]
     assert abs(counts - 90_000 / 64).max() < 6 * np.sqrt(90_000 / 64)
