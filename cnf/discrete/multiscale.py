@@ -59,6 +59,9 @@ class FactorOut(Wrapper):
         self.kept = kept
         self.register_load_state_dict_pre_hook(_renamed)
 
+    def data_shape(self, base_shape: torch.Size) -> torch.Size:
+        return base_shape  # of the image, for the squeezing before it tells no shape either
+
     def enter(self, x: Tensor) -> Tensor:
         if x.shape[1] <= self.kept:
             raise ValueError(f"more than {self.kept} features are needed to keep as many, got {tuple(x.shape)}")
