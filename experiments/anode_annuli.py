@@ -94,7 +94,7 @@ def on_the_plane(config: Config, extra: int) -> dict[str, Any]:
 
 def neural_ode(config: Config, dim: int, extra: int) -> cnf.NeuralODE:
     solver = cnf.RungeKutta("dopri5", rtol=config.tolerance, atol=config.tolerance)
-    return cnf.NeuralODE(cnf.MLPField(dim + extra, config.hidden, activation=config.activation), extra, solver)
+    return cnf.NeuralODE(cnf.MLPField(dim + extra, hidden=config.hidden, activation=config.activation), extra, solver)
 
 
 def ring(n: int, inner: float, outer: float) -> Tensor:

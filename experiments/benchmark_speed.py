@@ -99,7 +99,7 @@ class Problem:
         self.config, self.case = config, case
         self.tolerances = {"rtol": config.tolerance, "atol": config.tolerance}
         torch.manual_seed(config.seed)
-        self.field = cnf.MLPField(case.dim, case.hidden, activation="tanh")
+        self.field = cnf.MLPField(case.dim, hidden=case.hidden, activation="tanh")
         for layer in self.field.layers:
             for parameter in layer.parameters():
                 nn.init.uniform_(parameter, -1.6 / layer.in_features**0.5, 1.6 / layer.in_features**0.5)

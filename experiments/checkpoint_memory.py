@@ -44,7 +44,7 @@ KINDS = ("backprop", "checkpoint")
 def compute(config: Config) -> dict[str, Any]:
     torch.set_num_threads(config.threads)
     torch.manual_seed(config.seed)
-    field, x = cnf.MLPField(config.dim, config.hidden), torch.randn(config.batch, config.dim)
+    field, x = cnf.MLPField(config.dim, hidden=config.hidden), torch.randn(config.batch, config.dim)
     curves: dict[str, Any] = {kind: {"megabytes": [], "ms": []} for kind in KINDS}
     for steps in tqdm(config.steps):
         trained = {kind: step(config, field, x, kind, steps) for kind in KINDS}

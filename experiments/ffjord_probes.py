@@ -72,7 +72,7 @@ def fitted(config: Config, dim: int, divergence: cnf.Divergence) -> tuple[cnf.Fl
     """A flow with the exact trace, its NLL on test rows while it trains with another, and the entropy of the data."""
     torch.manual_seed(config.seed)
     solver = cnf.RungeKutta("rk4", steps=4)
-    field = cnf.MLPField(dim, config.hidden, activation="silu")
+    field = cnf.MLPField(dim, hidden=config.hidden, activation="silu")
     # As many orthogonal probes as the bottleneck is wide give the trace itself, whatever the dimension.
     exact = cnf.Bottleneck(min(config.hidden), min(config.hidden), "orthogonal")
     flow = cnf.Flow(cnf.CNF(field, exact, solver=solver), cnf.StandardNormal(dim))

@@ -51,7 +51,7 @@ Step = Callable[[], Tensor]  # the mean NLL of a batch, with its graph
 def made(config: Config, dim: int, width: int, batch: int) -> tuple[cnf.MLPField, Tensor]:
     """A field with weights uniform in ±1.6/√fan_in, and rows."""
     torch.manual_seed(config.seed)
-    field = cnf.MLPField(dim, (width, width), activation="tanh")
+    field = cnf.MLPField(dim, hidden=(width, width), activation="tanh")
     for layer in field.layers:
         for parameter in layer.parameters():
             nn.init.uniform_(parameter, -1.6 / layer.in_features**0.5, 1.6 / layer.in_features**0.5)

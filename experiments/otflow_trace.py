@@ -64,7 +64,7 @@ def compared(panel: dict[str, list[list[float]]], vectors: tuple[int, ...]) -> d
 
 def measured(config: Config, dim: int) -> dict[str, list[float]]:
     """Processor seconds for velocity and trace of one batch, and the relative errors of the estimates."""
-    field = cnf.PotentialField(dim, config.width)
+    field = cnf.PotentialField(dim, hidden=config.width)
     t, x = torch.rand(()), torch.randn(config.batch_size, dim)
     with torch.no_grad():
         exact, seconds = timed(lambda: cnf.Exact()(field.linearize(t, x)))

@@ -71,7 +71,7 @@ def compute(config: Config) -> dict[str, Any]:
 def fitted(config: Config, train: Tensor, validation: Tensor, weights: dict[str, float]) -> cnf.Flow:
     torch.manual_seed(config.seed)
     costs = {"kinetic": cnf.KineticEnergy(), "frobenius": cnf.JacobianFrobenius()}
-    field = cnf.MLPField(1, config.hidden)
+    field = cnf.MLPField(1, hidden=config.hidden)
     first, *_, last = (tensor for tensor in field.parameters() if tensor.dim() == 2)
     with torch.no_grad():
         first[:, 1].mul_(config.restless)

@@ -56,7 +56,7 @@ def fitted(config: Config, weight: float) -> dict[str, Any]:
     torch.manual_seed(config.seed)
     loose = cnf.RungeKutta("dopri5", rtol=config.training_tolerance, atol=config.training_tolerance)
     penalty = {"derivative": cnf.HigherDerivative(config.order)}
-    field = cnf.MLPField(1, config.hidden)
+    field = cnf.MLPField(1, hidden=config.hidden)
     for tensor in field.parameters():
         if tensor.dim() == 2:
             nn.init.xavier_normal_(tensor, config.gain)

@@ -93,14 +93,16 @@ class UserField(nn.Module):
 def mlp(activation: str, time: str, residual: bool, depth: int) -> Instance:
     scale = {"concat": 1.0, "concatsquash": 1.6}[time] * (0.5 if activation == "elu" else 1.0)
     return Instance(
-        lambda c: randomized(MLPField(3, (6,) * depth, c, activation, time, residual=residual), scale),
+        lambda c: randomized(
+            MLPField(3, hidden=(6,) * depth, context_dim=c, activation=activation, time=time, residual=residual), scale
+        ),
         contexts=(0, CONTEXT),
     )
 
 
 def potential(depth: int, hidden: int = 6) -> Instance:
     return Instance(
-        lambda c: randomized(PotentialField(3, hidden, depth=depth, context_dim=c), 0.8),
+        lambda c: randomized(PotentialField(3, hidden=hidden, depth=depth, context_dim=c), 0.8),
         contexts=(0, CONTEXT),
         unreached=("linear.bias",),  # the constant of a potential
     )
@@ -210,18 +212,25 @@ FIELDS: dict[str, Instance] = {
         )
     },
     "mlp-bottleneck": Instance(
-        lambda c: randomized(MLPField(3, (6, 2, 5), c, time="concatsquash"), 1.6), contexts=(0, CONTEXT)
+        lambda c: randomized(MLPField(3, hidden=(6, 2, 5), context_dim=c, time="concatsquash"), 1.6),
+        contexts=(0, CONTEXT),
     ),
     **{f"potential-{depth}": potential(depth) for depth in (1, 2, 3)},
     "potential-narrow": potential(2, hidden=2),
-    "planar": Instance(lambda c: randomized(PlanarField(3, 5, hyper=8, context_dim=c), 2.0), contexts=(0, CONTEXT)),
-    "conv": Instance(
-        lambda c: randomized(ConvField((2, 3, 2), (4,), context_dim=c), 1.3), (2, 3, 2), contexts=(0, CONTEXT)
+    "planar": Instance(
+        lambda c: randomized(PlanarField(3, units=5, hidden=8, context_dim=c), 2.0), contexts=(0, CONTEXT)
     ),
-    "fourier": Instance(lambda c: randomized(FourierField(3, 6, context_dim=c)), contexts=(0, CONTEXT)),
-    "sphere": Instance(lambda c: SphereField(3, randomized(FourierField(3, 6, context_dim=c))), contexts=(0, CONTEXT)),
-    "sphere-closed": Instance(lambda c: SphereField(5, randomized(MLPField(5, (6, 6)))), (5,)),
-    "torus": Instance(lambda c: TorusField(3, randomized(FourierField(6, 6, context_dim=c))), contexts=(0, CONTEXT)),
+    "conv": Instance(
+        lambda c: randomized(ConvField((2, 3, 2), hidden=(4,), context_dim=c), 1.3), (2, 3, 2), contexts=(0, CONTEXT)
+    ),
+    "fourier": Instance(lambda c: randomized(FourierField(3, hidden=6, context_dim=c)), contexts=(0, CONTEXT)),
+    "sphere": Instance(
+        lambda c: SphereField(3, randomized(FourierField(3, hidden=6, context_dim=c))), contexts=(0, CONTEXT)
+    ),
+    "sphere-closed": Instance(lambda c: SphereField(5, randomized(MLPField(5, hidden=(6, 6)))), (5,)),
+    "torus": Instance(
+        lambda c: TorusField(3, randomized(FourierField(6, hidden=6, context_dim=c))), contexts=(0, CONTEXT)
+    ),
     "module": Instance(lambda c: ModuleField(randomized(UserField(c))), contexts=(0, CONTEXT)),
 }
 
@@ -286,7 +295,7 @@ TRANSFORMS: dict[str, Instance] = {
         lambda c: inverse_pair(coupling(AffineMap(), alternating(3), (3,), 0).make(c)), contexts=(0, CONTEXT)
     ),
     "torus-cnf": Instance(
-        lambda c: ManifoldCNF(Torus(3), randomized(FourierField(6, 6, context_dim=c)), solver=TIGHT),
+        lambda c: ManifoldCNF(Torus(3), randomized(FourierField(6, hidden=6, context_dim=c)), solver=TIGHT),
         contexts=(0, CONTEXT),
         tolerance=1e-6,
         data=angle,

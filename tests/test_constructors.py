@@ -30,11 +30,11 @@ from hypothesis import strategies as st
 
 import cnf
 from cnf.continuous.cnf import cnfs_of
+from cnf.continuous.fields import FourierField
 from cnf.discrete.elementwise import Affine, Logit
 from cnf.discrete.maps import AffineMap
 from cnf.discrete.residual import FixedPoint, RussianRoulette
 from cnf.discrete.splines import RationalQuadratic
-from cnf.manifolds.fields import FourierField
 
 PACKAGE = str(Path(cnf.__file__).parent)
 BUILDERS = {f"{model.build.__module__}.{model.build.__name__}" for model in MODELS.values()}
@@ -166,7 +166,7 @@ def fitting(pools: Pools, name: str) -> dict[str, Any]:
         (lambda: cnf.MLPField(2, hidden=0), "hidden"),
         (lambda: cnf.MLPField(0), "dim"),
         (lambda: cnf.MLPField(2, context_dim=-1), "context_dim"),
-        (lambda: cnf.PlanarField(2, width=0), "width"),
+        (lambda: cnf.PlanarField(2, units=0), "width"),
         (lambda: cnf.PotentialField(2, rank={}), "rank"),
         (lambda: cnf.FitConfig(clip=math.nan), "clip"),
         (lambda: cnf.FitConfig(steps=2.5), "steps"),

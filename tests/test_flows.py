@@ -571,7 +571,7 @@ def test_any_base_serves_at_the_other_end():
 
 
 def test_a_flow_in_float32_agrees_with_its_double():
-    flow = Flow(CNF(randomized(MLPField(3, (8, 8))), solver=RungeKutta(rtol=1e-5, atol=1e-5)), StandardNormal(3))
+    flow = Flow(CNF(randomized(MLPField(3, hidden=(8, 8))), solver=RungeKutta(rtol=1e-5, atol=1e-5)), StandardNormal(3))
     x = torch.randn(6, 3)
     single = flow.log_prob(x)
     assert single.dtype == torch.float32

@@ -106,6 +106,8 @@ def test_densities_of_rows_pay_for_no_path_costs():
         def __call__(self, linearization, probe):
             raise AssertionError("a cost was computed")
 
-    flow = cnf.Flow(cnf.CNF(cnf.MLPField(2, (4,)), regularizers={"forbidden": Forbidden()}), cnf.StandardNormal(2))
+    flow = cnf.Flow(
+        cnf.CNF(cnf.MLPField(2, hidden=(4,)), regularizers={"forbidden": Forbidden()}), cnf.StandardNormal(2)
+    )
     log_prob = log_prob_of_rows(flow, torch.zeros(3, 2))
     assert torch.equal(log_prob, cnf.reconfigure(flow, regularizers={}).log_prob(torch.zeros(3, 2)).detach())

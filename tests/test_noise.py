@@ -39,7 +39,7 @@ def test_one_seed_would_not_do():
 @pytest.mark.parametrize("divergence", [Hutchinson(2, "gaussian"), Hutchinson(2), Hutchinson(noise="orthogonal"),
                                         HutchPP(), Hutchinson(generator=torch.Generator())], ids=repr)  # fmt: skip
 def test_probes_of_solves_are_given_again(divergence):
-    flow, x = Flow(CNF(MLPField(3, 8), divergence), StandardNormal(3)), torch.randn(9, 3)
+    flow, x = Flow(CNF(MLPField(3, hidden=8), divergence), StandardNormal(3)), torch.randn(9, 3)
     with Recorded() as noise:
         value = flow.log_prob(x)
     with Replayed(noise.draws):

@@ -16,7 +16,7 @@ COARSE = RungeKutta("rk4", steps=2)
 
 
 def flow_of(generator: torch.Generator | None = None) -> Flow:
-    members = [Residual(2, log_det=RussianRoulette()), CNF(MLPField(2, 4), Hutchinson(generator=generator))]
+    members = [Residual(2, log_det=RussianRoulette()), CNF(MLPField(2, hidden=4), Hutchinson(generator=generator))]
     return Flow(Compose(members), StandardNormal(2))
 
 
@@ -57,6 +57,6 @@ def test_a_part_is_exchanged_wherever_it_stands():
     other = exchanged(flow, CNF, lambda cnf: affine)
     assert other.transform.transforms[1] is affine
     assert isinstance(flow.transform.transforms[1], CNF)
-    assert exchanged(CNF(MLPField(2, 4), Exact()), CNF, lambda cnf: affine) is affine
+    assert exchanged(CNF(MLPField(2, hidden=4), Exact()), CNF, lambda cnf: affine) is affine
     assert other.transform.transforms[0].network.layers[0] is not flow.transform.transforms[0].network.layers[0]
     assert all(a is b for a, b in zip(flow.transform.transforms[0].parameters(), other.parameters(), strict=False))

@@ -45,7 +45,7 @@ GAUSSIAN = Hutchinson(noise="gaussian")
 
 
 def flow_of(dim: int = 6, scale: float = 1.0, **settings) -> Flow:
-    return Flow(CNF(randomized(MLPField(dim, (16, 16)), scale), **settings), StandardNormal(dim))
+    return Flow(CNF(randomized(MLPField(dim, hidden=(16, 16)), scale), **settings), StandardNormal(dim))
 
 
 # Exactness
@@ -167,7 +167,7 @@ def test_one_probe_has_no_standard_error():
 
 
 def test_a_context_is_read_by_every_probe():
-    flow = Flow(CNF(randomized(MLPField(3, 8, 2)), GAUSSIAN), StandardNormal(3))
+    flow = Flow(CNF(randomized(MLPField(3, hidden=8, context_dim=2)), GAUSSIAN), StandardNormal(3))
     x, context = torch.randn(4, 5, 3), torch.randn(5, 2)
     value, error, solver = flow.log_prob_with_error(x, context, probes=200)
     exact = reconfigure(flow, divergence=Exact()).log_prob(x, context)
@@ -238,7 +238,7 @@ def test_the_error_of_the_solver_is_told_from_the_noise(noise, redraw):
 @torch.no_grad()
 def test_regularizers_and_noise_of_other_layers_are_no_error_of_the_solver():
     costs = {"kinetic": KineticEnergy(), "frobenius": JacobianFrobenius(probes=2)}
-    parts = [Residual(4, log_det=RussianRoulette()), Augment(2), CNF(MLPField(6, 8), GAUSSIAN, costs)]
+    parts = [Residual(4, log_det=RussianRoulette()), Augment(2), CNF(MLPField(6, hidden=8), GAUSSIAN, costs)]
     flow, x = Flow(randomized(Compose(parts)), StandardNormal(6)), torch.randn(50, 4)
     _, noise, error = flow.log_prob_with_error(x)
     assert noise.median() > 0.05

@@ -54,7 +54,7 @@ NETWORKS = {"concat": Concatenated, "xt": PointFirst, "tx": TimeFirst}
 
 def native(network: nn.Module, dim: int) -> Flow:
     """Our field with the weights of the network."""
-    field = MLPField(dim, (16, 16), activation="silu").double()
+    field = MLPField(dim, hidden=(16, 16), activation="silu").double()
     linears = [layer for layer in network.net if isinstance(layer, nn.Linear)]
     for ours, theirs in zip(field.layers, linears, strict=True):
         ours.load_state_dict(theirs.state_dict())

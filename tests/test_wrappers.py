@@ -41,9 +41,9 @@ WRAPPERS: dict[str, tuple[Callable[[Transform], Transform], tuple[int, ...], Cal
     "compose": (lambda inner: Compose([inner]), (D,), lambda x: x),
 }
 INNER: dict[str, Callable[[], Transform]] = {
-    "cnf": lambda: CNF(randomized(MLPField(D, 6)), solver=TIGHT),
-    "estimated": lambda: CNF(randomized(MLPField(D, 6)), Hutchinson(), solver=TIGHT),
-    "conditional": lambda: CNF(randomized(MLPField(D, 6, C)), solver=TIGHT),
+    "cnf": lambda: CNF(randomized(MLPField(D, hidden=6)), solver=TIGHT),
+    "estimated": lambda: CNF(randomized(MLPField(D, hidden=6)), Hutchinson(), solver=TIGHT),
+    "conditional": lambda: CNF(randomized(MLPField(D, hidden=6, context_dim=C)), solver=TIGHT),
     "actnorm": lambda: ActNorm(D),
     "standardize": lambda: Standardize(D),
     "positive": lambda: Softplus(),
@@ -157,7 +157,7 @@ def test_dimensions_may_be_added_inside():
 
 @torch.no_grad()
 def test_the_inverse_of_a_cnf_has_its_path_and_field_backwards():
-    cnf = CNF(randomized(MLPField(D, 6, C)), solver=TIGHT).double()
+    cnf = CNF(randomized(MLPField(D, hidden=6, context_dim=C)), solver=TIGHT).double()
     inverse = Inverse(cnf)
     z, x = torch.randn(2, N, D, dtype=torch.float64)
     context, times = torch.randn(N, C, dtype=torch.float64), torch.tensor([0.0, 0.25, 0.7, 1.0]).double()

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from cnf.arguments import checked
 from cnf.continuous.divergences import Divergence, Exact
-from cnf.continuous.fields import ModuleField, VectorField
+from cnf.continuous.fields import VectorField, as_field
 from cnf.continuous.regularizers import Regularizer
 from cnf.continuous.solvers import RandomEnd, RightHandSide, RowWise, RungeKutta, Solution, Solver, State
 from cnf.transforms import ContinuousPart, Mapped, Transform
@@ -45,7 +45,7 @@ class CNF(Transform):
         solver: Solver = RungeKutta(),
     ) -> None:
         super().__init__()
-        self.field = field if isinstance(field, VectorField) else ModuleField(field)
+        self.field = as_field(field)
         self.divergence = divergence
         self.regularizers = dict(regularizers)
         self.solver = solver

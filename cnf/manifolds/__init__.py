@@ -3,9 +3,10 @@
 import importlib
 from typing import Any
 
+from cnf.continuous.fields import FourierField
 from cnf.discrete.free_form import EncoderDecoder
 from cnf.manifolds.continuous import ManifoldCNF
-from cnf.manifolds.fields import FourierField, SphereField, TorusField
+from cnf.manifolds.fields import SphereField, TorusField
 from cnf.manifolds.free_form import ManifoldEncoderDecoder
 from cnf.manifolds.geometry import Manifold, Simplex, Sphere, Torus, volume_ratio
 from cnf.manifolds.simplex import Calibration, GeneralizedCalibration, compose, smooth

@@ -7,21 +7,17 @@ with it, so points that are brought back after every step and points that are br
 
 from __future__ import annotations
 
-import math
-from typing import Annotated, Any, NamedTuple, cast
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from cnf.arguments import Size, SizeOrZero, between, checked
-from cnf.continuous.chains import ChainLinearization
-from cnf.continuous.fields import ModuleField, VectorField
+from cnf.arguments import Size, checked
+from cnf.continuous.fields import VectorField, as_field
 from cnf.continuous.linearization import Linearization
 from cnf.distributions.interface import require_ambient
 from cnf.distributions.sphere import frame
 from cnf.manifolds.geometry import Torus
-from cnf.networks import ActivationName
-from cnf.networks import activation as activation_by_name
 
 FEW = 3  # dimensions of a sphere up to which its tangents are pushed one by one: a closed trace costs more
 
@@ -43,7 +39,7 @@ class SphereField(VectorField):
     def __init__(self, n: Size, field: nn.Module) -> None:
         super().__init__()
         self.n = require_ambient(n, "a sphere")
-        self.field = field if isinstance(field, VectorField) else ModuleField(field)
+        self.field = as_field(field)
         self.context_dim = self.field.context_dim
 
     def forward(self, t: Tensor, x: Tensor, context: Tensor | None = None) -> Tensor:
@@ -134,7 +130,7 @@ class TorusField(VectorField):
     def __init__(self, d: Size, field: nn.Module) -> None:
         super().__init__()
         self.d = Torus(d).d
-        self.field = field if isinstance(field, VectorField) else ModuleField(field)
+        self.field = as_field(field)
         self.context_dim = self.field.context_dim
 
     def forward(self, t: Tensor, x: Tensor, context: Tensor | None = None) -> Tensor:
@@ -197,114 +193,3 @@ class TorusLinearization(Linearization):
     def _vectors(self, v: Tensor) -> Tensor:
         """Rates of the angles as vectors `(…, 2d)`; `_around` is the transpose."""
         return torch.cat([-self.sine * v, self.cosine * v], -1)
-
-
-Frequency = Annotated[float, between(1, 1e6)]  # float32 knows no phase of faster waves
-
-
-@checked
-class FourierField(VectorField):
-    """A residual network on sines of many frequencies: `h_0 = sin(Bx + β)`,
-    `h_i = h_{i−1} + σ(W_i h_{i−1} + b_i + U_i [t, context])`, `g = V h_L + v`.
-
-    The rows of B begin with lengths from 1 to `frequency`, evenly on a logarithmic scale, in random directions; they
-    are trained with the rest. High frequencies are what concentrated densities take. With V and v at zero, where they
-    start, it stands still.
-
-    Args:
-        dim: Dimension of x.
-        hidden: Width of all layers.
-        depth: Number L of residual layers.
-        context_dim: Length of the context.
-        frequency: Length of the longest row of B, radians per unit of x.
-        activation: One of `cnf.networks.ACTIVATIONS`.
-
-    Raises:
-        ValueError: No layers or a frequency below 1.
-
-    References:
-        Tancik et al. 2020, Fourier features, arXiv 2006.10739.
-    """
-
-    def __init__(
-        self,
-        dim: Size,
-        hidden: Size = 128,
-        depth: Size = 2,
-        context_dim: SizeOrZero = 0,
-        *,
-        frequency: Frequency = 8.0,
-        activation: ActivationName = "silu",
-    ) -> None:
-        super().__init__()
-        self.dim, self.context_dim = dim, context_dim
-        self.activation = activation_by_name(activation)
-        self.waves = nn.Linear(dim, hidden)
-        self.layers = nn.ModuleList(nn.Linear(hidden, hidden) for _ in range(depth))
-        self.shifts = nn.ModuleList(nn.Linear(1 + context_dim, hidden, bias=False) for _ in range(depth))
-        self.last = nn.Linear(hidden, dim)
-        self._start(frequency)
-
-    @torch.no_grad()
-    def _start(self, frequency: float) -> None:
-        rows = torch.randn_like(self.waves.weight)
-        lengths = torch.logspace(0, math.log10(frequency), len(rows)).unsqueeze(1)
-        self.waves.weight.copy_(lengths * rows / rows.norm(dim=1, keepdim=True))
-        self.waves.bias.uniform_(-math.pi, math.pi)
-        nn.init.zeros_(self.last.weight)
-        nn.init.zeros_(self.last.bias)
-
-    def forward(self, t: Tensor, x: Tensor, context: Tensor | None = None) -> Tensor:
-        return self.velocity(t, x, context)
-
-    def prepare(
-        self, context: Tensor | None = None, *, trace: bool = False, probe: Tensor | None = None
-    ) -> list[Hidden]:
-        if self.context_dim and context is None:
-            raise ValueError(f"this field is conditional: give a context of shape (N, {self.context_dim})")
-        hidden = []
-        for layer, shift in zip(_linears(self.layers), _linears(self.shifts), strict=True):
-            slope, conditional = shift.weight[:, 0], shift.weight[:, 1:]
-            offset = layer.bias if context is None else torch.addmm(layer.bias, context, conditional.mT)
-            hidden.append(Hidden(layer.weight, offset, slope))
-        return hidden
-
-    def velocity(
-        self, t: Tensor, x: Tensor, context: Tensor | None = None, prepared: list[Hidden] | None = None
-    ) -> Tensor:
-        h = self.waves(x).sin()
-        for hidden in prepared or self.prepare(context):
-            h = h + self.activation.value(hidden(t, h))
-        velocity: Tensor = self.last(h)
-        return velocity
-
-    def linearize(
-        self, t: Tensor, x: Tensor, context: Tensor | None = None, prepared: list[Hidden] | None = None
-    ) -> ChainLinearization:
-        prepared = prepared or self.prepare(context)
-        phase = self.waves(x)
-        h, scales = phase.sin(), [phase.cos()]
-        for hidden in prepared:
-            step, slope = self.activation.with_slope(hidden(t, h))
-            h = h + step
-            scales.append(slope)
-        weights = [self.waves.weight, *(hidden.weight for hidden in prepared), self.last.weight]
-        return ChainLinearization(
-            x, self.last(h), weights, scales, residual=True,
-            t=t, function=lambda t, x: self.velocity(t, x, context, prepared),
-        )  # fmt: skip
-
-
-def _linears(modules: nn.ModuleList) -> list[nn.Linear]:
-    return cast("list[nn.Linear]", list(modules))
-
-
-class Hidden(NamedTuple):
-    """A layer before its activation during a solve: `W h + offset + slope · t`, with what the context gives."""
-
-    weight: Tensor
-    offset: Tensor
-    slope: Tensor
-
-    def __call__(self, t: Tensor, h: Tensor) -> Tensor:
-        return torch.addmm(torch.addcmul(self.offset, t.unsqueeze(-1) if t.dim() else t, self.slope), h, self.weight.mT)

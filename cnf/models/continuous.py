@@ -69,7 +69,7 @@ def cnf(
     hidden = hidden or ((64, 64, 64) if dim <= 3 else (256, 256) if image else (128, 128))
     if regularizers is None:
         regularizers = {"kinetic": KineticEnergy()} if image else {}
-    field = MLPField(dim, hidden, context_dim, activation, time, residual=residual)
+    field = MLPField(dim, hidden=hidden, context_dim=context_dim, activation=activation, time=time, residual=residual)
     transform = CNF(_zero_last(field), divergence, regularizers, solver)
     preprocess = preprocess or ("logit_gaussianize" if image else "standardize" if dim <= 3 else "gaussianize")
     return assemble(event_shape, context_dim, [transform], preprocess, flat=True)
@@ -106,8 +106,10 @@ def ffjord(
 
     def field() -> VectorField:
         if image:
-            return ConvField(event_shape, hidden, context_dim, activation or "softplus")
-        return MLPField(size(event_shape), hidden, context_dim, activation or "tanh", time)
+            return ConvField(event_shape, hidden=hidden, context_dim=context_dim, activation=activation or "softplus")
+        return MLPField(
+            size(event_shape), hidden=hidden, context_dim=context_dim, activation=activation or "tanh", time=time
+        )
 
     cnfs = [CNF(field(), divergence, {}, solver) for _ in range(blocks)]
     return assemble(event_shape, context_dim, cnfs, preprocess, flat=not image)
@@ -137,9 +139,11 @@ def rnode(
     image = is_image(event_shape)
     field: VectorField
     if image:
-        field = ConvField(event_shape, hidden, context_dim, activation or "softplus")
+        field = ConvField(event_shape, hidden=hidden, context_dim=context_dim, activation=activation or "softplus")
     else:
-        field = MLPField(size(event_shape), hidden, context_dim, activation or "tanh", time)
+        field = MLPField(
+            size(event_shape), hidden=hidden, context_dim=context_dim, activation=activation or "tanh", time=time
+        )
     costs = {"kinetic": KineticEnergy(), "frobenius": JacobianFrobenius()}
     transform = CNF(_zero_last(field), divergence, costs, solver)
     return assemble(event_shape, context_dim, [transform], preprocess, flat=not image)
@@ -167,7 +171,9 @@ def ot_flow(
     References:
         Onken et al. 2021, arXiv 2006.00104.
     """
-    field = _nearly_flat(PotentialField(size(event_shape), hidden, depth=depth, rank=rank, context_dim=context_dim))
+    field = _nearly_flat(
+        PotentialField(size(event_shape), hidden=hidden, depth=depth, rank=rank, context_dim=context_dim)
+    )
     costs = {"kinetic": KineticEnergy(), "hjb": HamiltonJacobi()}
     return assemble(event_shape, context_dim, [CNF(field, divergence, costs, solver)], preprocess, flat=True)
 
@@ -190,7 +196,7 @@ def planar_cnf(
     References:
         Chen et al. 2018, arXiv 1806.07366.
     """
-    field = PlanarField(size(event_shape), width, context_dim=context_dim)
+    field = PlanarField(size(event_shape), units=width, context_dim=context_dim)
     return assemble(event_shape, context_dim, [CNF(field, divergence, {}, solver)], preprocess, flat=True)
 
 
@@ -223,6 +229,6 @@ def augmented_cnf(
     """
     dim = size(event_shape) + extra
     hidden = hidden or ((64, 64, 64) if dim <= 3 else (128, 128))
-    field = MLPField(dim, hidden, context_dim, activation, time, residual=residual)
+    field = MLPField(dim, hidden=hidden, context_dim=context_dim, activation=activation, time=time, residual=residual)
     members = [Augment(extra, event_shape), CNF(_zero_last(field), divergence, regularizers, solver)]
     return assemble(event_shape, context_dim, members, preprocess, flat=False, extra=extra)

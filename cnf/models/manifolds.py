@@ -6,13 +6,13 @@ from collections.abc import Mapping
 
 from cnf.arguments import Ambient, Size, SizeOrZero, Sizes, Widths, checked
 from cnf.continuous.divergences import Divergence, Exact
+from cnf.continuous.fields import FourierField, Frequency
 from cnf.continuous.regularizers import Regularizer
 from cnf.continuous.solvers import RungeKutta, Solver
 from cnf.discrete.splines import CircularSpline
 from cnf.distributions import SphereUniform, TorusUniform
 from cnf.flows import Flow
 from cnf.manifolds.continuous import ManifoldCNF
-from cnf.manifolds.fields import FourierField, Frequency
 from cnf.manifolds.geometry import Sphere, Torus
 from cnf.models.assembly import assemble, size
 from cnf.models.couplings import Net
@@ -80,7 +80,9 @@ def sphere_cnf(
     if len(event_shape) != 1:
         raise ValueError(f"points on a sphere are vectors (n,), got event_shape {tuple(event_shape)}")
     manifold = Sphere(event_shape[0])
-    field = FourierField(manifold.n, hidden, depth, context_dim, frequency=frequency, activation=activation)
+    field = FourierField(
+        manifold.n, hidden=hidden, depth=depth, context_dim=context_dim, frequency=frequency, activation=activation
+    )
     member = ManifoldCNF(manifold, field, divergence, regularizers, solver)
     return assemble(event_shape, context_dim, [member], "none", flat=False, base=SphereUniform(manifold.n))
 
@@ -109,6 +111,8 @@ def torus_cnf(
         Chen and Lipman 2024, arXiv 2302.03660.
     """
     manifold = Torus(size(event_shape))
-    field = FourierField(2 * manifold.d, hidden, depth, context_dim, frequency=frequency, activation=activation)
+    field = FourierField(
+        2 * manifold.d, hidden=hidden, depth=depth, context_dim=context_dim, frequency=frequency, activation=activation
+    )
     member = ManifoldCNF(manifold, field, divergence, regularizers, solver)
     return assemble(event_shape, context_dim, [member], "none", flat=True, base=TorusUniform(event_shape))

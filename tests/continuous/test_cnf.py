@@ -91,7 +91,7 @@ def test_a_field_that_changes_with_time_is_integrated_over_time():
 @pytest.mark.parametrize("seed", range(4))
 def test_a_row_keeps_its_density_among_far_and_stiff_neighbours(tolerance, seed):
     torch.manual_seed(seed)
-    field = randomized(MLPField(2, (32, 32)), 1.3)
+    field = randomized(MLPField(2, hidden=(32, 32)), 1.3)
     flow = Flow(CNF(field, solver=RungeKutta(rtol=tolerance, atol=tolerance)), StandardNormal(2)).double()
     x, far = torch.randn(5, 2).double(), 30 * torch.randn(20, 2).double()
     with torch.no_grad():
@@ -118,7 +118,7 @@ def test_one_bad_row_in_ten_thousand_still_sets_the_step():
 
 def test_the_density_of_a_random_cnf_integrates_to_one_ever_better():
     x = torch.linspace(-15, 15, 4001, dtype=torch.float64)
-    field = randomized(MLPField(1, (32, 32)), 2.0).double()
+    field = randomized(MLPField(1, hidden=(32, 32)), 2.0).double()
     gaps = []
     for tolerance in (1e-2, 1e-4, 1e-6, 1e-8):
         flow = Flow(CNF(field, solver=RungeKutta(rtol=tolerance, atol=tolerance)), StandardNormal(1)).double()
@@ -130,7 +130,7 @@ def test_the_density_of_a_random_cnf_integrates_to_one_ever_better():
 
 
 def test_a_two_dimensional_density_integrates_to_one():
-    flow = Flow(CNF(randomized(MLPField(2, (16, 16)), 1.3)), StandardNormal(2))
+    flow = Flow(CNF(randomized(MLPField(2, hidden=(16, 16)), 1.3)), StandardNormal(2))
     axis = torch.linspace(-9, 9, 121)
     with torch.no_grad():
         mass = flow.log_prob(torch.cartesian_prod(axis, axis)).double().exp().sum() * (axis[1] - axis[0]).double() ** 2
@@ -138,7 +138,9 @@ def test_a_two_dimensional_density_integrates_to_one():
 
 
 def test_sampling_and_the_density_agree():
-    flow = Flow(CNF(randomized(MLPField(1, (16, 16)), 1.5), solver=RungeKutta(rtol=1e-4, atol=1e-4)), StandardNormal(1))
+    flow = Flow(
+        CNF(randomized(MLPField(1, hidden=(16, 16)), 1.5), solver=RungeKutta(rtol=1e-4, atol=1e-4)), StandardNormal(1)
+    )
     x = flow.sample(20_000)[:, 0]
     edges = torch.linspace(-12, 12, 4001)
     density = flow.log_prob(edges[:, None]).exp().detach()

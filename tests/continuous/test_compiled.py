@@ -13,7 +13,7 @@ from cnf.transforms import Mapped
 
 def twins(solver: dict, divergence=Exact(), hidden=(8,)) -> list[CNF]:
     """The same CNF with plain and with compiled steps."""
-    field = MLPField(2, hidden)
+    field = MLPField(2, hidden=hidden)
     solvers: list[Solver] = [RungeKutta(**solver, compile=compile) for compile in (False, True)]
     return [CNF(field, divergence, {"kinetic": KineticEnergy()}, one) for one in solvers]
 

@@ -48,13 +48,13 @@ def test_a_context_moves_the_features():
 
 
 def test_images_get_channels():
-    network, x = NeuralODE(ConvField((5, 4, 4), (6,)), extra=2), torch.randn(3, 3, 4, 4)
+    network, x = NeuralODE(ConvField((5, 4, 4), hidden=(6,)), extra=2), torch.randn(3, 3, 4, 4)
     assert network(x).shape == (3, 5, 4, 4)
     assert torch.equal(network.path(x, [0.0])[0], torch.cat([x, torch.zeros(3, 2, 4, 4)], 1))
 
 
 def test_gradients_reach_the_field_and_the_data():
-    network, x = NeuralODE(randomized(MLPField(3, 8)), extra=1), torch.randn(4, 2, requires_grad=True)
+    network, x = NeuralODE(randomized(MLPField(3, hidden=8)), extra=1), torch.randn(4, 2, requires_grad=True)
     network(x).square().sum().backward()
     assert (x.grad != 0).all()
     assert all(parameter.grad.abs().sum() > 0 for parameter in network.parameters())
@@ -63,7 +63,7 @@ def test_gradients_reach_the_field_and_the_data():
 def trained(extra: int) -> tuple[NeuralODE, Tensor]:
     """A network taught to turn the line round, `x → −x`, and what is left of its error."""
     torch.manual_seed(0)
-    network = NeuralODE(MLPField(1 + extra, (16, 16)), extra, RungeKutta("rk4", steps=6))
+    network = NeuralODE(MLPField(1 + extra, hidden=(16, 16)), extra, RungeKutta("rk4", steps=6))
     x = torch.linspace(-1, 1, 41)[:, None]
     optimizer = torch.optim.Adam(network.parameters(), 1e-2)
     for _ in range(250):
@@ -88,12 +88,12 @@ def test_one_dimension_more_turns_a_line_round_and_without_it_order_is_kept():
 def test_no_field_of_a_line_changes_its_order():
     x = torch.linspace(-2, 2, 60, dtype=torch.float64)[:, None]
     for _ in range(5):
-        network = NeuralODE(randomized(MLPField(1, (16, 16)), 3.0), solver=FINE).double()
+        network = NeuralODE(randomized(MLPField(1, hidden=(16, 16)), 3.0), solver=FINE).double()
         assert (network.path(x, [0.25, 1.0]).diff(dim=1) > 0).all()
 
 
 def test_the_solver_can_be_exchanged_and_counted():
-    network, x = NeuralODE(MLPField(2, 8)), torch.randn(4, 2)
+    network, x = NeuralODE(MLPField(2, hidden=8)), torch.randn(4, 2)
     with count_evaluations() as count:
         reconfigure(network, solver=RungeKutta("rk4", steps=3))(x)
     assert (count.evaluations, count.solves) == (12, 1)

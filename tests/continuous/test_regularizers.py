@@ -238,7 +238,7 @@ def hamilton_jacobi(field: PotentialField) -> CNF:
 
 
 def test_the_hamilton_jacobi_cost_of_straight_transport_is_zero():
-    field, velocity = randomized(PotentialField(3, 4)), torch.randn(3)
+    field, velocity = randomized(PotentialField(3, hidden=4)), torch.randn(3)
     with torch.no_grad():  # Φ = −v·x + ½ ‖v‖² t moves everything by v
         field.weight.zero_(), field.quadratic.zero_()
         field.linear.weight.copy_(torch.cat([-velocity, velocity.square().sum()[None] / 2]))
@@ -252,7 +252,7 @@ def test_the_hamilton_jacobi_cost_of_straight_transport_is_zero():
 
 
 def test_the_hamilton_jacobi_integrand_is_the_residual_of_the_equation():
-    field = randomized(PotentialField(3, 6, depth=2, context_dim=1)).double()
+    field = randomized(PotentialField(3, hidden=6, depth=2, context_dim=1)).double()
     t, x, context = torch.rand(N).double().requires_grad_(), draw(N, 3).requires_grad_(), draw(N, 1)
     in_x, in_t = torch.autograd.grad(field.potential(t, x, context).sum(), [x, t])
     residual = (in_t - 0.5 * in_x.square().sum(1)).abs()
@@ -269,7 +269,7 @@ ALL = {name: regularizer() for name, regularizer in REGULARIZERS.items()}
 
 
 def test_costs_are_positive_and_the_same_in_both_directions():
-    cnf = CNF(randomized(PotentialField(3, 6)), regularizers=ALL, solver=TIGHT).double()
+    cnf = CNF(randomized(PotentialField(3, hidden=6)), regularizers=ALL, solver=TIGHT).double()
     z, _, forth = cnf.encode(draw(N, 3))
     _, _, back = cnf.decode(z)
     assert list(forth) == list(back) == list(ALL)
@@ -280,7 +280,7 @@ def test_costs_are_positive_and_the_same_in_both_directions():
 
 @pytest.mark.parametrize("divergence", [Exact(), Hutchinson()], ids=repr)
 def test_costs_change_neither_the_steps_nor_the_map(divergence):
-    field, x = randomized(PotentialField(3, 6), 1.5).double(), draw(N, 3)
+    field, x = randomized(PotentialField(3, hidden=6), 1.5).double(), draw(N, 3)
     mapped, counts = [], []
     for costs in ({}, ALL):
         torch.manual_seed(1)
@@ -293,7 +293,7 @@ def test_costs_change_neither_the_steps_nor_the_map(divergence):
 
 
 def test_costs_are_the_integrals_of_their_integrands_along_the_path():
-    cnf = CNF(randomized(PotentialField(3, 6)), regularizers=ALL, solver=TIGHT).double()
+    cnf = CNF(randomized(PotentialField(3, hidden=6)), regularizers=ALL, solver=TIGHT).double()
     z, times = draw(N, 3), (torch.arange(60) + 0.5).double() / 60
     costs = cnf.decode(z).costs
     along = [cnf.field.linearize(t, x) for t, x in zip(times, cnf.path(z, times), strict=True)]
@@ -303,7 +303,7 @@ def test_costs_are_the_integrals_of_their_integrands_along_the_path():
 
 
 def test_costs_of_composed_cnfs_add_up():
-    cnf = CNF(randomized(PotentialField(3, 6)), regularizers=ALL, solver=TIGHT).double()
+    cnf = CNF(randomized(PotentialField(3, hidden=6)), regularizers=ALL, solver=TIGHT).double()
     x = draw(N, 3)
     first = cnf.encode(x)
     second, both = cnf.encode(first.value), Compose([cnf, cnf]).encode(x)
@@ -312,7 +312,7 @@ def test_costs_of_composed_cnfs_add_up():
 
 
 def test_costs_have_gradients():
-    field = randomized(PotentialField(3, 6))
+    field = randomized(PotentialField(3, hidden=6))
     for cost in CNF(field, regularizers=ALL).encode(torch.randn(N, 3)).costs.values():
         gradients = torch.autograd.grad(cost.sum(), list(field.parameters()), allow_unused=True, retain_graph=True)
         assert sum(g.abs().sum() for g in gradients if g is not None) > 0

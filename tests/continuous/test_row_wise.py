@@ -206,7 +206,7 @@ def test_what_a_refused_step_made_infinite_is_in_no_gradient():
 
 
 def test_frames_of_a_path_are_those_of_one_grid():
-    flow = Flow(CNF(randomized(MLPField(2, (16,)), 2.0)), StandardNormal(2)).double()
+    flow = Flow(CNF(randomized(MLPField(2, hidden=(16,)), 2.0)), StandardNormal(2)).double()
     z, times = torch.randn(6, 2, dtype=torch.float64), [0.0, 0.3, 1.0]
     tight = cnf.reconfigure(flow, solver=RungeKutta(rtol=1e-9, atol=1e-9, rows="together"))
     each = cnf.reconfigure(flow, solver=RungeKutta(rtol=1e-9, atol=1e-9, rows="each"))

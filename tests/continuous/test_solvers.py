@@ -470,7 +470,7 @@ def test_seminorm_takes_fewer_evaluations():
     evaluations = {}
     for seminorm in (False, True):
         torch.manual_seed(0)
-        field = randomized(MLPField(3, (30, 30)), 2.0).double()
+        field = randomized(MLPField(3, hidden=(30, 30)), 2.0).double()
         mapped = CNF(field, solver=Torchdiffeq(rtol=1e-6, atol=1e-6, seminorm=seminorm)).encode(
             torch.randn(9, 3).double()
         )
@@ -494,7 +494,7 @@ class Watching(MLPField):
 def test_checkpointing_recomputes_the_stages_and_keeps_only_the_states(steps):
     saved, recomputed = {}, {}
     for gradient in GRADIENTS:
-        field = Watching(3, (64, 64))
+        field = Watching(3, hidden=(64, 64))
         kept = 0
 
         def pack(tensor: Tensor) -> Tensor:
@@ -525,7 +525,7 @@ def test_the_adjoint_keeps_nothing_of_the_steps():
             CNF(field, solver=solver).encode(x)
         return kept
 
-    field, x = MLPField(3, (64, 64)), torch.randn(50, 3)
+    field, x = MLPField(3, hidden=(64, 64)), torch.randn(50, 3)
     assert saved(Torchdiffeq("rk4", steps=4)) == saved(Torchdiffeq("rk4", steps=16))
     assert saved(Torchdiffeq("rk4", steps=16, adjoint=False)) > 3 * saved(Torchdiffeq("rk4", steps=4, adjoint=False))
 

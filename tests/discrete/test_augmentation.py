@@ -105,7 +105,7 @@ def test_the_error_of_the_importance_estimate_covers_it():
 
 @torch.no_grad()
 def test_a_continuous_augmented_flow_is_a_density():
-    flow = Flow(Compose([Augment(1), CNF(randomized(MLPField(2, 16), 1.5))]), StandardNormal(2))
+    flow = Flow(Compose([Augment(1), CNF(randomized(MLPField(2, hidden=16), 1.5))]), StandardNormal(2))
     x = torch.linspace(-8, 8, 81)
     value, error = importance_log_prob(flow, x[:, None], samples=1000)
     assert abs(value.exp().sum() * (x[1] - x[0]) - 1) < 4 * (error * value.exp()).norm() * (x[1] - x[0]) + 1e-3
@@ -161,7 +161,7 @@ def test_gradients_pass_through():
 @pytest.mark.parametrize("shape", [(2,), (1, 2), (2, 1, 1)])
 @pytest.mark.parametrize("batch", [(), (5,), (3, 4), (0,)])
 def test_data_and_base_have_shapes_of_their_own(shape, batch):
-    body = StandardizeContext(Compose([Augment(3, shape), CNF(MLPField(5, 8, 1))]), 1)
+    body = StandardizeContext(Compose([Augment(3, shape), CNF(MLPField(5, hidden=8, context_dim=1))]), 1)
     flow = Flow(Compose([Logit(0.05), body]), StandardNormal(5))
     context = torch.randn(*batch, 1)
     assert (flow.event_shape, flow.base.event_shape) == (shape, (5,))
@@ -180,8 +180,8 @@ def test_data_and_base_have_shapes_of_their_own(shape, batch):
 
 
 def test_frames_of_several_augmented_cnfs_are_in_the_units_of_the_data():
-    first = Compose([affine((2,)), Augment(1), CNF(randomized(MLPField(3, 8)))])
-    last = CNF(randomized(MLPField(3, 8)))
+    first = Compose([affine((2,)), Augment(1), CNF(randomized(MLPField(3, hidden=8)))])
+    last = CNF(randomized(MLPField(3, hidden=8)))
     flow = Flow(Compose([first, last]), StandardNormal(3)).double()
     z = flow.base.sample(4)
     frames = flow.trajectory(z, [0.0, 0.25, 0.5, 0.75, 1.0])

@@ -163,7 +163,7 @@ def test_the_divergence_of_the_gradient_of_a_harmonic_is_its_eigenvalue():
 
 def test_estimates_of_the_divergence_have_no_noise_from_across_the_sphere():
     """On the circle the tangent space has one dimension, and one Gaussian probe's variance is `2 div²`."""
-    field = randomized(SphereField(2, FourierField(2, 16))).double()
+    field = randomized(SphereField(2, FourierField(2, hidden=16))).double()
     x = Sphere(2).sample(1, dtype=torch.float64).expand(100_000, 2)
     at, divergence = field.linearize(torch.tensor(0.2).double(), x), Hutchinson(noise="gaussian")
     values, exact = divergence(at, divergence.probe(x)), at.trace()[0]
@@ -305,7 +305,7 @@ BAD = {
     ),
     "data off it": (lambda: FlowMatching(GeodesicPath(Sphere(3)))(on("sphere_cnf", 3), torch.ones(9, 3)), "0.732 off"),
     "no context": (
-        lambda: ManifoldCNF(Sphere(3), FourierField(3, 8, context_dim=1)).encode(torch.eye(3)),
+        lambda: ManifoldCNF(Sphere(3), FourierField(3, hidden=8, context_dim=1)).encode(torch.eye(3)),
         "conditional",
     ),
     "no layers": (lambda: FourierField(3, depth=0), "depth must be .* from 1"),

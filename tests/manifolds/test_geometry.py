@@ -155,7 +155,7 @@ def test_the_volume_ratio_is_differentiable_in_the_parameters_of_the_map():
 
 
 def test_the_volume_ratio_of_a_continuous_flow_is_its_log_determinant():
-    cnf = CNF(MLPField(2, (8, 8)), solver=RungeKutta("dopri5", rtol=1e-8, atol=1e-8)).double()
+    cnf = CNF(MLPField(2, hidden=(8, 8)), solver=RungeKutta("dopri5", rtol=1e-8, atol=1e-8)).double()
     x = 2 + torch.rand(5, 2).double()
     ratio = volume_ratio(lambda x: cnf.encode(x).value, x, Torus(2))
     assert torch.allclose(ratio.log(), cnf.encode(x).log_det, rtol=0, atol=1e-7)

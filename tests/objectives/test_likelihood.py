@@ -11,7 +11,7 @@ import cnf
 def regularised() -> cnf.Flow:
     torch.manual_seed(0)
     costs = {"kinetic": cnf.KineticEnergy(), "frobenius": cnf.JacobianFrobenius()}
-    return cnf.Flow(cnf.CNF(cnf.MLPField(2, (8, 8)), regularizers=costs), cnf.StandardNormal(2)).double()
+    return cnf.Flow(cnf.CNF(cnf.MLPField(2, hidden=(8, 8)), regularizers=costs), cnf.StandardNormal(2)).double()
 
 
 def test_the_loss_is_the_mean_of_nll_and_weighted_costs() -> None:

@@ -287,7 +287,7 @@ def test_the_field_sees_what_it_sees_in_a_solve(shape: tuple[int, ...], context_
 
 def test_transforms_between_field_and_base_move_the_base() -> None:
     scale = cnf.build("nice", 2, preprocess="none").transform
-    field = cnf.MLPField(2, (4,))
+    field = cnf.MLPField(2, hidden=(4,))
     part = Compose([cnf.CNF(field), scale]).continuous_part(torch.randn(7, 2), torch.zeros(7, 2))
     torch.testing.assert_close(scale.encode(part.base).value.shape, torch.Size([7, 2]))
     assert part.velocity is field

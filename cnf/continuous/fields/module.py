@@ -1,0 +1,48 @@
+"""Any module as a field."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from cnf.arguments import checked
+from cnf.continuous.fields.interface import VectorField
+
+
+@checked
+class ModuleField(VectorField):
+    """Any `nn.Module` that takes `(t, x, context)` and treats each row for itself, as a field."""
+
+    context_dim = None
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self.module = module
+
+    def forward(self, t: Tensor, x: Tensor, context: Tensor | None = None) -> Tensor:
+        velocity: Tensor = self.module(t, x, context)
+        if velocity.shape != x.shape:
+            raise ValueError(
+                f"a field must return the shape of x, {tuple(x.shape)}; "
+                f"{type(self.module).__name__} returned {tuple(velocity.shape)}"
+            )
+        return velocity
+
+    def takes_times(self, x: Tensor, context: Tensor | None = None) -> bool:
+        """Tried on some rows, as many as no axis is long, for many a module knows only one time."""
+        number = next(n for n in (7, 11, 13, 17, 19) if n not in x.shape[1:])
+        rows = torch.arange(number, device=x.device) % len(x)
+        x, context = x.detach()[rows], None if context is None else context.detach()[rows]
+        times = torch.linspace(0.1, 0.9, number, dtype=x.dtype, device=x.device)
+        try:
+            with torch.no_grad():
+                each = self(times, x, context)[[0, -1]]
+                one = torch.stack([self(times[i], x, context)[i] for i in (0, -1)])
+        except (RuntimeError, ValueError, TypeError, IndexError):
+            return False
+        return torch.allclose(each, one, rtol=1e-3, atol=1e-5, equal_nan=True)
+
+
+def as_field(field: nn.Module) -> VectorField:
+    """A field as it is, any other module as a `ModuleField`."""
+    return field if isinstance(field, VectorField) else ModuleField(field)

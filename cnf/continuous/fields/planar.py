@@ -1,0 +1,67 @@
+"""Sums of planar units that a hypernetwork moves with time."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor, nn
+
+from cnf.arguments import Size, SizeOrZero, checked
+from cnf.continuous.chains import ChainLinearization
+from cnf.continuous.fields.interface import VectorField, context_of
+from cnf.continuous.linearization import Linearization
+
+
+@checked
+class PlanarField(VectorField):
+    """A sum of planar units whose weights a hypernetwork of time moves, with a closed-form trace.
+
+    `f = 1/M Σ_m sigmoid(g_m(t)) u_m(t) tanh(w_m(t)ᵀx + b_m(t) + V_m context)`.
+
+    Args:
+        dim: Dimension of x.
+        units: Number M of units.
+        hidden: Width of the two hidden layers of the hypernetwork.
+        context_dim: Length of the context.
+
+    References:
+        Chen et al. 2018, Neural ordinary differential equations, arXiv 1806.07366; mean over the units and gate of
+        each entry of u as in the authors' code.
+    """
+
+    def __init__(self, dim: Size, *, units: Size = 64, hidden: Size = 32, context_dim: SizeOrZero = 0) -> None:
+        super().__init__()
+        self.dim, self.units, self.context_dim = dim, units, context_dim
+        self.hyper = nn.Sequential(
+            nn.Linear(1, hidden), nn.Tanh(), nn.Linear(hidden, hidden), nn.Tanh(),
+            nn.Linear(hidden, 3 * units * dim + units),
+        )  # fmt: skip
+        self.conditional = nn.Linear(context_dim, units, bias=False) if context_dim else None
+
+    def takes_times(self, x: Tensor, context: Tensor | None = None) -> bool:
+        """No: the hypernetwork makes the weights of one time once for all rows."""
+        return False
+
+    def forward(self, t: Tensor, x: Tensor, context: Tensor | None = None) -> Tensor:
+        inner, bias, outer = self._units(t, context)
+        h = ((inner @ x.unsqueeze(-1)).squeeze(-1) + bias).tanh()
+        return (outer @ h.unsqueeze(-1)).squeeze(-1)
+
+    def linearize(self, t: Tensor, x: Tensor, context: Tensor | None = None, prepared: Any = None) -> Linearization:
+        if t.dim():
+            return super().linearize(t, x, context)
+        inner, bias, outer = self._units(t, context)
+        h = (x @ inner.mT + bias).tanh()
+        return ChainLinearization(
+            x, h @ outer.mT, [inner, outer], [1 - h * h], t=t, function=lambda t, x: self.velocity(t, x, context)
+        )
+
+    def _units(self, t: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+        """Inner weights `(…, M, D)`, biases `(…, M)` and outer weights `(…, D, M)`; `…` is `(N,)` if t is."""
+        size = self.units * self.dim
+        inner, outer, gate, bias = self.hyper(t.unsqueeze(-1)).split([size, size, size, self.units], -1)
+        outer = (outer * gate.sigmoid() / self.units).unflatten(-1, (self.units, self.dim)).mT
+        context = context_of(self, context)
+        if self.conditional is not None:
+            bias = bias + self.conditional(context)
+        return inner.unflatten(-1, (self.units, self.dim)), bias, outer
