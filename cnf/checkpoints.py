@@ -48,6 +48,12 @@ SETTINGS = {
     )
 }  # fmt: skip
 
+RENAMED = {
+    "planar_cnf": {"width": "units"}, "planar": {"hyper": "hidden"}, "radial": {"hyper": "hidden"},
+    "Bottleneck": {"width": "hidden"},
+}  # fmt: skip
+"""Options of models and fields of settings that 0.1 wrote under other names."""
+
 
 def save(flow: Flow, folder: str | Path) -> Path:
     """Write a flow to `folder/model.json` and `folder/model.safetensors`.
@@ -189,7 +195,8 @@ def _built(description: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Flo
     """The flow that is described, after its sizes were compared with those of the weights without taking memory."""
     if description["dtype"] not in DTYPES:
         raise ValueError(f"dtype must be one of {', '.join(DTYPES)}, got {description['dtype']!r}")
-    options = {name: _from_json(value) for name, value in description["options"].items()}
+    names = RENAMED.get(description["model"], {})
+    options = {names.get(name, name): _from_json(value) for name, value in description["options"].items()}
     make = partial(build, description["model"], description["event_shape"], description["context_dim"], **options)
     with torch.device("meta"), _no_more_parameters_than(len(tensors)):
         empty = make()
@@ -251,4 +258,5 @@ def _from_json(value: Any) -> Any:
     steps = items.get("steps")
     if isinstance(steps, int) and steps > MOST_STEPS:
         raise CheckpointError(f"steps must be at most {MOST_STEPS:,} in a file, got {steps:,}")
-    return SETTINGS[value["type"]](**items)
+    names = RENAMED.get(value["type"], {})
+    return SETTINGS[value["type"]](**{names.get(name, name): item for name, item in items.items()})

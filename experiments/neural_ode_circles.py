@@ -78,7 +78,7 @@ def compute(config: Config) -> dict[str, Any]:
 def fitted(config: Config, kind: str, rows: Tensor) -> cnf.Flow:
     """A trained flow of either kind."""
     torch.manual_seed(config.seed)
-    options = {"width": config.size} if kind == "planar_cnf" else {"layers": config.size, "closed": "encode"}
+    options = {"units": config.size} if kind == "planar_cnf" else {"layers": config.size, "closed": "encode"}
     flow = cnf.build(kind, 2, preprocess="none", **options)
     settings = cnf.FitConfig(
         steps=config.steps, batch_size=config.batch_size, learning_rate=config.learning_rate, weight_decay=0.0,

@@ -60,7 +60,7 @@ def fitted(config: Config, model: str, size: int, target: Energy) -> dict[str, A
     """How close a flow comes to the target, on the way and in the end, and what it looks like."""
     torch.manual_seed(config.seed)
     continuous = model == "planar_cnf"
-    flow = cnf.build(model, 2, preprocess="none", **{"width" if continuous else "layers": size})
+    flow = cnf.build(model, 2, preprocess="none", **{"units" if continuous else "layers": size})
     steps = config.steps if continuous else config.planar_steps
     settings = cnf.FitConfig(
         steps=steps, patience=None, batch_size=config.batch_size, learning_rate=config.learning_rate, weight_decay=0.0,

@@ -190,7 +190,8 @@ ODD: list[Any] = [
     np.float32(0.5), np.float64(math.nan), np.zeros(2), np.bool_(1), torch.tensor(2), torch.tensor([math.nan, 1.0]),
     torch.tensor([1 + 1j]), torch.zeros(0), torch.zeros(2, 0), torch.ones(2, 3), -torch.ones(2), torch.full((2,), 1e38),
     *TENSORS, torch.float32, nn.Linear, nn.Linear(2, 2), cnf.Exact, lambda: None, print, cnf.Exact(), cnf.RungeKutta(),
-    cnf.KineticEnergy(), cnf.StandardNormal(2), cnf.MLPField(2, hidden=4), cnf.MaximumLikelihood(), slice(None), ..., iter(()),
+    cnf.KineticEnergy(), cnf.StandardNormal(2), cnf.MLPField(2, hidden=4), cnf.MaximumLikelihood(), slice(None), ...,
+    iter(()),
 ]  # fmt: skip
 """Tried for every argument. Whole numbers are small or larger than any size, so that nothing huge is ever made."""
 

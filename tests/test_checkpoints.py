@@ -61,7 +61,7 @@ CASES = {
     "ffjord-image": ("ffjord", (1, 3, 3), 1, {"hidden": (4,), "divergence": Exact()}),
     "rnode": ("rnode", 2, 0, {"solver": Torchdiffeq("dopri8", rtol=1e-4, options={"first_step": 0.1})}),
     "ot_flow": ("ot_flow", 2, 1, {"hidden": 6, "depth": 2, "rank": 2}),
-    "planar_cnf": ("planar_cnf", 2, 0, {"width": 5}),
+    "planar_cnf": ("planar_cnf", 2, 0, {"units": 5}),
 }  # fmt: skip
 
 

@@ -174,7 +174,7 @@ class Bottleneck(Divergence):
     variance of that one. It takes fields that are multilayer perceptrons, `MLPField` and `PlanarField`.
 
     Args:
-        width: Width of the hidden layer; the first one of this width is taken.
+        hidden: Width of the hidden layer; the first one of this width is taken.
         probes: Number k of probes.
         noise: As in `Hutchinson`.
         generator: Source of the noise; the global torch generator by default.
@@ -187,14 +187,14 @@ class Bottleneck(Divergence):
         Grathwohl et al. 2019, FFJORD, section 3.1.1, arXiv 1810.01367.
     """
 
-    width: Size
+    hidden: Size
     probes: Size = 1
     noise: Noise = "gaussian"
     generator: torch.Generator | None = field(default=None, repr=False, compare=False)
 
     def probe(self, x: Tensor) -> Tensor:
-        """`(k, N, width)`."""
-        return NOISE[self.noise](x.new_empty(len(x), self.width), self.probes, self.generator)
+        """`(k, N, hidden)`."""
+        return NOISE[self.noise](x.new_empty(len(x), self.hidden), self.probes, self.generator)
 
     def __call__(self, linearization: Linearization, probe: Tensor | None) -> Tensor:
         assert probe is not None

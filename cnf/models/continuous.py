@@ -183,20 +183,20 @@ def planar_cnf(
     event_shape: Sizes,
     context_dim: SizeOrZero = 0,
     *,
-    width: Size = 64,
+    units: Size = 64,
     divergence: Divergence = Exact(),
     solver: Solver = RungeKutta("dopri5", rtol=1e-5, atol=1e-5),
     preprocess: Preprocess | None = None,
 ) -> Flow:
     """The planar CNF of Chen et al.: gated planar units whose weights a hypernetwork of time gives.
 
-    As published: width 64, dopri5 at 1e-5. Deviations from the authors' code: end time 1 instead of 10 and a unit
+    As published: 64 units, dopri5 at 1e-5. Deviations from the authors' code: end time 1 instead of 10 and a unit
     normal base instead of variance 0.1; data are standardised.
 
     References:
         Chen et al. 2018, arXiv 1806.07366.
     """
-    field = PlanarField(size(event_shape), units=width, context_dim=context_dim)
+    field = PlanarField(size(event_shape), units=units, context_dim=context_dim)
     return assemble(event_shape, context_dim, [CNF(field, divergence, {}, solver)], preprocess, flat=True)
 
 

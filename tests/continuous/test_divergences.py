@@ -211,7 +211,7 @@ bottlenecks = pytest.mark.parametrize(("divergence", "options"), BOTTLENECKS)
 @bottlenecks
 def test_the_matrix_of_a_bottleneck_has_the_trace_of_the_jacobian(divergence, options):
     at = chain(1, **options)
-    square = at.through(torch.eye(divergence.width, dtype=torch.float64).unsqueeze(1))[:, 0].mT
+    square = at.through(torch.eye(divergence.hidden, dtype=torch.float64).unsqueeze(1))[:, 0].mT
     assert torch.allclose(square.trace(), at.jacobian[0].trace())
     assert not square.allclose(square.mT)
 
@@ -426,7 +426,7 @@ def test_the_log_det_of_a_solve_is_unbiased(divergence):
             lambda: Hutchinson(4, "orthogonal").probe(torch.zeros(9, 3)),
             "orthogonal noise in 3 dimensions takes at most 3 probes, got 4",
         ),
-        (lambda: Bottleneck(0), "width must be .* from 1 to .*, got 0"),
+        (lambda: Bottleneck(0), "hidden must be .* from 1 to .*, got 0"),
         (lambda: Bottleneck(2, 0), "probes must be .* from 1 to .*, got 0"),
         (lambda: Bottleneck(2, noise="uniform"), "noise must be one of"),
         (lambda: Bottleneck(2, 3, "orthogonal").probe(torch.zeros(9, 4)), "in 2 dimensions takes at most 2 probes"),
