@@ -170,7 +170,7 @@ def test_the_objective_is_the_published_loss():
 
 def trained(name: str, objective, steps: int) -> tuple[Flow, Tensor, Tensor]:
     target = toy(name)
-    x, held_out = (target.sample(n, torch.Generator().manual_seed(n)) for n in (10_000, 4_000))
+    x, held_out = (target.sample(n, generator=torch.Generator().manual_seed(n)) for n in (10_000, 4_000))
     flow = build("free_form", 2, hidden=64)
     config = cnf.FitConfig(steps=steps, batch_size=512, learning_rate=5e-3, progress=False)
     cnf.fit(flow, x, objective, config=config)
