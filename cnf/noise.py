@@ -1,51 +1,77 @@
-"""Noise drawn once and given again, so that two computations differ in nothing but their accuracy."""
+"""Noise that is drawn once and given again, so that two computations differ in their accuracy only."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
 
-DRAWS = {
-    torch.rand, torch.randn, torch.randint, torch.rand_like, torch.randn_like, torch.randint_like,
-    torch.bernoulli, torch.multinomial, torch.normal,
-}  # fmt: skip
+Operator = Callable[..., Any]
 
 
-class Recorded(TorchFunctionMode):
-    """Keeps what is drawn within the block, whoever draws it from whichever generator.
+class Recorded(TorchDispatchMode):
+    """Keeps all random numbers that torch draws within the block, from whichever generator.
 
-    Seeds cannot stand for it: one seed gives other normal numbers in float32 than in float64.
+    It sees the operators that torch itself marks as random, in place or not: `torch.randn(3)`, `x.normal_()`, and what
+    distributions call. A seed would not do, because it gives other numbers in float32 than in float64. Not seen are
+    random numbers of other libraries, and operators that draw and compute at once (dropout on a GPU).
 
     Attributes:
-        draws: In their order.
+        draws: The numbers, in their order.
+
+    Example:
+        >>> import torch
+        >>> with Recorded() as noise:
+        ...     first = torch.zeros(3).normal_()
+        >>> with Replayed(noise.draws):
+        ...     second = torch.zeros(3, dtype=torch.float64).normal_()
+        >>> torch.equal(first.double(), second)
+        True
     """
 
     def __init__(self) -> None:
         super().__init__()
         self.draws: list[Tensor] = []
 
-    def __torch_function__(
-        self, function: Callable[..., Any], types: Any, args: Sequence[Any] = (), kwargs: Any = None
+    def __torch_dispatch__(
+        self, operator: Operator, types: Any, args: Sequence[Any] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        result = function(*args, **(kwargs or {}))
-        if function in DRAWS:
-            self.draws.append(result)
+        result = operator(*args, **(kwargs or {}))
+        if _draws(operator, result):
+            self.draws.append(result.clone())  # what is drawn may be changed in place later
         return result
 
 
-class Replayed(TorchFunctionMode):
-    """Gives what was drawn before, one for one, in the dtype that is now asked for."""
+class Replayed(TorchDispatchMode):
+    """Gives numbers that were drawn before, one tensor after the other, in the dtype that is asked for now.
+
+    Raises:
+        RuntimeError: Other shapes are drawn than before, or more of them.
+    """
 
     def __init__(self, draws: Sequence[Tensor]) -> None:
         super().__init__()
-        self.draws = iter(draws)
+        self.draws: Iterator[Tensor] = iter(draws)
 
-    def __torch_function__(
-        self, function: Callable[..., Any], types: Any, args: Sequence[Any] = (), kwargs: Any = None
+    def __torch_dispatch__(
+        self, operator: Operator, types: Any, args: Sequence[Any] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        result = function(*args, **(kwargs or {}))
-        return next(self.draws).to(result) if function in DRAWS else result
+        result = operator(*args, **(kwargs or {}))
+        return result.copy_(self._next(result)) if _draws(operator, result) else result
+
+    def _next(self, like: Tensor) -> Tensor:
+        draw = next(self.draws, None)
+        if draw is None or draw.shape != like.shape:
+            before = "nothing" if draw is None else f"shape {tuple(draw.shape)}"
+            raise RuntimeError(
+                f"the noise of two evaluations differs: {before} was drawn before, shape {tuple(like.shape)} now. "
+                "Draw noise whose shape depends on the shape of the data only"
+            )
+        return draw
+
+
+def _draws(operator: Any, result: Any) -> bool:
+    return isinstance(result, Tensor) and torch.Tag.nondeterministic_seeded in operator.tags

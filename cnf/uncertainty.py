@@ -80,14 +80,16 @@ def _solver_error(
 
 
 def _again(twin: nn.Module, x: Tensor, context: Tensor | None, draws: Sequence[Tensor]) -> Tensor:
-    """The log-density with noise that was drawn before, in float64 if the field can."""
-    try:
+    """The log-density with noise that was drawn before, in float64 if the field can, else in the dtype of x."""
+
+    def log_prob(module: nn.Module, dtype: torch.dtype) -> Tensor:
         with Replayed(draws):
-            wide: Tensor = twin(x.double(), None if context is None else context.double()).log_prob
-            return wide
-    except RuntimeError as error:
-        if isinstance(error, SampleError) or "dtype" not in str(error):
-            raise
-    with Replayed(draws):
-        narrow: Tensor = twin.to(x.dtype)(x, context).log_prob
-        return narrow
+            value: Tensor = module(x.to(dtype), None if context is None else context.to(dtype)).log_prob
+            return value
+
+    try:
+        return log_prob(twin, torch.float64)
+    except SampleError:
+        raise
+    except RuntimeError:  # numbers of the field's own may be in another dtype; any other error comes again
+        return log_prob(twin.to(x.dtype), x.dtype)
