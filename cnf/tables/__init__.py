@@ -1,5 +1,8 @@
-"""Tables of people: read in all their forms, with what was understood of them."""
+"""Tables of people: read in all their forms, their columns understood, turned to numbers and back."""
 
+from cnf.tables.codec import to_frame, to_numbers
+from cnf.tables.kinds import schema_of
 from cnf.tables.reading import Reading, read
+from cnf.tables.schema import KINDS, Column, Schema, parse_kind
 
-__all__ = ["Reading", "read"]
+__all__ = ["KINDS", "Column", "Reading", "Schema", "parse_kind", "read", "schema_of", "to_frame", "to_numbers"]
