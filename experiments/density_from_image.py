@@ -86,7 +86,7 @@ def compute(config: Config) -> dict[str, Any]:
     small = drawing(config.cells)
     learned = log_prob_of_rows(quick, centres(small)).exp().reshape(small.shape) * small.sum() * cell(small)
     return {
-        "KL": gap.mean, "standard error": gap.error, "training seconds": fitted.seconds,
+        "KL": gap.mean, "standard error": gap.standard_error, "training seconds": fitted.seconds,
         "drawn": (1000 * small).round().int().tolist(), "learned": (1000 * learned).round().int().tolist(),
         "samples": (500 * quick.sample(4 * config.test_rows)).round().int().tolist(), "gif": gif(flow, config),
     }  # fmt: skip

@@ -92,7 +92,7 @@ def cell(config: Config, source: Toy, model: Model) -> dict[str, Any]:
     with cnf.count_evaluations() as count:
         gap = mean_and_error(source.log_prob(test.double()) - log_prob_of_rows(flow, test).double())
     return {
-        "kl": round(gap.mean, 4), "kl_standard_error": round(gap.error, 4),
+        "kl": round(gap.mean, 4), "kl_standard_error": round(gap.standard_error, 4),
         "nll": round((source.entropy or 0.0) + gap.mean, 4),
         "evaluations": round(count.evaluations / count.solves) if count.solves else 0,
         "steps": steps, "seconds": round(seconds, 1),

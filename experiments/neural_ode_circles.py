@@ -63,7 +63,7 @@ def compute(config: Config) -> dict[str, Any]:
         for kind, flow in (("CNF", continuous), ("planar layers", layered)):
             gap = mean_and_error(target(test) - log_prob_of_rows(flow, test))
             numbers |= {f"KL to {kind}, {name}": round(gap.mean, 4)}
-            numbers |= {f"standard error, {kind}, {name}": round(gap.error, 4)}
+            numbers |= {f"standard error, {kind}, {name}": round(gap.standard_error, 4)}
         pictures = [image(config, stage(continuous, each)) for each in config.fractions]
         with torch.no_grad():
             paths = continuous.trajectory(torch.randn(config.shown, 2), config.fractions)

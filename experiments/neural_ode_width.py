@@ -75,7 +75,7 @@ def fitted(config: Config, model: str, size: int, target: Energy) -> dict[str, A
         loss = objective(flow, torch.zeros(config.samples, 2))
     kl = mean_and_error(loss.rows)
     return {
-        "kl": round(kl.mean, 4), "kl_standard_error": round(kl.error, 4),
+        "kl": round(kl.mean, 4), "kl_standard_error": round(kl.standard_error, 4),
         "effective_samples": round(loss.metrics["effective_samples"].item(), 4), "seconds": round(result.seconds, 1),
         "curve": [[row["step"], round(row["reverse_kl"], 4)] for row in result.history],
         "parameters": sum(p.numel() for p in flow.parameters()), "density": image(flow.log_prob, config.cells),

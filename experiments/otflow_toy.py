@@ -87,7 +87,7 @@ def measured(config: Config, flow: cnf.Flow, exact: Tensor, test: Tensor) -> dic
     side = EDGES[0] * ((2 * torch.arange(config.cells) + 1) / config.cells - 1)
     density = log_prob_of_rows(flow, torch.cartesian_prod(side, side).flip(1)).exp()
     return {
-        "kl": round(gap.mean, 4), "kl_standard_error": round(gap.error, 4), "evaluations": count.evaluations,
+        "kl": round(gap.mean, 4), "kl_standard_error": round(gap.standard_error, 4), "evaluations": count.evaluations,
         "kl_on_grid": round((exact - log_prob_of_rows(coarse, test)).mean().item(), 4),
         "inverse_error": torch.linalg.vector_norm(there_and_back - test, dim=1).mean().item(),
         "data": points(test[: config.shown]), "base": points(flow.transform.encode(test[: config.shown]).value),

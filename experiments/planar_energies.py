@@ -73,7 +73,7 @@ def fitted(config: Config, family: str, layers: int, target: Energy) -> dict[str
         loss = objective(flow, torch.zeros(config.samples, 2))
     kl = mean_and_error(loss.rows)
     return {
-        "kl": round(kl.mean, 4), "kl_standard_error": round(kl.error, 4),
+        "kl": round(kl.mean, 4), "kl_standard_error": round(kl.standard_error, 4),
         "effective_samples": round(loss.metrics["effective_samples"].item(), 4), "seconds": round(result.seconds, 1),
         "parameters": sum(p.numel() for p in flow.parameters()), "density": image(flow.log_prob, config.cells),
     }  # fmt: skip

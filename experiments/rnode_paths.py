@@ -94,7 +94,7 @@ def measured(config: Config, flow: cnf.Flow, test: Tensor, x: Tensor) -> dict[st
     paths = flow.trajectory(torch.special.ndtri(levels).unsqueeze(1), torch.linspace(0, 1, 51)).squeeze(2)
     nll = mean_and_error(-density.log_prob)
     return {
-        "nll": nll.mean, "nll_standard_error": nll.error, "evaluations": count.evaluations,
+        "nll": nll.mean, "nll_standard_error": nll.standard_error, "evaluations": count.evaluations,
         **{name: cost.mean().item() for name, cost in density.costs.items()},
         "detour": (paths.diff(dim=0).abs().sum() / (paths[-1] - paths[0]).abs().sum()).item(),
         "density": rounded(log_prob_of_rows(flow, x).exp()), "paths": [rounded(state) for state in paths],

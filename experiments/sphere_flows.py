@@ -112,7 +112,7 @@ def fitted(config: Config, target: Callable[[Tensor], Tensor], family: str, laye
     result = cnf.fit(flow, x, phases, config=settings)
     kl = mean_and_error(target(test) - log_prob_of_rows(flow, test))
     return {
-        "kl": round(kl.mean, 4), "kl_standard_error": round(kl.error, 4), "seconds": round(result.seconds, 1),
+        "kl": round(kl.mean, 4), "kl_standard_error": round(kl.standard_error, 4), "seconds": round(result.seconds, 1),
         "parameters": sum(p.numel() for p in flow.parameters()),
         "density": image(lambda x: log_prob_of_rows(flow, x), config.cells),
     }  # fmt: skip

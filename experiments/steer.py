@@ -55,7 +55,7 @@ def compute(config: Config) -> dict[str, Any]:
         with cnf.count_evaluations() as count:
             gap = mean_and_error(exact - log_prob_of_rows(flow, test, batch_size=len(test)).double())
         curve = [[row["step"], round(row["validation_nll"], 4), round(row["evaluations"], 1)] for row in history]
-        fits.append({"width": width, "kl": gap.mean, "kl_standard_error": gap.error,
+        fits.append({"width": width, "kl": gap.mean, "kl_standard_error": gap.standard_error,
                      "evaluations": count.evaluations, "curve": curve})  # fmt: skip
     numbers = {f"{key}, width {fit['width']:g}": fit[key] for fit in fits for key in ("kl", "evaluations")}
     return {"fits": fits, "truth": -exact.mean().item(), **numbers}

@@ -98,7 +98,7 @@ def judge(model: str, parts: Parts, config: Config) -> dict[str, float]:
         seen = torch.cat([train, validation]).double()  # as published
         normal = torch.distributions.MultivariateNormal(seen.mean(0), seen.mT.cov())
         nll = mean_and_error(-normal.log_prob(test.double()))
-        return {"nll": nll.mean, "error": nll.error, "seconds": 0.0, "steps": 0}
+        return {"nll": nll.mean, "error": nll.standard_error, "seconds": 0.0, "steps": 0}
     torch.manual_seed(config.seed)
     flow = build(model, train.shape[1], config)
     settings = {} if model == "cnf" else {"batch_size": config.batch_size, "learning_rate": config.learning_rate}
@@ -107,10 +107,13 @@ def judge(model: str, parts: Parts, config: Config) -> dict[str, float]:
         config=cnf.FitConfig(seconds=config.seconds, patience=config.patience, seed=config.seed, **settings),
     )  # fmt: skip
     nll = mean_and_error(-log_prob_of_rows(flow, test))
-    print(f"{model}: {nll.mean:.3f} ± {nll.error:.3f}, {fitted.steps} steps in {fitted.seconds:.0f} s", flush=True)
+    print(
+        f"{model}: {nll.mean:.3f} ± {nll.standard_error:.3f}, {fitted.steps} steps in {fitted.seconds:.0f} s",
+        flush=True,
+    )
     parameters = sum(parameter.numel() for parameter in flow.parameters())
     return {
-        "nll": nll.mean, "error": nll.error, "seconds": fitted.seconds, "steps": fitted.steps,
+        "nll": nll.mean, "error": nll.standard_error, "seconds": fitted.seconds, "steps": fitted.steps,
         "best_step": fitted.best_step, "parameters": parameters,
     }  # fmt: skip
 

@@ -131,10 +131,10 @@ def trained(model: str, data: str, task: Task, seconds: float, config: Config) -
     floor = task.floor(task.validation).mean().item()
     gaps = np.minimum.accumulate([row["validation_nll"] - floor for row in fitted.history])
     loss = mean_and_error(-log_prob_of_rows(flow, task.test).double() - task.floor(task.test))
-    print(f"{data} {model}: {loss.mean:.4f} ± {loss.error:.4f} after {fitted.seconds:.0f} s", flush=True)
+    print(f"{data} {model}: {loss.mean:.4f} ± {loss.standard_error:.4f} after {fitted.seconds:.0f} s", flush=True)
     return {
         "seconds": [row["seconds"] for row in fitted.history], "validation": gaps.tolist(),
-        "budget": seconds, "steps": fitted.steps, "test": loss.mean, "error": loss.error,
+        "budget": seconds, "steps": fitted.steps, "test": loss.mean, "error": loss.standard_error,
     }  # fmt: skip
 
 

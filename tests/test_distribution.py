@@ -84,8 +84,8 @@ def test_entropy_and_divergences_are_those_of_the_closed_forms():
         (cnf.metrics.kl_divergence(normal(p), q), td.kl_divergence(normal(p), normal(q))),
         (cnf.metrics.entropy(normal(p)), normal(p).entropy()),
     ):
-        assert abs(estimate.mean - exact) < 4 * estimate.error
-        assert 0.001 < estimate.error < 0.1
+        assert abs(estimate.mean - exact) < 4 * estimate.standard_error
+        assert 0.001 < estimate.standard_error < 0.1
     assert (
         cnf.metrics.kl_divergence(p, td.Independent(td.Uniform(torch.zeros(2), 1.0, validate_args=False), 1)).mean
         == torch.inf

@@ -35,7 +35,7 @@ def measure(flow: Flow, source: Source, result: FitResult, progress: bool) -> di
     nll = mean_and_error(-log_prob[known])
     numbers: dict[str, Any] = {
         "test_nll": nll.mean,
-        "test_nll_standard_error": nll.error,
+        "test_nll_standard_error": nll.standard_error,
         "unit": "nats a row, in the units of the data",
         "likelihood": likelihood(flow),
         "trace": "exact" if all(cnf.exact for cnf in cnfs_of(flow)) else "estimated",
@@ -52,11 +52,11 @@ def measure(flow: Flow, source: Source, result: FitResult, progress: bool) -> di
         numbers["test_rows_without_density"] = int((~known).sum())
     if source.levels is not None:
         bits = mean_and_error(bits_per_dim(log_prob[known], flow.event_shape.numel(), levels=source.levels))
-        numbers |= {"bits_per_dim": bits.mean, "bits_per_dim_standard_error": bits.error}
+        numbers |= {"bits_per_dim": bits.mean, "bits_per_dim_standard_error": bits.standard_error}
         numbers["bits_per_dim_of_uniform_noise"] = math.log2(source.levels)
     if source.toy is not None and source.toy.entropy is not None:
         gap = mean_and_error((source.toy.log_prob(_all(source.test).double()) - log_prob.double())[known])
-        numbers |= {"entropy": source.toy.entropy, "kl": gap.mean, "kl_standard_error": gap.error}
+        numbers |= {"entropy": source.toy.entropy, "kl": gap.mean, "kl_standard_error": gap.standard_error}
     return numbers
 
 

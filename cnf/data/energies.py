@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import ClassVar
 
 import torch
-from torch import Tensor
+from torch import Generator, Tensor
 
 from cnf.arguments import Finite, checked
+from cnf.data.toys.draws import normal, points, uniform
 
 EDGE = 4.0  # half the width of the box that bounds U2 to U4, and of the published figures
 WALL = 0.1  # standard deviation of the density beyond the edge
@@ -25,6 +27,8 @@ class Energy:
         name: Its key in `ENERGIES`.
         potential: Maps points `(N, 2)` to `U`, `(N,)`, in nats.
         log_normalizer: `log Z = log ∫ e^{−U} dz`, the largest possible value of `E_q[−U − log q]`.
+        sampler: Maps a number of points and a generator to points `(n, 2)` in float64, drawn from p; `None` where
+            nobody knows how.
 
     Example:
         >>> ring = energy("U1")
@@ -41,6 +45,7 @@ class Energy:
     name: str
     potential: Callable[[Tensor], Tensor]
     log_normalizer: Finite
+    sampler: Callable[[int, Generator | None], Tensor] | None = None
 
     def __call__(self, z: Tensor) -> Tensor:
         """`log p̃(z) = −U(z)`, not normalised, differentiable; what `ReverseKL` takes.
@@ -58,6 +63,27 @@ class Energy:
     def log_prob(self, z: Tensor) -> Tensor:
         """The normalised log-density in nats, `(N,)`; see `__call__`."""
         return self(z) - self.log_normalizer
+
+    def sample(
+        self, shape: int | Sequence[int], *, generator: Generator | None = None, dtype: torch.dtype = torch.float32
+    ) -> Tensor:
+        """Draw independent points of p.
+
+        Args:
+            shape: How many, or a batch shape.
+            generator: The source of every random number; torch's global one if `None`.
+            dtype: Type of the result. Numbers are drawn in float64, so a seed means the same points in all types.
+
+        Returns:
+            Points `(*shape, 2)`.
+
+        Raises:
+            TypeError: The shape does not consist of whole numbers.
+            ValueError: A number in the shape is negative, or the energy has no sampler.
+        """
+        if self.sampler is None:
+            raise ValueError(f"energy {self.name!r} has no sampler: give it one, or draw from a flow that fits it")
+        return points(self.sampler, shape, generator, dtype)
 
 
 @checked
@@ -105,17 +131,27 @@ def _band(z: Tensor) -> Tensor:
     return -_bump(_wave(z), 0.4) + _outside(z)
 
 
+def _parting(first: Tensor) -> Tensor:
+    """`w₂`."""
+    return 3 * _bump(first - 1, 0.6).exp()
+
+
+def _fork(first: Tensor) -> Tensor:
+    """`w₃`."""
+    return 3 * torch.sigmoid((first - 1) / 0.3)
+
+
 def _split_band(z: Tensor) -> Tensor:
     """`−log(e^{−½ ((z₂ − w₁) / .35)²} + e^{−½ ((z₂ − w₁ + w₂) / .35)²})`, `w₂ = 3 e^{−½ ((z₁ − 1) / .6)²}`: a wave that
     parts and meets again."""
-    second = _wave(z) + 3 * _bump(z[:, 0] - 1, 0.6).exp()
+    second = _wave(z) + _parting(z[:, 0])
     return -torch.logaddexp(_bump(_wave(z), 0.35), _bump(second, 0.35)) + _outside(z)
 
 
 def _forked_band(z: Tensor) -> Tensor:
     """`−log(e^{−½ ((z₂ − w₁) / .4)²} + e^{−½ ((z₂ − w₁ + w₃) / .35)²})`, `w₃ = 3 σ((z₁ − 1) / .3)`: a wave that
     forks."""
-    second = _wave(z) + 3 * torch.sigmoid((z[:, 0] - 1) / 0.3)
+    second = _wave(z) + _fork(z[:, 0])
     return -torch.logaddexp(_bump(_wave(z), 0.4), _bump(second, 0.35)) + _outside(z)
 
 
@@ -124,10 +160,55 @@ def _band_constant(*widths: float) -> float:
     return math.log(sum(widths) * math.sqrt(2 * math.pi) * (2 * EDGE + WALL * math.sqrt(2 * math.pi)))
 
 
+# Samplers. ε is standard normal.
+
+
+def _on_the_ring(n: int, generator: Generator | None) -> Tensor:
+    """Exact, by rejection: z₁ is proposed from its two bumps, z₂ from N(0, 1.5²).
+
+    What is left of the density, `e^{−½ ((‖z‖ − 2) / .4)² + ½ (z₂ / 1.5)²}`, is largest at
+    z₁ = 0, z₂ = 2 / (1 − (.4 / 1.5)²).
+    """
+    bound = _ring_excess(torch.tensor([[0.0, 2 / (1 - (0.4 / 1.5) ** 2)]], dtype=torch.float64))
+    kept = torch.empty(0, 2, dtype=torch.float64, device=None if generator is None else generator.device)
+    while len(kept) < n:
+        side = torch.where(uniform(0, 1, (2 * n + 64,), generator) < 0.5, -2.0, 2.0)
+        z = normal(len(side), generator) * kept.new_tensor([0.6, 1.5])
+        z[:, 0] += side
+        accepted = uniform(0, 1, (len(z),), generator).log() < _ring_excess(z) - bound.to(z)
+        kept = torch.cat([kept, z[accepted]])
+    return kept[:n]
+
+
+def _ring_excess(z: Tensor) -> Tensor:
+    return _bump(torch.linalg.vector_norm(z, dim=1) - 2, 0.4) - _bump(z[:, 1], 1.5)
+
+
+def _on_bands(
+    n: int, generator: Generator | None, *, widths: Sequence[float], drop: Callable[[Tensor], Tensor] | None = None
+) -> Tensor:
+    """z₁ uniform in the box with half-normal walls, z₂ normal around the wave, or around what `drop` is below it.
+
+    Args:
+        n: Number of points.
+        generator: Source of randomness.
+        widths: Standard deviation of each band.
+        drop: How far the second band is below the first, from z₁.
+    """
+    noise, wall = normal(n, generator), WALL * math.sqrt(2 * math.pi)
+    place = uniform(-0.5, 0.5, (n,), generator) * (2 * EDGE + wall)
+    beyond = EDGE * place.sign() + WALL * noise[:, 0].abs() * place.sign()
+    first = torch.where(place.abs() > EDGE, beyond, place)
+    second = uniform(0, sum(widths), (n,), generator) >= widths[0]
+    centre = torch.sin(0.5 * math.pi * first) - (torch.where(second, drop(first), 0.0) if drop else 0.0)
+    width = torch.where(second, widths[-1], widths[0])
+    return torch.stack([first, centre + width * noise[:, 1]], 1)
+
+
 # The constant of U1 is from the trapezoid rule, the same to all digits on grids of step .02 and .01 over [-6, 6]².
 ENERGIES: dict[str, Energy] = {
-    "U1": Energy("U1", _ring, 1.877501626110),
-    "U2": Energy("U2", _band, _band_constant(0.4)),
-    "U3": Energy("U3", _split_band, _band_constant(0.35, 0.35)),
-    "U4": Energy("U4", _forked_band, _band_constant(0.4, 0.35)),
+    "U1": Energy("U1", _ring, 1.877501626110, _on_the_ring),
+    "U2": Energy("U2", _band, _band_constant(0.4), partial(_on_bands, widths=[0.4])),
+    "U3": Energy("U3", _split_band, _band_constant(0.35, 0.35), partial(_on_bands, widths=[0.35, 0.35], drop=_parting)),
+    "U4": Energy("U4", _forked_band, _band_constant(0.4, 0.35), partial(_on_bands, widths=[0.4, 0.35], drop=_fork)),
 }

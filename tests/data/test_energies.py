@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from cnf.data.energies import EDGE, ENERGIES, WALL, energy
+from cnf.data.energies import EDGE, ENERGIES, WALL, Energy, energy
 
 every = pytest.mark.parametrize("name", ENERGIES)
 
@@ -86,3 +86,35 @@ def test_errors():
         energy("U5")
     with pytest.raises(ValueError, match=r"\(3, 4\)"):
         energy("U1")(torch.zeros(3, 4))
+
+
+@every
+def test_samples_follow_the_density(name):
+    n, half, cell, fine = 50_000, 6.0, 0.5, 25
+    z = energy(name).sample(n, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    side, step = round(2 * half / cell), cell / fine
+    axis = (torch.arange(side * fine, dtype=torch.float64) + 0.5) * step - half
+    mass = energy(name).log_prob(torch.cartesian_prod(axis, axis)).exp().reshape(side, fine, side, fine).sum((1, 3))
+    expected = n * mass.flatten() * step**2
+    place = ((z + half) / cell).floor().long()
+    observed = torch.bincount(place[:, 0] * side + place[:, 1], minlength=side**2)
+    large = expected >= 5
+    expected = torch.cat([expected[large], (n - expected[large].sum())[None]]).clamp(min=1)
+    observed = torch.cat([observed[large], (n - observed[large].sum())[None]])
+    statistic = ((observed - expected) ** 2 / expected).sum()
+    p_value = torch.special.gammaincc(large.sum() / 2, statistic / 2).item()
+    assert 1e-3 < p_value < 1 - 1e-3
+
+
+def test_samples_have_the_shape_that_is_asked_for_and_repeat():
+    first, second = (energy("U1").sample((3, 4), generator=torch.Generator().manual_seed(1)) for _ in range(2))
+    assert first.shape == (3, 4, 2)
+    assert first.dtype == torch.float32
+    assert torch.equal(first, second)
+    assert energy("U3").sample(0).shape == (0, 2)
+
+
+def test_an_energy_without_a_sampler_says_so():
+    mine = Energy("mine", lambda z: z.square().sum(1), math.log(math.pi))
+    with pytest.raises(ValueError, match="'mine' has no sampler"):
+        mine.sample(3)

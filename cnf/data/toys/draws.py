@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+
 import torch
 from torch import Generator, Tensor
+
+from cnf.inputs import as_shape
 
 
 def _device(generator: Generator | None) -> torch.device | None:
@@ -27,3 +31,14 @@ def choice(options: int, n: int, generator: Generator | None) -> Tensor:
 def sign(n: int, generator: Generator | None) -> Tensor:
     """Draw `+1` or `-1` for each of `n` points, as a column."""
     return 2.0 * choice(2, n, generator)[:, None] - 1
+
+
+def points(
+    sampler: Callable[[int, Generator | None], Tensor],
+    shape: int | Sequence[int],
+    generator: Generator | None,
+    dtype: torch.dtype,
+) -> Tensor:
+    """As many points as a shape has places, `(*shape, 2)`."""
+    batch = as_shape(shape)
+    return sampler(batch.numel(), generator).to(dtype).reshape(*batch, 2)

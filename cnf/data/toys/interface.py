@@ -10,7 +10,7 @@ import torch
 from torch import Generator, Tensor
 
 from cnf.arguments import Finite, checked
-from cnf.inputs import as_shape
+from cnf.data.toys.draws import points
 
 ROWS = 512  # points evaluated at once: bounds the (points, nodes) tables, which then also fit a cache
 
@@ -64,8 +64,7 @@ class Toy:
             TypeError: The shape does not consist of whole numbers.
             ValueError: A number in the shape is negative.
         """
-        batch = as_shape(shape)
-        return self.sampler(batch.numel(), generator).to(dtype).reshape(*batch, 2)
+        return points(self.sampler, shape, generator, dtype)
 
     def log_prob(self, x: Tensor) -> Tensor:
         """The exact log-density in nats, in the dtype of `x` and differentiable.

@@ -41,7 +41,7 @@ def test_no_values_have_no_mean() -> None:
 
 def test_mean_and_error_cover_the_mean_at_the_nominal_rate() -> None:
     draws = torch.randn(2000, 50, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    inside = sum(abs(estimate.mean) < 1.96 * estimate.error for estimate in map(mean_and_error, draws))
+    inside = sum(abs(estimate.mean) < 1.96 * estimate.standard_error for estimate in map(mean_and_error, draws))
     assert 0.92 < inside / 2000 < 0.97
 
 
