@@ -24,8 +24,8 @@ from torch import Generator, Tensor
 from tqdm import tqdm
 
 import cnf
-from cnf.checkpoints import write_json
 from cnf.data import TOYS, Toy, toy
+from cnf.files import write_json
 from cnf.metrics import log_prob_of_rows, mean_and_error
 from cnf.plotting import DENSITY
 from experiments.run import run

@@ -30,7 +30,7 @@ import tyro
 from matplotlib.animation import Animation
 from matplotlib.figure import Figure
 
-from cnf.checkpoints import write_bytes, write_json
+from cnf.files import write_bytes, write_json
 from cnf.plotting import save_figure
 
 RESULTS = Path(__file__).parent / "results"

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Any
+from typing import Annotated
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from cnf.arguments import Rule, Size, checked
 from cnf.transforms import Compose, Inverse, Mapped, Transform, Wrapper
@@ -57,7 +57,6 @@ class FactorOut(Wrapper):
     def __init__(self, rest: Transform, *, kept: Size) -> None:
         super().__init__(rest)
         self.kept = kept
-        self.register_load_state_dict_pre_hook(_renamed)
 
     def data_shape(self, base_shape: torch.Size) -> torch.Size:
         return base_shape  # of the image, for the squeezing before it tells no shape either
@@ -69,13 +68,6 @@ class FactorOut(Wrapper):
 
     def leave(self, value: Tensor, x: Tensor) -> Tensor:
         return torch.cat([x[:, : self.kept], value], 1)
-
-
-def _renamed(module: nn.Module, state: dict[str, Any], prefix: str, *_: Any) -> None:
-    """The weights of version 0.1, where the inner transform was called `rest`."""
-    old, new = f"{prefix}rest.", f"{prefix}transform."
-    for name in [name for name in state if name.startswith(old)]:
-        state[new + name.removeprefix(old)] = state.pop(name)
 
 
 @checked

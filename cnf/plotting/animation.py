@@ -13,7 +13,7 @@ from PIL import Image
 from torch import Generator, Tensor
 
 from cnf.arguments import Ambient, Count, NonNegative, Positive, Size, checked
-from cnf.checkpoints import write_bytes
+from cnf.files import write_bytes
 from cnf.flows import Flow
 from cnf.plotting.plane import checked_condition, panels_in_a_row, paths_of, scatter, shade
 from cnf.plotting.style import DENSITY

@@ -13,7 +13,7 @@ from matplotlib.ticker import MaxNLocator, NullLocator
 from torch import Tensor
 
 from cnf.arguments import Positive, checked
-from cnf.checkpoints import write_bytes
+from cnf.files import write_bytes
 
 Values = Tensor | np.ndarray
 FORMATS = ("png", "pdf", "svg", "jpg", "webp")

@@ -13,8 +13,8 @@ from typing import Any
 
 from torch import Tensor
 
-from cnf.checkpoints import read_state, write_bytes, write_state
 from cnf.errors import CheckpointError
+from cnf.files import read_state, write_bytes, write_state
 from cnf.training.identity import differences
 from cnf.training.settings import FitConfig
 

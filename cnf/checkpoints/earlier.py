@@ -1,0 +1,41 @@
+"""What earlier versions called otherwise: weights, options of models, and fields of settings."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Mapping
+from typing import Any
+
+from torch import Tensor
+
+WEIGHTS = ((re.compile(r"(^|\.)rest\."), r"\1transform."),)  # format 1, cnf 0.1
+OPTIONS: dict[str, dict[str, str]] = {
+    "planar": {"hyper": "hidden"},
+    "radial": {"hyper": "hidden"},
+    "planar_cnf": {"width": "units"},
+}
+FIELDS: dict[str, dict[str, str]] = {"Bottleneck": {"width": "hidden"}}
+
+
+def with_current_names(tensors: Mapping[str, Tensor], expected: Collection[str]) -> dict[str, Tensor]:
+    """Weights under the names that the module expects; those that it does not know under any name stay as they are."""
+    return {_current(name, expected): tensor for name, tensor in tensors.items()}
+
+
+def _current(name: str, expected: Collection[str]) -> str:
+    names = (pattern.sub(new, name) for pattern, new in WEIGHTS)
+    return name if name in expected else next((new for new in names if new in expected), name)
+
+
+def current_options(model: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Options of a model under the names of today."""
+    return _renamed(OPTIONS.get(model, {}), options)
+
+
+def current_fields(setting: str, fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Fields of a setting, such as a solver, under the names of today."""
+    return _renamed(FIELDS.get(setting, {}), fields)
+
+
+def _renamed(names: Mapping[str, str], values: Mapping[str, Any]) -> dict[str, Any]:
+    return {names.get(name, name): value for name, value in values.items()}
