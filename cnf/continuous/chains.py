@@ -7,7 +7,7 @@ from typing import NamedTuple, Protocol
 
 from torch import Tensor
 
-from cnf.continuous.linearization import Along, Function, Linearization, inner
+from cnf.continuous.linearization import Linearization, inner
 
 LARGEST = 2**23  # numbers that the closed form of three scales may prepare; beyond, basis vectors take less memory
 
@@ -101,7 +101,6 @@ class ChainLinearization(Linearization):
         residual: Whether inner layers add to their input.
         form: The `trace_form` of the same weights without gate, where the caller has it.
         probed: What was prepared for the vectors of this solve.
-        t, function, along: As in `Linearization`, for `derivative`.
     """
 
     def __init__(
@@ -115,11 +114,8 @@ class ChainLinearization(Linearization):
         residual: bool = False,
         form: TraceForm | None = None,
         probed: Probed | None = None,
-        t: Tensor | None = None,
-        function: Function | None = None,
-        along: Along | None = None,
     ) -> None:
-        super().__init__(x, t, function, along)
+        super().__init__(x)
         self._velocity = velocity
         self.weights, self.scales = weights, scales
         self.gate, self.residual, self.form, self.probed = gate, residual, form, probed

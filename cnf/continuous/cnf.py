@@ -159,7 +159,7 @@ class Growth(RowWise):
     direction: float
 
     def __call__(self, t: float | Tensor, x: Tensor) -> State:
-        at = self.field.linearize(as_time(t, x), x, self.context, self.prepared)
+        at = self.field.at(as_time(t, x), x, self.context, self.prepared)
         costs = tuple(self.direction * part(at, noise) for part, noise in self.costs)  # first: products are shared
         trace = self.divergence(at, self.probe)  # before the velocity, which comes along
         return State(at.velocity, (trace,), costs)

@@ -8,7 +8,7 @@ is computed twice. Products are in forward mode, which an ordinary single backwa
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -17,24 +17,21 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 CHUNK = 32  # basis vectors pushed through a network at once when no closed form exists; bounds the memory
 
-Function = Callable[[Tensor, Tensor], Tensor]  # (t, x) to f(t, x)
-Along = Callable[[Tensor, Tensor, Tensor], Tensor]  # (t, x, v) to ∂f/∂t + (∂f/∂x) v
-
 
 class Linearization(ABC):
     """A field `f` at `(t, x)`; lives for one evaluation.
 
     Args:
         x: `(N, *event)`.
-        t: A scalar tensor, or `(N,)`, a time for each row.
-        function: `(t, x) -> f(t, x)`, acting on each row for itself; only `derivative` needs it and the time.
-        along: `(t, x, v) -> ∂f/∂t + (∂f/∂x) v`, for fields with a closed form of it; else forward mode finds it.
+
+    Attributes:
+        trajectory: `VectorField.derivative` at this place; `VectorField.at` gives it.
     """
 
-    def __init__(
-        self, x: Tensor, t: Tensor | None = None, function: Function | None = None, along: Along | None = None
-    ) -> None:
-        self.x, self.t, self.function, self.along = x, t, function, along
+    trajectory: Callable[..., Tensor] | None = None
+
+    def __init__(self, x: Tensor) -> None:
+        self.x = x
         self._products: list[tuple[Tensor, Tensor]] = []
 
     @property
@@ -67,24 +64,16 @@ class Linearization(ABC):
         return inner(v, self.jvp(v))
 
     def derivative(self, order: int) -> Tensor:
-        """`d^K x/dt^K` along the trajectory through `(t, x)`, K = `order`, `(N, *event)`.
-
-        By nested forward mode, `g_1 = f`, `g_{k+1} = ∂g_k/∂t + (∂g_k/∂x) f`; each order doubles the cost.
+        """`d^K x/dt^K` along the trajectory through `(t, x)`, K = `order`, `(N, *event)`; see `VectorField.derivative`.
 
         Raises:
-            TypeError: The field was linearized without its time and function.
+            TypeError: It was not made by `VectorField.at`, and knows nothing of other times and places.
         """
         if order == 1:
             return self.velocity
-        if self.t is None or self.function is None:
-            raise TypeError(f"a derivative in time needs the field: give {type(self).__name__} t and function")
-        along = self.along or _along(self.function)
-        for _ in range(order - 2):
-            along = _along(_on_the_trajectory(along, self.function))
-        wanted = torch.is_grad_enabled()
-        with torch.enable_grad():  # without it torch has no second forward derivative of silu
-            derivative = along(self.t, self.x, self.velocity)
-        return derivative if wanted else derivative.detach()
+        if self.trajectory is None:
+            raise TypeError(f"{type(self).__name__} knows the field at one time and place: make it by field.at(t, x)")
+        return self.trajectory(order, velocity=self.velocity)
 
     def trace(self) -> Tensor:
         """`tr J` exactly, `(N,)`: by one product a dimension unless the field has a closed form."""
@@ -108,48 +97,32 @@ class Linearization(ABC):
         return rows.reshape(-1, 1, *self.x.shape[1:]).expand(-1, *self.x.shape)
 
 
+def with_plain_attention(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """With attention, if there is any, as matrix products: the fused kernels know no forward mode."""
+
+    def plain(*arguments: Tensor) -> Tensor:
+        with sdpa_kernel(SDPBackend.MATH):
+            return function(*arguments)
+
+    return plain
+
+
 def inner(v: Tensor, w: Tensor) -> Tensor:
     """`vᵀw` of each sample, averaged over the k vectors, `(k, N, …)` to `(N,)`."""
     return (v * w).flatten(2).sum(2).mean(0)
 
 
-def _along(g: Function) -> Along:
-    """`(t, x, v) -> ∂g/∂t + (∂g/∂x) v`, in forward mode."""
-
-    def along(t: Tensor, x: Tensor, v: Tensor) -> Tensor:
-        derivative: Tensor = jvp(g, (t, x), (torch.ones_like(t), v))[1]
-        return derivative
-
-    return along
-
-
-def _on_the_trajectory(along: Along, f: Function) -> Function:
-    return lambda t, x: along(t, x, f(t, x))
-
-
-def _with_plain_attention(function: Function) -> Function:
-    """With attention, if there is any, as matrix products: the fused kernels know no forward mode."""
-
-    def plain(t: Tensor, x: Tensor) -> Tensor:
-        with sdpa_kernel(SDPBackend.MATH):
-            return function(t, x)
-
-    return plain
-
-
 class FunctionalLinearization(Linearization):
-    """Any function of time and place, through `torch.func`.
+    """Any function of x, through `torch.func`.
 
     Args:
         x: `(N, *event)`.
-        t: A scalar tensor, or `(N,)`, a time for each row.
-        function: `(t, x) -> f(t, x)`, acting on each row for itself.
+        function: `x -> f(t, x)`, acting on each row for itself.
     """
 
-    def __init__(self, x: Tensor, t: Tensor, function: Function) -> None:
-        function = _with_plain_attention(function)
-        super().__init__(x.contiguous(), t, function)  # forward mode takes no expanded tensors
-        self._here: Callable[[Tensor], Tensor] = lambda y: function(t, y)
+    def __init__(self, x: Tensor, function: Callable[[Tensor], Tensor]) -> None:
+        super().__init__(x.contiguous())  # forward mode takes no expanded tensors
+        self._here = with_plain_attention(function)
         self._velocity: Tensor | None = None
 
     @property
@@ -173,97 +146,3 @@ class FunctionalLinearization(Linearization):
     def vjp(self, v: Tensor) -> Tensor:
         self._velocity, pull = vjp(self._here, self.x)  # type: ignore[misc]
         return vmap(lambda cotangent: pull(cotangent)[0])(v)
-
-
-class PotentialLinearization(Linearization):
-    """The field `−∇ₓΦ` of a residual potential and its Jacobian `−∇²Φ`, all in closed form.
-
-    With `s = [x, t, …]`, `a_0 = K_0 s + b_0`, `a_i = K_i u_{i−1} + b_i` and slopes `θ_i = tanh(a_i)`, the adjoints are
-    `z_{M+1} = w`, `z_i = z_{i+1} + h K_iᵀ(θ_i z_{i+1})`, the gradient is `K_0ᵀ(θ_0 z_1) + AᵀA s + b`, and the Laplacian
-    `Σ_j σ''_0j z_1j ‖K_0j‖² + h Σ_i Σ_j σ''_ij z_{i+1,j} ‖(K_i J_{i−1})_j‖² + ‖A‖²` over the columns of x, with
-    `J_0 = θ_0 K_0`, `J_i = J_{i−1} + h θ_i K_i J_{i−1}`.
-
-    Args:
-        x: `(N, D)`.
-        weights: `K_0 … K_M`; the columns of `K_0` are those of s.
-        slopes: `θ_0 … θ_M`, each `(N, m)`.
-        outer: `w`, `(m,)`.
-        affine: `AᵀA s + b`, `(N, len(s))`.
-        quadratic: `A`.
-        step: `h`.
-        t, function, along: As in `Linearization`, for `derivative`.
-
-    References:
-        Onken et al. 2021, OT-Flow, arXiv 2006.00104.
-    """
-
-    def __init__(
-        self,
-        x: Tensor,
-        weights: Sequence[Tensor],
-        slopes: Sequence[Tensor],
-        outer: Tensor,
-        affine: Tensor,
-        quadratic: Tensor,
-        *,
-        step: float,
-        t: Tensor | None = None,
-        function: Function | None = None,
-        along: Along | None = None,
-    ) -> None:
-        super().__init__(x, t, function, along)
-        dim = x.shape[1]
-        self.inner, self.slopes, self.step = weights[1:], slopes, step
-        self.first, self.quadratic = weights[0][:, :dim], quadratic[:, :dim]
-        self.of_time = weights[0][:, dim], quadratic[:, dim]
-        self.adjoints = [outer]
-        for weight, slope in zip(self.inner[::-1], slopes[:0:-1], strict=True):
-            z = self.adjoints[0]
-            self.adjoints.insert(0, z + step * ((slope * z) @ weight))
-        self.gradient = (slopes[0] * self.adjoints[0]) @ weights[0] + affine
-        self.bends = [(1 - slope * slope) * z for slope, z in zip(slopes, self.adjoints, strict=True)]
-
-    @property
-    def velocity(self) -> Tensor:
-        return -self.gradient[:, : self.x.shape[1]]
-
-    @property
-    def time_derivative(self) -> Tensor:
-        """`∂Φ/∂t`, `(N,)`."""
-        return self.gradient[:, self.x.shape[1]]
-
-    def _jvp(self, v: Tensor) -> Tensor:
-        return self._bent(v @ self.first.mT, v @ self.quadratic.mT)
-
-    def as_time_passes(self, v: Tensor) -> Tensor:
-        """`∂f/∂t + (∂f/∂x) v`, `(N, D)`."""
-        first, quadratic = self.of_time
-        return self._bent(v @ self.first.mT + first, v @ self.quadratic.mT + quadratic)
-
-    def _bent(self, first: Tensor, quadratic: Tensor) -> Tensor:
-        """The x-part of `−∇²Φ d` for a direction d of s, from `K_0 d` and `A d`."""
-        moved = [first]
-        u = self.slopes[0] * moved[0]
-        for weight, slope in zip(self.inner, self.slopes[1:], strict=True):
-            moved.append(u @ weight.mT)
-            u = u + self.step * slope * moved[-1]
-        z = torch.zeros_like(u)
-        for i in range(len(self.inner), 0, -1):
-            z = z + self.step * ((self.bends[i] * moved[i] + self.slopes[i] * z) @ self.inner[i - 1])
-        outer = (self.bends[0] * moved[0] + self.slopes[0] * z) @ self.first
-        return -(outer + quadratic @ self.quadratic)
-
-    def vjp(self, v: Tensor) -> Tensor:
-        return self.jvp(v)  # a Hessian is symmetric
-
-    def trace(self) -> Tensor:
-        first = self.first
-        if first.shape[1] > first.shape[0]:  # norms of rows do not change under a rotation to m columns
-            first = torch.linalg.qr(first.mT).R.mT
-        total = self.bends[0] @ first.square().sum(1) + self.quadratic.square().sum()
-        u = self.slopes[0].unsqueeze(1) * first.mT  # (N, min(D, m), m)
-        for weight, slope, bend in zip(self.inner, self.slopes[1:], self.bends[1:], strict=True):
-            moved = u @ weight.mT
-            total = total + self.step * (moved.square().sum(1) * bend).sum(1)
-            u = u + self.step * slope.unsqueeze(1) * moved
-        return -total

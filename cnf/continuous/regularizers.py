@@ -14,7 +14,8 @@ from torch import Tensor
 
 from cnf.arguments import Size, checked
 from cnf.continuous.divergences import Hutchinson
-from cnf.continuous.linearization import Linearization, PotentialLinearization
+from cnf.continuous.linearization import Linearization
+from cnf.continuous.potentials import PotentialLinearization
 
 
 class Regularizer(ABC):

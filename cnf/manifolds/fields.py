@@ -59,7 +59,7 @@ class SphereField(VectorField):
     def linearize(self, t: Tensor, x: Tensor, context: Tensor | None = None, prepared: Any = None) -> Linearization:
         length = x.norm(dim=1, keepdim=True)
         around = self.field.linearize(t, x / length, context, prepared)
-        return SphereLinearization(x, length, around, t, lambda t, x: self.velocity(t, x, context, prepared))
+        return SphereLinearization(x, length, around)
 
 
 def _across(unit: Tensor, v: Tensor) -> Tensor:
@@ -80,11 +80,10 @@ class SphereLinearization(Linearization):
         x: `(N, n)`.
         length: `‖x‖`, `(N, 1)`.
         around: g at `x/‖x‖`.
-        t, function: As in `Linearization`.
     """
 
-    def __init__(self, x: Tensor, length: Tensor, around: Linearization, t: Tensor, function: Any) -> None:
-        super().__init__(x, t, function)
+    def __init__(self, x: Tensor, length: Tensor, around: Linearization) -> None:
+        super().__init__(x)
         self.length, self.around, self.unit = length, around, around.x
 
     @property
@@ -149,7 +148,7 @@ class TorusField(VectorField):
 
     def linearize(self, t: Tensor, x: Tensor, context: Tensor | None = None, prepared: Any = None) -> Linearization:
         around = self.field.linearize(t, torch.cat([x.cos(), x.sin()], 1), context, prepared)
-        return TorusLinearization(x, around, t, lambda t, x: self.velocity(t, x, context, prepared))
+        return TorusLinearization(x, around)
 
 
 def _around(cosine: Tensor, sine: Tensor, v: Tensor) -> Tensor:
@@ -164,11 +163,10 @@ class TorusLinearization(Linearization):
     Args:
         x: The angles, `(N, d)`.
         around: g at `(cos x, sin x)`.
-        t, function: As in `Linearization`.
     """
 
-    def __init__(self, x: Tensor, around: Linearization, t: Tensor, function: Any) -> None:
-        super().__init__(x, t, function)
+    def __init__(self, x: Tensor, around: Linearization) -> None:
+        super().__init__(x)
         self.around = around
         self.cosine, self.sine = around.x.chunk(2, 1)
 

@@ -119,7 +119,7 @@ def test_derivatives_in_time_are_those_of_reverse_mode(field, x, context, grad):
     expected = lambda t, x: field(t, x, context)  # noqa: E731
     for order in (1, 2, 3):
         with torch.set_grad_enabled(grad):
-            ours = field.linearize(t, x, context, field.prepare(context)).derivative(order)
+            ours = field.derivative(order, t, x, context, field.prepare(context))
         theirs = expected(t, x)
         assert close(ours, theirs, 1e-10)
         assert theirs.abs().max() > 1e-4
@@ -153,7 +153,7 @@ def test_derivatives_in_time_are_those_of_the_trajectory(field, t, x, context):
         3: (16 * (forward + backward) - 30 * here - (ahead + back)) / (12 * h * h),
     }
     for order, difference in differences.items():
-        derivative = field.linearize(t, x, context).derivative(order)
+        derivative = field.derivative(order, t, x, context)
         assert (derivative - difference).abs().max() < 1e-5 * difference.abs().max()
 
 
@@ -165,10 +165,10 @@ def test_the_derivatives_of_a_linear_field_are_powers_of_its_matrix():
             return x @ matrix.mT + offset
 
     x = torch.randn(N, 3, dtype=torch.float64)
-    at = ModuleField(Linear()).linearize(torch.tensor(0.2).double(), x)
+    field, t = ModuleField(Linear()), torch.tensor(0.2).double()
     for order in range(1, 6):
         power = torch.linalg.matrix_power(matrix, order - 1)
-        assert close(at.derivative(order), (x @ matrix.mT + offset) @ power.mT)
+        assert close(field.derivative(order, t, x), (x @ matrix.mT + offset) @ power.mT)
 
 
 @each_time
@@ -181,16 +181,16 @@ def test_the_derivatives_of_a_field_that_changes_with_time_are_known(t):
 
     x = torch.randn(N, 2, dtype=torch.float64)
     a, slope, bend = torch.cos(5 * t), -5 * torch.sin(5 * t), -25 * torch.cos(5 * t)
-    at = ModuleField(Wave()).linearize(t, x)
-    assert close(at.derivative(2), (slope + a**2).reshape(-1, 1) * x)
-    assert close(at.derivative(3), (bend + 3 * a * slope + a**3).reshape(-1, 1) * x)
+    field = ModuleField(Wave())
+    assert close(field.derivative(2, t, x), (slope + a**2).reshape(-1, 1) * x)
+    assert close(field.derivative(3, t, x), (bend + 3 * a * slope + a**3).reshape(-1, 1) * x)
 
 
 def test_a_derivative_in_time_needs_the_field():
     x = torch.randn(5, 3)
     at = ChainLinearization(x, x, [torch.randn(4, 3), torch.randn(3, 4)], [torch.randn(5, 4)])
     assert at.derivative(1) is x
-    with pytest.raises(TypeError, match="give ChainLinearization t and function"):
+    with pytest.raises(TypeError, match=r"ChainLinearization knows .* make it by field.at\(t, x\)"):
         at.derivative(2)
 
 

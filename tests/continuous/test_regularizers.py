@@ -296,7 +296,7 @@ def test_costs_are_the_integrals_of_their_integrands_along_the_path():
     cnf = CNF(randomized(PotentialField(3, hidden=6)), regularizers=ALL, solver=TIGHT).double()
     z, times = draw(N, 3), (torch.arange(60) + 0.5).double() / 60
     costs = cnf.decode(z).costs
-    along = [cnf.field.linearize(t, x) for t, x in zip(times, cnf.path(z, times), strict=True)]
+    along = [cnf.field.at(t, x) for t, x in zip(times, cnf.path(z, times), strict=True)]
     for name, regularizer in ALL.items():
         midpoints = torch.stack([regularizer(at, None) for at in along]).mean(0)
         assert torch.allclose(costs[name], midpoints, rtol=5e-3)

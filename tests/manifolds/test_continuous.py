@@ -37,7 +37,7 @@ def ambient(manifold: Manifold) -> int:
 
 def moving(manifold: Manifold, context_dim: int = 0, field: type[nn.Module] = FourierField, **settings) -> ManifoldCNF:
     """A CNF in float64 that moves its points far, solved to 1e-8."""
-    net = field(ambient(manifold), 16, context_dim=context_dim)
+    net = field(ambient(manifold), hidden=16, context_dim=context_dim)
     return randomized(ManifoldCNF(manifold, net, **{"solver": FINE, **settings}), 0.9).double()
 
 

@@ -102,7 +102,4 @@ class FourierField(VectorField):
             h = h + step
             scales.append(slope)
         weights = [self.waves.weight, *(layer.weight for layer in prepared), self.last.weight]
-        return ChainLinearization(
-            x, self.last(h), weights, scales, residual=True,
-            t=t, function=lambda t, x: self.velocity(t, x, context, prepared),
-        )  # fmt: skip
+        return ChainLinearization(x, self.last(h), weights, scales, residual=True)

@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
+import torch
 from torch import Tensor, nn
+from torch.func import jvp
 
-from cnf.continuous.linearization import FunctionalLinearization, Linearization
+from cnf.continuous.linearization import FunctionalLinearization, Linearization, with_plain_attention
 from cnf.inputs import require_context
+
+Function = Callable[[Tensor, Tensor], Tensor]  # (t, x) to f(t, x)
+Rate = Callable[[Tensor, Tensor, Tensor], Tensor]  # (t, x, v) to ∂f/∂t + (∂f/∂x) v
 
 
 class VectorField(nn.Module, ABC):
@@ -54,7 +61,50 @@ class VectorField(nn.Module, ABC):
 
     def linearize(self, t: Tensor, x: Tensor, context: Tensor | None = None, prepared: Any = None) -> Linearization:
         """The field at `(t, x)` with its Jacobian; through `torch.func` unless a subclass knows better."""
-        return FunctionalLinearization(x, t, lambda t, x: self.velocity(t, x, context, prepared))
+        return FunctionalLinearization(x, lambda x: self.velocity(t, x, context, prepared))
+
+    def at(self, t: Tensor, x: Tensor, context: Tensor | None = None, prepared: Any = None) -> Linearization:
+        """What `linearize` gives, with the derivatives along the trajectory: what divergences and regularizers read."""
+        at = self.linearize(t, x, context, prepared)
+        at.trajectory = partial(self.derivative, t=t, x=x, context=context, prepared=prepared)
+        return at
+
+    def along(self, t: Tensor, x: Tensor, v: Tensor, context: Tensor | None = None, prepared: Any = None) -> Tensor:
+        """`∂f/∂t + (∂f/∂x) v`, how f changes while x moves with velocity v; in forward mode, or in closed form."""
+        return _rate(with_plain_attention(lambda t, x: self.velocity(t, x, context, prepared)), t, x, v)
+
+    def derivative(
+        self,
+        order: int,
+        t: Tensor,
+        x: Tensor,
+        context: Tensor | None = None,
+        prepared: Any = None,
+        *,
+        velocity: Tensor | None = None,
+    ) -> Tensor:
+        """`d^K x/dt^K` along the trajectory through `(t, x)`, K = `order`, `(N, *event)`.
+
+        By nested forward mode, `g_1 = f`, `g_{k+1} = ∂g_k/∂t + (∂g_k/∂x) f`; each order doubles the cost.
+
+        Args:
+            order: K, from 1 on.
+            t: A scalar tensor, or `(N,)`.
+            x: `(N, *event)`.
+            context: `(N, C)` or None.
+            prepared: What `prepare` gave, or None.
+            velocity: `f(t, x)`, where it is known.
+        """
+        velocity = self.velocity(t, x, context, prepared) if velocity is None else velocity
+        if order == 1:
+            return velocity
+        derive: Rate = lambda t, x, v: self.along(t, x, v, context, prepared)  # noqa: E731
+        for _ in range(order - 2):
+            derive = _next(derive, with_plain_attention(lambda t, x: self.velocity(t, x, context, prepared)))
+        wanted = torch.is_grad_enabled()
+        with torch.enable_grad():  # without it torch has no second forward derivative of silu
+            derivative = derive(t, x, velocity)
+        return derivative if wanted else derivative.detach()
 
 
 def context_of(field: VectorField, context: Tensor | None) -> Tensor | None:
@@ -64,3 +114,14 @@ def context_of(field: VectorField, context: Tensor | None) -> Tensor | None:
         ValueError: There is none.
     """
     return require_context(context, "field", field.context_dim) if field.context_dim else context
+
+
+def _rate(g: Function, t: Tensor, x: Tensor, v: Tensor) -> Tensor:
+    """`∂g/∂t + (∂g/∂x) v`, in forward mode, which takes no expanded tensors."""
+    rate: Tensor = jvp(g, (t, x.contiguous()), (torch.ones_like(t), v.contiguous()))[1]
+    return rate
+
+
+def _next(rate: Rate, f: Function) -> Rate:
+    """From the rate of `g_k` that of `g_{k+1}`, the derivative of `g_k` along the trajectory."""
+    return lambda t, x, v: _rate(lambda t, x: rate(t, x, f(t, x)), t, x, v)

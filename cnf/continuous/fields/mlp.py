@@ -114,14 +114,13 @@ class MLPField(VectorField):
         velocity, gate = layers[-1](t, h)
         weights = [layer.weight for layer in layers]
         return ChainLinearization(
-            x, velocity, weights, scales, gate=gate, residual=self.residual, form=prepared.form, probed=prepared.probed,
-            t=t, function=lambda t, x: self.velocity(t, x, context, prepared),
-            along=lambda t, x, v: self._along(t, x, v, layers),
-        )  # fmt: skip
+            x, velocity, weights, scales, gate=gate, residual=self.residual, form=prepared.form, probed=prepared.probed
+        )
 
-    def _along(self, t: Tensor, x: Tensor, v: Tensor, layers: Sequence[Layer]) -> Tensor:
-        """`∂f/∂t + (∂f/∂x) v`."""
-        h = x
+    def along(
+        self, t: Tensor, x: Tensor, v: Tensor, context: Tensor | None = None, prepared: Prepared | None = None
+    ) -> Tensor:
+        h, layers = x, (prepared or self.prepare(context)).layers
         for i, layer in enumerate(layers[:-1]):
             a, rate = layer.along(t, h, v)
             step, slope = self.activation.with_slope(a)

@@ -52,9 +52,7 @@ class PlanarField(VectorField):
             return super().linearize(t, x, context)
         inner, bias, outer = self._units(t, context)
         h = (x @ inner.mT + bias).tanh()
-        return ChainLinearization(
-            x, h @ outer.mT, [inner, outer], [1 - h * h], t=t, function=lambda t, x: self.velocity(t, x, context)
-        )
+        return ChainLinearization(x, h @ outer.mT, [inner, outer], [1 - h * h])
 
     def _units(self, t: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
         """Inner weights `(…, M, D)`, biases `(…, M)` and outer weights `(…, D, M)`; `…` is `(N,)` if t is."""

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from cnf.arguments import Size, SizeOrZero, checked
 from cnf.continuous.fields.interface import VectorField, context_of
 from cnf.continuous.fields.layers import linears
-from cnf.continuous.linearization import PotentialLinearization
+from cnf.continuous.potentials import PotentialLinearization
 from cnf.networks import softplus
 
 
@@ -70,11 +70,10 @@ class PotentialField(VectorField):
             slopes.append(a.tanh())
         weights = [layer.weight for layer in linears(self.layers)]
         affine = (s @ self.quadratic.mT) @ self.quadratic + self.linear.weight
-        return PotentialLinearization(
-            x, weights, slopes, self.weight, affine, self.quadratic, step=self.step,
-            t=t, function=lambda t, x: self.velocity(t, x, context),
-            along=lambda t, x, v: self.linearize(t, x, context).as_time_passes(v),
-        )  # fmt: skip
+        return PotentialLinearization(x, weights, slopes, self.weight, affine, self.quadratic, step=self.step)
+
+    def along(self, t: Tensor, x: Tensor, v: Tensor, context: Tensor | None = None, prepared: Any = None) -> Tensor:
+        return self.linearize(t, x, context).as_time_passes(v)
 
     def inputs(self, t: Tensor, x: Tensor, context: Tensor | None) -> Tensor:
         """`s = [x, t, context]`, `(N, dim + 1 + context_dim)`."""
