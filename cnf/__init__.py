@@ -33,7 +33,7 @@ from cnf.continuous.regularizers import (
     Regularizer,
 )
 from cnf.continuous.solvers import RandomEnd, RungeKutta, Solver, Torchdiffeq, count_evaluations
-from cnf.discrete.augmentation import Augment
+from cnf.discrete import Augment
 from cnf.distributions import DiagonalNormal, GaussianMixture, StandardNormal, Uniform
 from cnf.errors import (
     CheckpointError,

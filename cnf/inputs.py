@@ -102,6 +102,29 @@ def require_context(context: Tensor | None, owner: str, expected: int | None, ba
     return context
 
 
+def require_vectors(x: Tensor, dim: int) -> None:
+    """Refuse what is not `(N, dim)`, as transforms of vectors see their points.
+
+    Raises:
+        ValueError: Another shape.
+    """
+    if x.dim() != 2 or x.shape[1] != dim:
+        raise ValueError(
+            f"expected vectors (N, {dim}), got {tuple(x.shape)}: a Flow takes any batch shape, and a layer in Flatten "
+            "takes events of any shape"
+        )
+
+
+def require_features(x: Tensor, features: int) -> None:
+    """Refuse what is not `(N, features, …)`, as transforms along the first axis of an event see their points.
+
+    Raises:
+        ValueError: Another shape.
+    """
+    if x.dim() < 2 or x.shape[1] != features:
+        raise ValueError(f"expected events of {features} features, (N, {features}, ...), got {tuple(x.shape)}")
+
+
 def require_precision(like: Like) -> None:
     """Refuse to compute in anything but float32 and float64.
 

@@ -19,9 +19,7 @@ from matplotlib.lines import Line2D
 from torch import Generator, Tensor
 
 from cnf.data import toy
-from cnf.discrete.gaussianization import RBIG
-from cnf.discrete.marginals import Splines
-from cnf.discrete.rotations import ROTATIONS
+from cnf.discrete import RBIG, ROTATIONS, Splines
 from cnf.distributions import StandardNormal
 from experiments.run import run
 

@@ -29,7 +29,7 @@ from torch import Tensor
 import cnf
 from cnf.continuous.solvers import Torchdiffeq
 from cnf.data import TOYS, DataError, data_root, split, toy
-from cnf.discrete.elementwise import Standardize
+from cnf.discrete import Standardize
 from cnf.metrics import log_prob_of_rows, mean_and_error
 from experiments.run import run
 

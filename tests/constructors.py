@@ -19,7 +19,7 @@ from torch import Tensor, nn
 import cnf
 from cnf.arguments import hints_of
 from cnf.continuous.linearization import Linearization
-from cnf.discrete.maps import AffineMap
+from cnf.discrete import AffineMap
 from cnf.models import MODELS
 from cnf.networks import MADE, ConvResNet, ResidualMLP
 

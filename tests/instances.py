@@ -17,23 +17,52 @@ from torch.distributions import constraints
 
 from cnf import CNF, Compose, ConvField, Inverse, MLPField, PlanarField, PotentialField, RungeKutta, Solver, Transform
 from cnf.continuous.fields import ModuleField
-from cnf.discrete.autoregressive import Autoregressive
-from cnf.discrete.coupling import Conditional, CouplingLayer, Regression, alternating, checkerboard, half
-from cnf.discrete.destructors import GaussianDestructor, Gaussianized, NormalCDF, chain
-from cnf.discrete.elementwise import Affine, Logit, Softplus, Standardize, StandardizeContext
-from cnf.discrete.free_form import EncoderDecoder, LearnedInverse
-from cnf.discrete.gaussianization import RBIG, GaussianizationLayer
-from cnf.discrete.glow import glow_step, multiscale_glow
-from cnf.discrete.histograms import HistogramDestructor, TreeDestructor
-from cnf.discrete.linear import DenseLinear, Householder, LULinear, Permutation
-from cnf.discrete.maps import AffineMap, ElementwiseMap, LogisticMixture, Shift
-from cnf.discrete.marginals import MarginalGaussianization
-from cnf.discrete.multiscale import FactorOut, Squeeze, multiscale
-from cnf.discrete.normalization import ActNorm, BatchNorm
-from cnf.discrete.planar import Planar, Radial
-from cnf.discrete.residual import Residual
-from cnf.discrete.rotations import Rotation
-from cnf.discrete.splines import CircularSpline, RationalQuadratic
+from cnf.discrete import (
+    RBIG,
+    ActNorm,
+    Affine,
+    AffineMap,
+    Autoregressive,
+    BatchNorm,
+    CircularSpline,
+    Conditional,
+    CouplingLayer,
+    DenseLinear,
+    ElementwiseMap,
+    EncoderDecoder,
+    FactorOut,
+    GaussianDestructor,
+    GaussianizationLayer,
+    Gaussianized,
+    HistogramDestructor,
+    Householder,
+    LearnedInverse,
+    LogisticMixture,
+    Logit,
+    LULinear,
+    MarginalGaussianization,
+    NormalCDF,
+    Permutation,
+    Planar,
+    Radial,
+    RationalQuadratic,
+    Regression,
+    Residual,
+    Rotation,
+    Shift,
+    Softplus,
+    Squeeze,
+    Standardize,
+    StandardizeContext,
+    TreeDestructor,
+    alternating,
+    chain,
+    checkerboard,
+    glow_step,
+    half,
+    multiscale,
+    multiscale_glow,
+)
 from cnf.manifolds import FourierField, Manifold, ManifoldCNF, ManifoldEncoderDecoder, SphereField, Torus, TorusField
 from cnf.networks import ACTIVATIONS, MADE, Conditioner, ConvResNet, ResidualMLP
 from cnf.transforms import Flatten

@@ -31,10 +31,7 @@ from hypothesis import strategies as st
 import cnf
 from cnf.continuous.cnf import cnfs_of
 from cnf.continuous.fields import FourierField
-from cnf.discrete.elementwise import Affine, Logit
-from cnf.discrete.maps import AffineMap
-from cnf.discrete.residual import FixedPoint, RussianRoulette
-from cnf.discrete.splines import RationalQuadratic
+from cnf.discrete import Affine, AffineMap, FixedPoint, Logit, RationalQuadratic, RussianRoulette
 
 PACKAGE = str(Path(cnf.__file__).parent)
 BUILDERS = {f"{model.build.__module__}.{model.build.__name__}" for model in MODELS.values()}

@@ -11,7 +11,7 @@ from torch import distributions as td
 
 import cnf
 from cnf import Flow, FlowDistribution, StandardNormal, build
-from cnf.discrete.elementwise import Affine
+from cnf.discrete import Affine
 
 
 def scaled(scale: float = 2.0, shift: float = 1.0) -> Flow:

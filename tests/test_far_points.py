@@ -10,8 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from cnf import MODELS, Flow, RungeKutta, build
-from cnf.discrete.elementwise import Affine
-from cnf.discrete.planar import Radial
+from cnf.discrete import Affine, Radial
 
 BOUNDED = ("torus_nsf", "torus_cnf", "sphere_cnf", "sphere_free_form")  # whose points cannot be far
 CONTINUOUS = ("cnf", "ffjord", "rnode", "ot_flow", "planar_cnf", "augmented_cnf", "sphere_cnf", "torus_cnf")

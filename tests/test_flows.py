@@ -31,7 +31,7 @@ from cnf import (
     count_evaluations,
     reconfigure,
 )
-from cnf.discrete.elementwise import Affine, Logit, Softplus, Standardize, StandardizeContext
+from cnf.discrete import Affine, Logit, Softplus, Standardize, StandardizeContext
 from cnf.distributions import Dirichlet, VonMisesFisher
 from cnf.errors import DataWarning, FailedRowsWarning
 from cnf.transforms import Flatten

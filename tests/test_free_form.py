@@ -10,8 +10,7 @@ from torch import Tensor, nn
 import cnf
 from cnf import Compose, Flow, FreeForm, MaximumLikelihood, StandardNormal, build
 from cnf.data import toy
-from cnf.discrete.coupling import CouplingLayer, alternating
-from cnf.discrete.maps import AffineMap
+from cnf.discrete import AffineMap, CouplingLayer, alternating
 from cnf.distributions import VonMisesFisher
 from cnf.manifolds import EncoderDecoder, ManifoldEncoderDecoder, NormalizedAffine, Sphere, volume_ratio
 from cnf.metrics import normalization

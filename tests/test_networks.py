@@ -163,5 +163,5 @@ def test_a_convolutional_network_keeps_places_and_reads_the_context_everywhere()
 
 def test_a_missing_context_is_refused():
     for net in (ResidualMLP(3, 2, context_dim=2), MADE(3, 2, context_dim=2)):
-        with pytest.raises(ValueError, match=r"context of shape \(N, 2\), got None"):
+        with pytest.raises(ValueError, match=r"is conditional: give a context of shape \(N, 2\)"):
             net(torch.zeros(1, 3))

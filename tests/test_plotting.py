@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 import cnf
 from cnf import plotting
-from cnf.discrete.elementwise import Affine, Logit
+from cnf.discrete import Affine, Logit
 from cnf.plotting import animation
 
 SHIFT, SCALE = torch.tensor([2.0, -1.0]), torch.tensor([1.0, 0.5])

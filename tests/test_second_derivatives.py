@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cnf import MODELS, Flow, RungeKutta, Torchdiffeq, build
-from cnf.discrete.determinants import log_abs_det
+from cnf.discrete import log_abs_det
 from cnf.networks.lipschitz import spectral_norm
 from cnf.networks.residual import ResidualNet
 

@@ -10,8 +10,7 @@ from torch.func import functional_call, grad, vmap
 
 import cnf
 from cnf import Flow, RungeKutta, Torchdiffeq, build, reconfigure
-from cnf.discrete.elementwise import Logit, Softplus
-from cnf.discrete.residual import RussianRoulette, with_log_det
+from cnf.discrete import Logit, RussianRoulette, Softplus, with_log_det
 from cnf.distributions import SphereUniform
 
 FIXED = {"solver": RungeKutta("rk4", steps=2)}

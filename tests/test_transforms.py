@@ -9,7 +9,7 @@ from torch import Tensor
 
 from cnf import Compose, Inverse, RungeKutta, Transform, reconfigure
 from cnf.continuous.cnf import CNF
-from cnf.discrete.elementwise import Affine, Softplus, Standardize, StandardizeContext
+from cnf.discrete import Affine, Softplus, Standardize, StandardizeContext
 from cnf.transforms import Flatten
 
 N = 2

@@ -8,8 +8,7 @@ from torch import nn
 
 from cnf import CNF, Compose, Exact, Flow, Hutchinson, MLPField, RungeKutta, StandardNormal, reconfigure
 from cnf.continuous.cnf import cnfs_of, refined, smoothed
-from cnf.discrete.elementwise import Affine
-from cnf.discrete.residual import ExactLogDet, Residual, RussianRoulette, with_log_det
+from cnf.discrete import Affine, ExactLogDet, Residual, RussianRoulette, with_log_det
 from cnf.twin import exchanged, parts_of, twin
 
 COARSE = RungeKutta("rk4", steps=2)

@@ -34,9 +34,15 @@ from cnf import (
     reconfigure,
 )
 from cnf.continuous.cnf import refined, smoothed
-from cnf.discrete.elementwise import StandardizeContext
-from cnf.discrete.multiscale import FactorOut
-from cnf.discrete.residual import ExactLogDet, PowerSeries, Residual, RussianRoulette, with_log_det
+from cnf.discrete import (
+    ExactLogDet,
+    FactorOut,
+    PowerSeries,
+    Residual,
+    RussianRoulette,
+    StandardizeContext,
+    with_log_det,
+)
 from cnf.transforms import Flatten
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit.script")

@@ -11,10 +11,18 @@ from torch import Tensor
 from torch.distributions import constraints
 
 from cnf import CNF, Augment, Compose, Flow, Hutchinson, Inverse, MLPField, StandardNormal, Transform
-from cnf.discrete.destructors import Destructor, Gaussianized, NormalCDF
-from cnf.discrete.elementwise import Affine, Logit, Softplus, Standardize, StandardizeContext
-from cnf.discrete.multiscale import FactorOut
-from cnf.discrete.normalization import ActNorm
+from cnf.discrete import (
+    ActNorm,
+    Affine,
+    Destructor,
+    FactorOut,
+    Gaussianized,
+    Logit,
+    NormalCDF,
+    Softplus,
+    Standardize,
+    StandardizeContext,
+)
 from cnf.manifolds import ManifoldCNF, NormalizedTranslation, Sphere
 from cnf.transforms import Flatten, Wrapper
 

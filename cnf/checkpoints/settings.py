@@ -11,7 +11,7 @@ from cnf.checkpoints.earlier import current_fields
 from cnf.continuous.divergences import DIVERGENCES
 from cnf.continuous.regularizers import REGULARIZERS
 from cnf.continuous.solvers import RandomEnd, RungeKutta, Torchdiffeq
-from cnf.discrete.residual import ExactLogDet, FixedPoint, PowerSeries, RussianRoulette
+from cnf.discrete import ExactLogDet, FixedPoint, PowerSeries, RussianRoulette
 from cnf.errors import CheckpointError
 from cnf.manifolds.geometry import Simplex, Sphere, Torus
 from cnf.objectives.couplings import COUPLINGS

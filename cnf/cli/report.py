@@ -13,7 +13,7 @@ from cnf.cli.options import REMEDY
 from cnf.continuous.cnf import cnfs_of
 from cnf.continuous.solvers import count_evaluations
 from cnf.data.sources import Source
-from cnf.discrete.augmentation import Augment
+from cnf.discrete import Augment
 from cnf.errors import SampleError
 from cnf.flows import Flow
 from cnf.metrics import bits_per_dim, log_prob_of_rows, mean_and_error

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from cnf.arguments import Shape, Size, checked
-from cnf.distributions import LOG_2PI, as_event_shape
+from cnf.distributions import as_event_shape, standard_normal_log_prob
 from cnf.transforms import Mapped, Transform
 
 
@@ -48,12 +48,10 @@ class Augment(Transform):
 
     def encode(self, x: Tensor, context: Tensor | None = None) -> Mapped:
         noise = torch.randn(len(x), self.extra, dtype=x.dtype, device=x.device)
-        return Mapped(torch.cat([x.flatten(1), noise], 1), -_log_normal(noise))
+        return Mapped(torch.cat([x.flatten(1), noise], 1), -standard_normal_log_prob(noise))
 
     def decode(self, z: Tensor, context: Tensor | None = None) -> Mapped:
         x, noise = z[:, : -self.extra], z[:, -self.extra :]
-        return Mapped(x if self.event_shape is None else x.unflatten(1, self.event_shape), _log_normal(noise))
-
-
-def _log_normal(noise: Tensor) -> Tensor:
-    return -0.5 * (noise.square() + LOG_2PI).sum(1)
+        return Mapped(
+            x if self.event_shape is None else x.unflatten(1, self.event_shape), standard_normal_log_prob(noise)
+        )

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.distributions import constraints
 
 from cnf.arguments import Rule, Size, checked
-from cnf.distributions import LOG_2PI
+from cnf.distributions import standard_normal_log_prob
 from cnf.transforms import Compose, Inverse, Mapped, Transform, Wrapper
 
 
@@ -38,11 +38,11 @@ class NormalCDF(Transform):
     codomain = constraints.unit_interval
 
     def encode(self, x: Tensor, context: Tensor | None = None) -> Mapped:
-        return Mapped(_inside(torch.special.ndtr(x)), _log_normal(x))
+        return Mapped(_inside(torch.special.ndtr(x)), standard_normal_log_prob(x))
 
     def decode(self, z: Tensor, context: Tensor | None = None) -> Mapped:
         x = torch.special.ndtri(_inside(z))
-        return Mapped(x, -_log_normal(x))
+        return Mapped(x, -standard_normal_log_prob(x))
 
 
 def _inside(z: Tensor) -> Tensor:
@@ -126,7 +126,3 @@ def chain(layers: Annotated[Sequence[Transform], Rule("", len)]) -> Compose:
         members.append(layer)
         on_cube = layer.codomain is constraints.unit_interval
     return Compose([*members, Inverse(NormalCDF())] if on_cube else members)
-
-
-def _log_normal(x: Tensor) -> Tensor:
-    return -0.5 * (x.square() + LOG_2PI).flatten(1).sum(1)

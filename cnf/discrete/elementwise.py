@@ -9,14 +9,12 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.distributions import constraints
 
-from cnf.arguments import Reals, Rule, Shape, Size, checked
+from cnf.arguments import Reals, Rule, Shape, checked
 from cnf.distributions import as_event_shape
 from cnf.distributions.interface import spread
-from cnf.inputs import require_context
 from cnf.networks import softplus
-from cnf.spread import Spread, column_spread
 from cnf.tracing import rows_with
-from cnf.transforms import Mapped, Transform, Wrapper
+from cnf.transforms import Mapped, Transform
 
 Scale = Annotated[Reals, Rule("and not zero", lambda value: value != 0)]
 
@@ -56,81 +54,6 @@ class Affine(Transform):
 
     def _log_scale(self, n: int) -> Tensor:
         return self.scale.abs().log().sum().expand(n)
-
-
-RESOLUTION = 20  # numbers of the dtype within a standard deviation: with fewer, a spline finds the gaps between them
-FAR_CONTEXT = 10.0  # standard deviations up to which a network sees a condition as it is
-
-
-@checked
-class Standardize(Affine):
-    """An `Affine` whose shift and scale `initialize` sets to the mean and standard deviation of the data.
-
-    Vectors with a few wild rows, whose standard deviation says nothing of the others, get the median and the scale of
-    the bulk instead, see `cnf.spread`.
-
-    Args:
-        event_shape: Shape of one sample; every element has its own mean and standard deviation.
-    """
-
-    data_dependent = True
-
-    def __init__(self, event_shape: Shape) -> None:
-        super().__init__(event_shape)
-
-    @torch.no_grad()
-    def initialize(self, x: Tensor, context: Tensor | None = None) -> None:
-        """Standardise the rows of `x`.
-
-        Raises:
-            ValueError: An element is constant; it has no density.
-        """
-        spread = _spread(x)
-        if constant := (spread.scale == 0).flatten().nonzero().flatten().tolist():
-            raise ValueError(f"elements {constant[:8]} are constant, and then have no density: drop them")
-        if coarse := _too_coarse(x, spread).flatten().nonzero().flatten().tolist():
-            raise ValueError(
-                f"elements {coarse[:8]} spread too finely around a large offset for {x.dtype}, which has fewer than "
-                f"{RESOLUTION} numbers within their standard deviation: subtract the offset in float64, or use "
-                "flow.double() and data in float64"
-            )
-        self.shift.copy_(spread.centre)
-        self.scale.copy_(spread.scale)
-
-
-def _spread(x: Tensor) -> Spread:
-    """Robust for vectors; pixels that are rarely set are no outliers."""
-    if x.dim() == 2:
-        return column_spread(x.double())
-    std, mean = torch.std_mean(x.double(), 0)
-    return Spread(mean, std, torch.zeros_like(std, dtype=torch.bool))
-
-
-def _too_coarse(x: Tensor, spread: Spread) -> Tensor:
-    """Where the numbers of the dtype lie too far apart for the bulk, whatever the sign of its centre."""
-    return spread.scale <= RESOLUTION * torch.finfo(x.dtype).eps * spread.centre.abs()
-
-
-@checked
-class StandardizeCondition(Standardize):
-    """A `Standardize` of what a network reads: it need not vary, and what lies far out comes logarithmically near.
-
-    `z` beyond ±10 is `±10 (1 + log(|z| / 10))`, so that a condition a thousand standard deviations away is seen at 56.
-    """
-
-    @torch.no_grad()
-    def initialize(self, x: Tensor, context: Tensor | None = None) -> None:
-        """Standardise the rows of `x`; a constant element is shifted to 0."""
-        spread = _spread(x)
-        constant = spread.scale <= torch.finfo(x.dtype).eps * spread.centre.abs()
-        self.shift.copy_(spread.centre)
-        self.scale.copy_(torch.where(constant, torch.ones_like(spread.scale), spread.scale))
-
-    def read(self, context: Tensor) -> Tensor:
-        """What the network sees, `(N, C)`."""
-        z = self.encode(context).value
-        far = FAR_CONTEXT * (1 + (z.abs().clamp(min=FAR_CONTEXT) / FAR_CONTEXT).log())
-        return torch.where(z.abs() > FAR_CONTEXT, far.copysign(z), z)
 
 
 @checked
@@ -189,25 +112,3 @@ class Softplus(Transform):
 
     def decode(self, z: Tensor, context: Tensor | None = None) -> Mapped:
         return Mapped(softplus(z), F.logsigmoid(z).flatten(1).sum(1))
-
-
-@checked
-class StandardizeContext(Wrapper):
-    """A transform that sees its context standardised; `initialize` takes mean and standard deviation from the data.
-
-    Args:
-        transform: The conditional transform.
-        context_dim: Length of the context.
-    """
-
-    def __init__(self, transform: Transform, context_dim: Size) -> None:
-        super().__init__(transform)
-        self.standardize = StandardizeCondition(context_dim)
-        self.data_dependent, self.context_dim = True, context_dim
-
-    def enter_context(self, context: Tensor | None) -> Tensor | None:
-        return self.standardize.read(require_context(context, "transform", self.context_dim))
-
-    def initialize(self, x: Tensor, context: Tensor | None = None) -> None:
-        self.standardize.initialize(require_context(context, "transform", self.context_dim))
-        super().initialize(x, context)

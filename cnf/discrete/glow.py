@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from cnf.arguments import Size, Sizes, checked
-from cnf.discrete.coupling import CouplingLayer, half
+from cnf.discrete.coupling import CouplingLayer, NetOfSizes, half
 from cnf.discrete.linear import invertible_conv1x1
 from cnf.discrete.maps import AffineMap, ElementwiseMap
 from cnf.discrete.multiscale import multiscale
 from cnf.discrete.normalization import ActNorm
-from cnf.networks import Conditioner
 from cnf.transforms import Compose, Transform
-
-Net = Callable[[int, int], Conditioner]  # the numbers of inputs and outputs to a conditioner
 
 
 @checked
-def glow_step(features: Size, net: Net, *, elementwise: ElementwiseMap = AffineMap(), lu: bool = True) -> Transform:
+def glow_step(
+    features: Size, net: NetOfSizes, *, elementwise: ElementwiseMap = AffineMap(), lu: bool = True
+) -> Transform:
     """`ActNorm`, a linear layer started at a rotation, a coupling in which the first half moves the second.
 
     On images `(N, C, H, W)` the linear layer is the invertible 1×1 convolution, and the net convolutional.
@@ -37,13 +36,13 @@ def glow_step(features: Size, net: Net, *, elementwise: ElementwiseMap = AffineM
     if features < 2:
         raise ValueError(f"a coupling needs at least 2 features, got {features}: use another flow in one dimension")
     mixing = invertible_conv1x1(features, lu=lu)
-    return Compose([ActNorm(features), mixing, _coupling(features, net, elementwise, flip=False)])
+    return Compose([ActNorm(features), mixing, CouplingLayer.sized(elementwise, net, half(features))])
 
 
 @checked
 def multiscale_glow(
     event_shape: Sizes,
-    net: Net,
+    net: NetOfSizes,
     *,
     scales: Size,
     steps: Size,
@@ -74,15 +73,9 @@ def multiscale_glow(
     for scale in range(scales):
         channels = event_shape[0] * 4 * 2**scale
         members = [glow_step(channels, net, elementwise=elementwise, lu=lu) for _ in range(steps)]
-        prior = [] if scale == scales - 1 else [_coupling(channels, net, AffineMap(), flip=True)]
+        prior = [] if scale == scales - 1 else [CouplingLayer.sized(AffineMap(), net, half(channels, flip=True))]
         parts.append(Compose([*members, *prior]))
     return multiscale(parts, channels=event_shape[0])
-
-
-def _coupling(features: int, net: Net, elementwise: ElementwiseMap, *, flip: bool) -> CouplingLayer:
-    mask = half(features, flip=flip)
-    seen = int(mask.sum())
-    return CouplingLayer(elementwise, net(seen, (features - seen) * elementwise.size), mask)
 
 
 def _check_image(event_shape: Sequence[int], scales: int) -> None:

@@ -19,6 +19,8 @@ from torch import Tensor
 from torch.autograd import forward_ad
 from torch.func import jvp, vjp, vmap
 
+from cnf.errors import ConvergenceError
+
 Self = TypeVar("Self", bound="Equation")
 Dims = tuple[int | None, ...]  # which axis of each parameter is one of `vmap`
 
@@ -62,6 +64,12 @@ def solution(equation: Equation, *parameters: Tensor) -> Tensor:
     if x.requires_grad:
         x = _Kept.apply(equation, x, equation.residual(x.detach(), *parameters), *parameters)
     return x
+
+
+def not_converged(what: str, done: Tensor, remedy: str) -> ConvergenceError:
+    """The error of an iteration that ends before all rows `(N, …)` are done; it names the others."""
+    rows = (~done).reshape(len(done), -1).any(1).nonzero().flatten()
+    return ConvergenceError(what, rows.tolist(), f"look for NaN or huge values in these rows{remedy}.")
 
 
 class _Solution(torch.autograd.Function):

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor, nn
 
 from cnf.arguments import Positive, Share, Size, checked
+from cnf.discrete.features import at_every_place, beside, moments
+from cnf.inputs import require_features
 from cnf.transforms import Mapped, Transform
 
 
@@ -32,14 +32,14 @@ class ActNorm(Transform):
         self.log_scale = nn.Parameter(torch.zeros(features))
 
     def encode(self, x: Tensor, context: Tensor | None = None) -> Mapped:
-        _check_features(x, len(self.shift))
-        value = (x + _beside(self.shift, x)) * _beside(self.log_scale.exp(), x)
-        return Mapped(value, _log_det(self.log_scale, x))
+        require_features(x, len(self.shift))
+        value = (x + beside(self.shift, x)) * beside(self.log_scale.exp(), x)
+        return Mapped(value, at_every_place(self.log_scale.sum(), x))
 
     def decode(self, z: Tensor, context: Tensor | None = None) -> Mapped:
-        _check_features(z, len(self.shift))
-        value = z * _beside((-self.log_scale).exp(), z) - _beside(self.shift, z)
-        return Mapped(value, _log_det(-self.log_scale, z))
+        require_features(z, len(self.shift))
+        value = z * beside((-self.log_scale).exp(), z) - beside(self.shift, z)
+        return Mapped(value, at_every_place(-self.log_scale.sum(), z))
 
     @torch.no_grad()
     def initialize(self, x: Tensor, context: Tensor | None = None) -> None:
@@ -48,8 +48,8 @@ class ActNorm(Transform):
         Raises:
             ValueError: A feature is constant, so no scale can bring its variance to 1.
         """
-        _check_features(x, len(self.shift))
-        mean, variance = _moments(x.double())
+        require_features(x, len(self.shift))
+        mean, variance = moments(x.double())
         constant = (variance <= 1e-24 * mean.square()).nonzero().flatten().tolist()
         if constant:
             raise ValueError(f"features {constant[:8]} are constant in the {len(x)} rows given: drop them or add noise")
@@ -100,23 +100,23 @@ class BatchNorm(Transform):
         self.register_buffer("variance", torch.ones(features))
 
     def encode(self, x: Tensor, context: Tensor | None = None) -> Mapped:
-        _check_features(x, len(self.mean))
+        require_features(x, len(self.mean))
         mean, variance = self._of_the_batch(x) if self.training else (self.mean, self.variance)
         log_slope = self._log_slope(variance)
-        value = (x - _beside(mean, x)) * _beside(log_slope.exp(), x) + _beside(self.shift, x)
-        return Mapped(value, _log_det(log_slope, x))
+        value = (x - beside(mean, x)) * beside(log_slope.exp(), x) + beside(self.shift, x)
+        return Mapped(value, at_every_place(log_slope.sum(), x))
 
     def decode(self, z: Tensor, context: Tensor | None = None) -> Mapped:
-        _check_features(z, len(self.mean))
+        require_features(z, len(self.mean))
         log_slope = self._log_slope(self.variance)
-        value = (z - _beside(self.shift, z)) * _beside((-log_slope).exp(), z) + _beside(self.mean, z)
-        return Mapped(value, _log_det(-log_slope, z))
+        value = (z - beside(self.shift, z)) * beside((-log_slope).exp(), z) + beside(self.mean, z)
+        return Mapped(value, at_every_place(-log_slope.sum(), z))
 
     @torch.no_grad()
     def initialize(self, x: Tensor, context: Tensor | None = None) -> None:
         """Set the running statistics to those of the rows of `x`."""
-        _check_features(x, len(self.mean))
-        mean, variance = _moments(x.double())
+        require_features(x, len(self.mean))
+        mean, variance = moments(x.double())
         self.mean.copy_(mean)
         self.variance.copy_(variance)
 
@@ -127,28 +127,8 @@ class BatchNorm(Transform):
         """Mean and variance of this batch, of which the running ones take their share."""
         if x.numel() < 2 * len(self.mean):
             raise ValueError(f"batch norm needs 2 values a feature in training, got {tuple(x.shape)}: use eval()")
-        mean, variance = _moments(x)
+        mean, variance = moments(x)
         with torch.no_grad():
             self.mean.lerp_(mean, self.momentum)
             self.variance.lerp_(variance, self.momentum)
         return mean, variance
-
-
-def _moments(x: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and (biased) variance of each feature, over rows and pixels."""
-    variance, mean = torch.var_mean(x.movedim(1, 0).flatten(1), 1, correction=0)
-    return mean, variance
-
-
-def _beside(feature: Tensor, x: Tensor) -> Tensor:
-    """One number a feature, `(D,)`, shaped to broadcast against `(N, D, …)`."""
-    return feature.reshape(-1, *[1] * (x.dim() - 2))
-
-
-def _log_det(log_slope: Tensor, x: Tensor) -> Tensor:
-    return (math.prod(x.shape[2:]) * log_slope.sum()).expand(len(x))
-
-
-def _check_features(x: Tensor, features: int) -> None:
-    if x.dim() < 2 or x.shape[1] != features:
-        raise ValueError(f"expected events of {features} features, (N, {features}, ...), got {tuple(x.shape)}")

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from cnf.arguments import Size, SizeOrZero, Vector, checked
 from cnf.discrete.implicit import solution
 from cnf.discrete.roots import Monotone
-from cnf.inputs import require_context
+from cnf.inputs import require_context, require_vectors
 from cnf.transforms import Mapped, Transform
 
 UNIT = math.log(math.e - 1)  # softplus(UNIT) = 1
@@ -85,7 +85,7 @@ class Planar(Transform):
 
     def _constrained(self, x: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """û and w `(·, D)`, b and `1 + wᵀû > 0` `(·,)`."""
-        _check_dim(x, self.dim)
+        require_vectors(x, self.dim)
         u, w, b = self.parameters_of(context).split([self.dim, self.dim, 1], 1)
         inner, square = (w * u).sum(1), w.square().sum(1)
         margin = F.softplus(inner)
@@ -139,7 +139,7 @@ class Radial(Transform):
 
     def _raw(self, x: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
         """z₀ `(·, D)`, and α and `α + β̂` `(·,)` before the softplus that makes them positive."""
-        _check_dim(x, self.dim)
+        require_vectors(x, self.dim)
         centre, alpha, gain = self.parameters_of(context).split([self.dim, 1, 1], 1)
         return centre, alpha.squeeze(1), gain.squeeze(1)
 
@@ -182,10 +182,3 @@ def _reach(target: Tensor, b: Tensor, margin: Tensor) -> tuple[Tensor, Tensor]:
 def _slope(h: Tensor, margin: Tensor) -> Tensor:
     """`1 + (1 − h²) wᵀû`, from `1 + wᵀû`, as a sum of positive numbers."""
     return margin * (1 - h) * (1 + h) + h.square()
-
-
-def _check_dim(x: Tensor, dim: int) -> None:
-    if x.dim() != 2 or x.shape[1] != dim:
-        raise ValueError(
-            f"expected vectors (N, {dim}), got {tuple(x.shape)}: wrap the layer in Flatten for other events"
-        )

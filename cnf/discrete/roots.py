@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from cnf.discrete.implicit import Equation
-from cnf.errors import ConvergenceError
+from cnf.discrete.implicit import Equation, not_converged
 from cnf.tracing import BATCH, require_visible
 
+REMEDY = " and in the parameters, or loosen the tolerance"
 Increasing = Callable[..., tuple[Tensor, Tensor]]  # x (and parameters) -> f(x), f'(x), elementwise
 
 
@@ -85,7 +85,7 @@ def solve_monotone(
         x, done = moved, (last <= tolerance * (1 + moved.abs())) & ~residual.isnan()
         if done.all():
             return x
-    raise _failure(f"no root after {max_steps} steps", done)
+    raise not_converged(f"no root after {max_steps} steps", done, REMEDY)
 
 
 def _widened(function: Increasing, target: Tensor, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
@@ -97,13 +97,4 @@ def _widened(function: Increasing, target: Tensor, low: Tensor, high: Tensor) ->
             return low, high
         low, high = torch.where(too_high, low - width, low), torch.where(too_low, high + width, high)
         width = 2 * width
-    raise _failure("no bracket holds the root", ~(too_high | too_low))
-
-
-def _failure(what: str, done: Tensor) -> ConvergenceError:
-    samples = (~done).reshape(len(done), -1).any(1).nonzero().flatten()
-    return ConvergenceError(
-        what,
-        samples.tolist(),
-        "look for NaN or huge values in these rows and in the parameters, or loosen the tolerance.",
-    )
+    raise not_converged("no bracket holds the root", ~(too_high | too_low), REMEDY)

@@ -62,11 +62,15 @@ def rotation_fit(kind: str) -> RotationFit:
 RotationFit = Callable[[Tensor, torch.Generator], Tensor]  # data (N, D) in float64, noise -> R (D, D)
 
 
+@checked
+def random_rotation(dim: Size, *, generator: torch.Generator | None = None, dtype: torch.dtype | None = None) -> Tensor:
+    """An orthogonal matrix `(D, D)` drawn uniformly (Haar)."""
+    q, r = torch.linalg.qr(torch.randn(dim, dim, generator=generator, dtype=dtype))
+    return q * r.diagonal().sign()
+
+
 def _random(x: Tensor, generator: torch.Generator) -> Tensor:
-    """Any rotation, drawn uniformly (Haar)."""
-    noise = torch.randn(x.shape[1], x.shape[1], generator=generator, dtype=x.dtype)
-    q, r = torch.linalg.qr(noise)
-    return (q * r.diagonal().sign()).to(x.device)
+    return random_rotation(x.shape[1], generator=generator, dtype=x.dtype).to(x.device)
 
 
 def _principal(x: Tensor, generator: torch.Generator) -> Tensor:

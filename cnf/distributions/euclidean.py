@@ -10,16 +10,27 @@ from torch import Tensor, nn
 from torch.distributions import constraints
 
 from cnf.arguments import Finite, Numbers, Positives, Reals, Shape, above, checked
-from cnf.distributions.interface import BaseDensity, log_spread, spread
+from cnf.distributions.interface import BaseDensity, drawn_components, log_spread, spread
 
 LOG_2PI = math.log(2 * math.pi)
+
+
+def normal_log_prob(z: Tensor, loc: Tensor, log_scale: Tensor) -> Tensor:
+    """`log N(z; loc, exp(log_scale)²)`, elementwise."""
+    standard = (z - loc) * (-log_scale).exp()
+    return -(0.5 * (standard.square() + LOG_2PI) + log_scale)
+
+
+def standard_normal_log_prob(z: Tensor) -> Tensor:
+    """`log N(z; 0, I)` of each row of `(N, *event)`, `(N,)`."""
+    return -0.5 * (z.square() + LOG_2PI).flatten(1).sum(1)
 
 
 class StandardNormal(BaseDensity):
     """`N(0, I)`: `log p(z) = −½ ‖z‖² − ½ D log 2π`."""
 
     def log_prob(self, z: Tensor) -> Tensor:
-        return -0.5 * (z.square() + LOG_2PI).flatten(1).sum(1)
+        return standard_normal_log_prob(z)
 
     def draw(self, n: int, generator: torch.Generator | None) -> Tensor:
         return self._noise(n, generator)
@@ -42,8 +53,7 @@ class DiagonalNormal(BaseDensity):
         self._like = self.loc.detach().new_zeros(())  # samples follow the dtype of loc
 
     def log_prob(self, z: Tensor) -> Tensor:
-        standard = (z - self.loc) * (-self.log_scale).exp()
-        return -(0.5 * (standard.square() + LOG_2PI) + self.log_scale).flatten(1).sum(1)
+        return normal_log_prob(z, self.loc, self.log_scale).flatten(1).sum(1)
 
     def draw(self, n: int, generator: torch.Generator | None) -> Tensor:
         return self.loc + self.log_scale.exp() * self._noise(n, generator)
@@ -76,13 +86,11 @@ class GaussianMixture(BaseDensity):
         self._like = loc.new_zeros(())  # samples follow the dtype of loc
 
     def log_prob(self, z: Tensor) -> Tensor:
-        standard = (z.unsqueeze(1) - self.loc) * (-self.log_scale).exp()
-        components = -(0.5 * (standard.square() + LOG_2PI) + self.log_scale).flatten(2).sum(2)
+        components = normal_log_prob(z.unsqueeze(1), self.loc, self.log_scale).flatten(2).sum(2)
         return torch.logsumexp(components + self.logits.log_softmax(0), 1)
 
     def draw(self, n: int, generator: torch.Generator | None) -> Tensor:
-        weights = self.logits.softmax(0)
-        component = torch.multinomial(weights, max(n, 1), replacement=True, generator=generator)[:n]
+        component = drawn_components(self.logits, n, generator)
         return self.loc[component] + self.log_scale[component].exp() * self._noise(n, generator)
 
 

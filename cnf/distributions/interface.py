@@ -80,6 +80,11 @@ class BaseDensity(nn.Module, ABC):
         return torch.randn(shape, generator=generator, dtype=self.dtype, device=self.device)
 
 
+def drawn_components(logits: Tensor, n: int, generator: torch.Generator | None) -> Tensor:
+    """Which component of a mixture each of n samples comes from, `(n,)`."""
+    return torch.multinomial(logits.softmax(0), max(n, 1), replacement=True, generator=generator)[:n]
+
+
 @checked
 def as_event_shape(event_shape: Shape) -> torch.Size:
     """An int as a vector's shape, a sequence as itself.
@@ -131,16 +136,6 @@ def require_near(far: Tensor, place: str, remedy: str) -> None:
             f"{len(rows)} of {far.numel()} points are not on {place}: the farthest is {far.max().item():.3g} off, "
             f"first in rows {rows[:5]}: {remedy}"
         )
-
-
-def require_rows(x: Tensor, n: int) -> None:
-    """Refuse what is not `(N, n)`, as transforms see points.
-
-    Raises:
-        ValueError: Another shape; the message says that a flow takes any batch shape.
-    """
-    if x.dim() != 2 or x.shape[1] != n:
-        raise ValueError(f"a transform sees points (N, {n}), got {tuple(x.shape)}: flatten the batch, or use a Flow")
 
 
 def require_ambient(n: int, place: str) -> int:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.distributions import constraints
 
 from cnf.arguments import Positive, Positives, Reals, Size, above, checked
-from cnf.distributions.euclidean import LOG_2PI
+from cnf.distributions.euclidean import normal_log_prob
 from cnf.distributions.interface import BaseDensity, log_spread, require_ambient, require_near, spread
 from cnf.tracing import rows_with
 
@@ -133,9 +133,8 @@ class LogisticNormal(BaseDensity):
     def log_prob(self, z: Tensor) -> Tensor:
         n = self.event_shape.numel()
         logs = log_interior(z, n)
-        standard = (logs @ log_ratio_basis(n).to(logs) - self.loc) * (-self.log_scale).exp()
-        normal = -(0.5 * (standard.square() + LOG_2PI) + self.log_scale).sum(1)
-        return normal - math.log(n) - logs.sum(1)
+        normal = normal_log_prob(logs @ log_ratio_basis(n).to(logs), self.loc, self.log_scale)
+        return normal.sum(1) - math.log(n) - logs.sum(1)
 
     def draw(self, n: int, generator: torch.Generator | None) -> Tensor:
         noise = torch.randn((n, len(self.loc)), generator=generator, dtype=self.dtype, device=self.device)

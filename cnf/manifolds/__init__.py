@@ -4,7 +4,7 @@ import importlib
 from typing import Any
 
 from cnf.continuous.fields import FourierField
-from cnf.discrete.free_form import EncoderDecoder
+from cnf.discrete import EncoderDecoder
 from cnf.manifolds.continuous import ManifoldCNF
 from cnf.manifolds.fields import SphereField, TorusField
 from cnf.manifolds.free_form import ManifoldEncoderDecoder

@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 
 from cnf.arguments import checked
-from cnf.discrete.free_form import LearnedInverse, PointMap
+from cnf.discrete import LearnedInverse
+from cnf.discrete.free_form import PointMap
 from cnf.manifolds.geometry import Manifold, volume_ratio
 from cnf.networks import Conditioner
 from cnf.probes import NOISE

@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.distributions import constraints
 
 from cnf.arguments import Size, checked
-from cnf.discrete.determinants import log_abs_det
+from cnf.discrete import log_abs_det
 from cnf.distributions.interface import require_ambient
 from cnf.distributions.simplex import log_ratio_basis, require_simplex
 from cnf.distributions.sphere import UnitVectors, frame, log_area, require_unit

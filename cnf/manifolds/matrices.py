@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from cnf.arguments import Matrix, checked
-from cnf.discrete.linear import Linear, LULinear
+from cnf.discrete import Linear, LULinear
 
 
 @checked

@@ -14,9 +14,10 @@ from torch import Tensor, nn
 from torch.distributions import constraints
 
 from cnf.arguments import Fraction, Matrix, Numbers, Reals, Rule, Size, SizeOrZero, checked
-from cnf.discrete.linear import Linear
-from cnf.distributions.interface import require_ambient, require_rows
+from cnf.discrete import Linear
+from cnf.distributions.interface import require_ambient
 from cnf.distributions.simplex import as_point, log_interior, log_ratio_basis, require_simplex
+from cnf.inputs import require_vectors
 from cnf.manifolds.matrices import PositiveDefinite, dense, invertible, require_square
 from cnf.transforms import Mapped, Transform
 
@@ -70,13 +71,13 @@ class LogAffine(Transform, ABC):
         """`A · logs` or `A⁻¹ · logs`, up to multiples of 1, and `log(|det A|/|λ|)` of what was multiplied by."""
 
     def encode(self, x: Tensor, context: Tensor | None = None) -> Mapped:
-        require_rows(x, self.n)
+        require_vectors(x, self.n)
         before = log_interior(x, self.n)
         after, log_scale = self._log_image(before, context)
         return Mapped(as_point(after), log_scale + (after - before).sum(1))
 
     def decode(self, z: Tensor, context: Tensor | None = None) -> Mapped:
-        require_rows(z, self.n)
+        require_vectors(z, self.n)
         before = log_interior(z, self.n)
         shift = self._shift(context)
         moved, log_scale = self._multiply(before if shift is None else before - shift, context, inverse=True)

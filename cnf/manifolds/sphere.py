@@ -11,9 +11,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cnf.arguments import Matrix, Numbers, Size, SizeOrZero, checked
-from cnf.discrete.linear import LULinear
-from cnf.distributions.interface import require_ambient, require_rows
+from cnf.discrete import LULinear
+from cnf.distributions.interface import require_ambient
 from cnf.distributions.sphere import UnitVectors, require_unit
+from cnf.inputs import require_vectors
 from cnf.manifolds.matrices import dense, invertible, require_square
 from cnf.transforms import Mapped, Transform
 
@@ -73,7 +74,7 @@ class NormalizedTranslation(Transform):
         return (1 - self.margin) * raw / (1 + squared).sqrt(), gap
 
     def encode(self, x: Tensor, context: Tensor | None = None) -> Mapped:
-        require_rows(x, self.n)
+        require_vectors(x, self.n)
         require_unit(x, self.n)
         c, gap = self._shift_and_gap(context)
         moved = x + c
@@ -81,7 +82,7 @@ class NormalizedTranslation(Transform):
         return Mapped(moved / length, self._log_ratio(length, gap))
 
     def decode(self, z: Tensor, context: Tensor | None = None) -> Mapped:
-        require_rows(z, self.n)
+        require_vectors(z, self.n)
         require_unit(z, self.n)
         c, gap = self._shift_and_gap(context)
         along = (z * c).sum(1, keepdim=True)
@@ -125,12 +126,12 @@ class NormalizedLinear(Transform):
         return dense(self.linear)
 
     def encode(self, x: Tensor, context: Tensor | None = None) -> Mapped:
-        require_rows(x, self.n)
+        require_vectors(x, self.n)
         require_unit(x, self.n)
         return self._normalized(self.linear.multiply(x), self.linear.log_abs_det())
 
     def decode(self, z: Tensor, context: Tensor | None = None) -> Mapped:
-        require_rows(z, self.n)
+        require_vectors(z, self.n)
         require_unit(z, self.n)
         return self._normalized(self.linear.solve(z), -self.linear.log_abs_det())
 

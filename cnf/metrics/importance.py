@@ -10,7 +10,7 @@ from torch import Tensor
 
 from cnf.arguments import Size, checked
 from cnf.continuous.cnf import CNF
-from cnf.discrete.residual import Residual
+from cnf.discrete import Residual
 from cnf.flows import Flow
 
 

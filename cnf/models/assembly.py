@@ -6,8 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Annotated
 
 from cnf.arguments import SizeOrZero, Sizes, checked, one_of
-from cnf.discrete.elementwise import Logit, Standardize, StandardizeContext
-from cnf.discrete.marginals import MarginalGaussianization
+from cnf.discrete import Logit, MarginalGaussianization, Standardize, StandardizeContext
 from cnf.distributions import BaseDensity, StandardNormal, as_event_shape
 from cnf.flows import Flow
 from cnf.transforms import Compose, Flatten, Transform

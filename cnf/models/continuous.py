@@ -13,7 +13,7 @@ from cnf.continuous.divergences import Divergence, Exact
 from cnf.continuous.fields import ConvField, MLPField, PlanarField, PotentialField, TimeName, VectorField
 from cnf.continuous.regularizers import HamiltonJacobi, JacobianFrobenius, KineticEnergy, Regularizer
 from cnf.continuous.solvers import RungeKutta, Solver
-from cnf.discrete.augmentation import Augment
+from cnf.discrete import Augment
 from cnf.flows import Flow
 from cnf.models.assembly import Preprocess, assemble, is_image, size
 from cnf.networks import ActivationName

@@ -6,15 +6,23 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from cnf.arguments import Ambient, Positive, Size, SizeOrZero, Sizes, Widths, checked
-from cnf.discrete.autoregressive import Autoregressive
-from cnf.discrete.coupling import Conditional, CouplingLayer, Regression, alternating
-from cnf.discrete.linear import LULinear, Permutation
-from cnf.discrete.maps import AffineMap, ElementwiseMap, Shift
-from cnf.discrete.normalization import ActNorm
-from cnf.discrete.splines import RationalQuadratic
+from cnf.discrete import (
+    ActNorm,
+    AffineMap,
+    Autoregressive,
+    Conditional,
+    CouplingLayer,
+    ElementwiseMap,
+    LULinear,
+    Permutation,
+    RationalQuadratic,
+    Regression,
+    Shift,
+    alternating,
+)
 from cnf.flows import Flow
 from cnf.models.assembly import Preprocess, assemble, size
-from cnf.networks import MADE, ConditionerActivation, ResidualMLP
+from cnf.networks import MADE, Conditioner, ConditionerActivation, ResidualMLP
 from cnf.transforms import Inverse, Transform
 
 Hidden = int | Sequence[int]
@@ -233,9 +241,11 @@ class Net(NamedTuple):
         """A coupling of alternating halves; in one dimension there is only the context to see."""
         if dim == 1:
             return self.autoregressive(elementwise, dim, reverse=flip)
-        mask = alternating(dim, flip=flip)
-        seen = int(mask.sum())
-        return CouplingLayer(elementwise, ResidualMLP(seen, (dim - seen) * elementwise.size, **self._asdict()), mask)
+
+        def net(inputs: int, outputs: int) -> Conditioner:
+            return ResidualMLP(inputs, outputs, **self._asdict())
+
+        return CouplingLayer.sized(elementwise, net, alternating(dim, flip=flip))
 
     def centred(self, dim: int) -> list[Transform]:
         """With a context, a layer that shifts and scales by it: splines end at a bound, and what a condition moves

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from cnf.arguments import SizeOrZero, Sizes, Widths, checked
-from cnf.discrete.free_form import EncoderDecoder
+from cnf.discrete import EncoderDecoder
 from cnf.distributions import SphereUniform
 from cnf.flows import Flow
 from cnf.manifolds.free_form import ManifoldEncoderDecoder

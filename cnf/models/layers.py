@@ -6,13 +6,22 @@ from collections.abc import Sequence
 from typing import Annotated
 
 from cnf.arguments import Ambient, Fraction, Positive, Size, SizeOrZero, Sizes, Widths, checked, one_of
-from cnf.discrete.gaussianization import RBIG, GaussianizationLayer
-from cnf.discrete.glow import glow_step, multiscale_glow
-from cnf.discrete.maps import AffineMap
-from cnf.discrete.marginals import Knots
-from cnf.discrete.normalization import ActNorm
-from cnf.discrete.planar import Planar, Radial
-from cnf.discrete.residual import ExactLogDet, FixedPoint, LogDet, Residual, RussianRoulette
+from cnf.discrete import (
+    RBIG,
+    ActNorm,
+    AffineMap,
+    ExactLogDet,
+    FixedPoint,
+    GaussianizationLayer,
+    LogDet,
+    Planar,
+    Radial,
+    Residual,
+    RussianRoulette,
+    glow_step,
+    multiscale_glow,
+)
+from cnf.discrete.interpolants import Knots
 from cnf.discrete.rotations import RotationName
 from cnf.flows import Flow
 from cnf.models.assembly import Preprocess, assemble, is_image, size
@@ -189,7 +198,7 @@ def gaussianization(
     Args:
         layers: Number of layers.
         components: Logistics of each mixture.
-        rotation: Where the rotations start, one of `cnf.discrete.rotations.ROTATIONS`.
+        rotation: Where the rotations start, one of `cnf.discrete.ROTATIONS`.
 
     References:
         Meng et al. 2020, arXiv 2003.01941.
@@ -220,7 +229,7 @@ def rbig(
 
     Args:
         layers: Most layers there can be.
-        rotation: One of `cnf.discrete.rotations.ROTATIONS`.
+        rotation: One of `cnf.discrete.ROTATIONS`.
         knots: Of each marginal's spline.
         significance: Standard errors that a layer's gain must exceed.
 

@@ -9,7 +9,7 @@ from cnf.continuous.divergences import Divergence, Exact
 from cnf.continuous.fields import FourierField, Frequency
 from cnf.continuous.regularizers import Regularizer
 from cnf.continuous.solvers import RungeKutta, Solver
-from cnf.discrete.splines import CircularSpline
+from cnf.discrete import CircularSpline
 from cnf.distributions import SphereUniform, TorusUniform
 from cnf.flows import Flow
 from cnf.manifolds.continuous import ManifoldCNF

@@ -9,8 +9,9 @@ from cnf.networks.activations import (
     activation,
     softplus,
 )
-from cnf.networks.masked import MADE
-from cnf.networks.residual import Conditioner, ConvResNet, ResidualMLP, Skip
+from cnf.networks.lipschitz import LipschitzMLP, lipswish, spectral_norm
+from cnf.networks.masked import MADE, MaskedLinear
+from cnf.networks.residual import Conditioner, ConvResNet, ResidualMLP, ResidualNet, Skip, circular
 
 __all__ = [
     "ACTIVATIONS",
@@ -21,8 +22,14 @@ __all__ = [
     "Conditioner",
     "ConditionerActivation",
     "ConvResNet",
+    "LipschitzMLP",
+    "MaskedLinear",
     "ResidualMLP",
+    "ResidualNet",
     "Skip",
     "activation",
+    "circular",
+    "lipswish",
     "softplus",
+    "spectral_norm",
 ]

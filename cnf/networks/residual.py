@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from cnf.arguments import Rule, Size, SizeOrZero, Widths, checked
+from cnf.inputs import require_context
 from cnf.networks.activations import CONDITIONER_ACTIVATIONS, ConditionerActivation
 from cnf.networks.activations import activation as activation_by_name
 
@@ -91,9 +92,7 @@ class ResidualNet(Conditioner, ABC):
         Raises:
             ValueError: There is no context.
         """
-        if context is None or self.context is None:
-            raise ValueError(f"this network reads a context of shape (N, {self.context_dim}), got None")
-        added: Tensor = self.context(context)
+        added: Tensor = cast(nn.Linear, self.context)(require_context(context, "network", self.context_dim))
         return added
 
 

@@ -9,7 +9,8 @@ from torch import Tensor
 from torch.func import vjp
 
 from cnf.arguments import Positive, Size, checked
-from cnf.discrete.free_form import LearnedInverse, along, squared_distance
+from cnf.discrete import LearnedInverse
+from cnf.discrete.free_form import along, squared_distance
 from cnf.flows import Flow
 from cnf.objectives.interface import Loss, some
 from cnf.transforms import Mapped, Transform

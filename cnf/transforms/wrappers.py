@@ -27,7 +27,7 @@ class Wrapper(Transform):
         ...
         ...     def leave(self, value, x):
         ...         return value.flip(1)
-        >>> scale = cnf.discrete.elementwise.Affine(2, scale=torch.tensor([1.0, 10.0]))
+        >>> scale = cnf.discrete.Affine(2, scale=torch.tensor([1.0, 10.0]))
         >>> Reversed(scale).decode(torch.ones(1, 2)).value
         tensor([[10.,  1.]])
     """
@@ -121,7 +121,7 @@ class Inverse(Transform):
 
     Example:
         >>> import torch, cnf
-        >>> scale = cnf.discrete.elementwise.Affine(2, scale=4.0)
+        >>> scale = cnf.discrete.Affine(2, scale=4.0)
         >>> scale.encode(torch.ones(1, 2)).value, cnf.Inverse(scale).encode(torch.ones(1, 2)).value
         (tensor([[0.2500, 0.2500]]), tensor([[4., 4.]]))
     """

@@ -27,8 +27,7 @@ from cnf import (
     reconfigure,
     save,
 )
-from cnf.discrete.elementwise import Logit, StandardizeContext
-from cnf.discrete.linear import DenseLinear
+from cnf.discrete import DenseLinear, Logit, StandardizeContext
 from cnf.metrics import importance_log_prob
 
 D, E = 2, 2  # dimensions of the data and of the noise
@@ -201,7 +200,11 @@ def test_frames_of_several_augmented_cnfs_are_in_the_units_of_the_data():
         (lambda: Flow(Augment(2), StandardNormal(2)), ValueError, r"data with 2 more dimensions do not make a vector"),
         (lambda: Flow(Augment(2), StandardNormal((2, 3))), ValueError, r"do not make a vector \(2, 3\)"),
         (lambda: Flow(Augment(2, (2, 2)), StandardNormal(5)), ValueError, r"data \(2, 2\) with 2 more dimensions"),
-        (lambda: Flow(Inverse(Augment(1)), StandardNormal(3)), TypeError, "Augment adds dimensions, so it cannot"),
+        (
+            lambda: Flow(Inverse(Augment(1)), StandardNormal(3)),
+            TypeError,
+            "Augment adds dimensions, so it has no Inverse",
+        ),
     ],
 )
 def test_impossible_augmentations_are_refused(make, error, message):

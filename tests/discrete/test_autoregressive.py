@@ -8,9 +8,7 @@ from gradients import gradcheck
 from instances import randomized
 from torch import Tensor
 
-from cnf.discrete.autoregressive import Autoregressive
-from cnf.discrete.maps import AffineMap, LogisticMixture, Shift
-from cnf.discrete.splines import RationalQuadratic
+from cnf.discrete import AffineMap, Autoregressive, LogisticMixture, RationalQuadratic, Shift
 from cnf.networks import MADE
 from cnf.transforms import Inverse
 

@@ -10,9 +10,16 @@ from gradients import gradcheck
 from instances import randomized
 from torch import Tensor
 
-from cnf.discrete.coupling import CouplingLayer, alternating, checkerboard, half
-from cnf.discrete.maps import AffineMap, LogisticMixture, Shift
-from cnf.discrete.splines import RationalQuadratic
+from cnf.discrete import (
+    AffineMap,
+    CouplingLayer,
+    LogisticMixture,
+    RationalQuadratic,
+    Shift,
+    alternating,
+    checkerboard,
+    half,
+)
 from cnf.networks import ConvResNet, ResidualMLP
 
 N = 4

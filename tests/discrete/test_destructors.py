@@ -13,11 +13,18 @@ from torch.distributions import MultivariateNormal
 
 from cnf import Compose, Flow, Inverse, StandardNormal, Transform, Uniform
 from cnf.data import toy
-from cnf.discrete.destructors import Destructor, GaussianDestructor, Gaussianized, NormalCDF, chain
-from cnf.discrete.gaussianization import RBIG
-from cnf.discrete.histograms import HistogramDestructor, TreeDestructor
-from cnf.discrete.marginals import MarginalGaussianization
-from cnf.discrete.rotations import Rotation
+from cnf.discrete import (
+    RBIG,
+    Destructor,
+    GaussianDestructor,
+    Gaussianized,
+    HistogramDestructor,
+    MarginalGaussianization,
+    NormalCDF,
+    Rotation,
+    TreeDestructor,
+    chain,
+)
 
 DESTRUCTORS = {
     "gaussian": lambda dim: GaussianDestructor(dim),

@@ -8,14 +8,8 @@ import pytest
 import torch
 from torch.distributions import AffineTransform, SigmoidTransform, SoftplusTransform
 
-from cnf.discrete.elementwise import (
-    Affine,
-    Logit,
-    Softplus,
-    Standardize,
-    StandardizeCondition,
-    StandardizeContext,
-)
+from cnf.discrete import Affine, Logit, Softplus, Standardize, StandardizeContext
+from cnf.discrete.standardize import StandardizeCondition
 
 
 def draw(*shape: int) -> torch.Tensor:

@@ -14,14 +14,8 @@ from torch import Tensor
 
 from cnf import Compose, Flow, StandardNormal, Transform
 from cnf.data import toy
-from cnf.discrete.gaussianization import (
-    LOGIT_REACH,
-    RBIG,
-    GaussianizationLayer,
-    logistic_of_normal,
-    normal_of_logistic,
-)
-from cnf.discrete.rotations import ROTATIONS
+from cnf.discrete import RBIG, ROTATIONS, GaussianizationLayer
+from cnf.discrete.gaussianization import LOGIT_REACH, logistic_of_normal, normal_of_logistic
 
 CORRELATIONS = torch.tensor([[1, 0.8, 0.3], [0.8, 1, -0.1], [0.3, -0.1, 1]], dtype=torch.float64)
 every = pytest.mark.parametrize("kind", ROTATIONS)

@@ -9,20 +9,19 @@ from instances import randomized
 from torch import Tensor
 
 from cnf import Flow, StandardNormal
-from cnf.discrete.glow import Net, glow_step, multiscale_glow
-from cnf.discrete.maps import AffineMap
-from cnf.discrete.normalization import ActNorm
+from cnf.discrete import ActNorm, AffineMap, glow_step, multiscale_glow
+from cnf.discrete.coupling import NetOfSizes
 from cnf.networks import ConvResNet, ResidualMLP
 from cnf.transforms import Compose
 
 
-def vectors(context_dim: int = 0) -> Net:
+def vectors(context_dim: int = 0) -> NetOfSizes:
     return lambda inputs, outputs: ResidualMLP(
         inputs, outputs, hidden=8, blocks=1, context_dim=context_dim, activation="tanh"
     )
 
 
-def images(context_dim: int = 0) -> Net:
+def images(context_dim: int = 0) -> NetOfSizes:
     return lambda inputs, outputs: ConvResNet(
         inputs, outputs, hidden=6, blocks=1, context_dim=context_dim, activation="tanh"
     )

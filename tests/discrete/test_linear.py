@@ -9,15 +9,7 @@ from gradients import gradcheck
 from instances import randomized
 from torch import Tensor
 
-from cnf.discrete.linear import (
-    DenseLinear,
-    Householder,
-    Linear,
-    LULinear,
-    Permutation,
-    invertible_conv1x1,
-    random_rotation,
-)
+from cnf.discrete import DenseLinear, Householder, Linear, LULinear, Permutation, invertible_conv1x1, random_rotation
 
 LAYERS = {
     "lu": lambda dim: LULinear(dim),
@@ -137,9 +129,9 @@ def test_the_state_dict_carries_constants():
 def test_errors_say_what_was_expected():
     with pytest.raises(ValueError, match="each of 0 … D − 1 once"):
         Permutation([0, 2])
-    with pytest.raises(ValueError, match=r"3 elements, \(N, 3, ...\), got \(4, 2\)"):
+    with pytest.raises(ValueError, match=r"3 features, \(N, 3, ...\), got \(4, 2\)"):
         LULinear(3).encode(torch.zeros(4, 2))
-    with pytest.raises(ValueError, match="3 elements"):
+    with pytest.raises(ValueError, match="3 features"):
         Permutation.reversal(3).decode(torch.zeros(4, 2))
     with pytest.raises(ValueError, match="orthogonal"):
         Householder.of(2 * torch.eye(3))

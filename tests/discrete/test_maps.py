@@ -9,10 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from cnf.discrete.implicit import solution
-from cnf.discrete.maps import AffineMap, LogisticMixture, Shift
-from cnf.discrete.roots import Monotone, solve_monotone
-from cnf.discrete.splines import RationalQuadratic
+from cnf.discrete import AffineMap, LogisticMixture, Monotone, RationalQuadratic, Shift, solution, solve_monotone
 from cnf.errors import ConvergenceError
 
 MAPS = {

@@ -10,7 +10,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from cnf.discrete.marginals import MarginalGaussianization, Splines, _kernel_sums, fit_splines
+from cnf.discrete import MarginalGaussianization, Splines, fit_splines
+from cnf.discrete.kernels import kernel_sums
 from cnf.transforms import Mapped
 
 SAMPLES = {
@@ -238,11 +239,11 @@ def test_a_hundred_columns_of_a_thousand_rows_take_two_seconds():
     assert (time.process_time() - begun) / torch.get_num_threads() < 2.0  # half the columns: 0.6 s, and a busy machine
 
 
-def test_kernel_sums_are_those_of_float64():
+def testkernel_sums_are_those_of_float64():
     knots, places = torch.randn(3, 40).double().sort(1).values, torch.randn(3, 500).double().sort(1).values
     width, weights = torch.tensor([[0.004], [0.1], [1.0]]).double(), torch.full((500,), 1 / 500).double()
     u = (knots[:, :, None] - places[:, None]) / width[:, :, None]
-    cdf, density = _kernel_sums(knots, places, width, weights)
+    cdf, density = kernel_sums(knots, places, width, weights)
     torch.testing.assert_close(cdf, torch.special.ndtr(u) @ weights, rtol=0, atol=1e-5)
     torch.testing.assert_close(density, (-0.5 * u.square()).exp() @ weights / width, rtol=3e-3, atol=1e-5)
 

@@ -7,9 +7,7 @@ import torch
 import torch.nn.functional as F
 from instances import affine, conditional
 
-from cnf.discrete.elementwise import Affine, Standardize
-from cnf.discrete.linear import Permutation
-from cnf.discrete.multiscale import FactorOut, Squeeze, multiscale
+from cnf.discrete import Affine, FactorOut, Permutation, Squeeze, Standardize, multiscale
 from cnf.transforms import Compose, Inverse
 
 

@@ -6,8 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from cnf.discrete.elementwise import Standardize
-from cnf.discrete.normalization import ActNorm, BatchNorm
+from cnf.discrete import ActNorm, BatchNorm, Standardize
 from cnf.transforms import Compose
 
 SHAPES = [(5,), (5, 4, 3)]

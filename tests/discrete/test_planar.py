@@ -11,7 +11,7 @@ from gradients import gradcheck
 from instances import randomized
 from torch import Tensor
 
-from cnf.discrete.planar import Planar, Radial
+from cnf.discrete import Planar, Radial
 from cnf.errors import ConvergenceError
 
 LAYERS = {"planar": Planar, "radial": Radial}

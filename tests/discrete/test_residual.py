@@ -10,15 +10,7 @@ from gradients import gradcheck
 from instances import randomized
 from torch import Tensor, nn
 
-from cnf.discrete.residual import (
-    ExactLogDet,
-    FixedPoint,
-    LogDet,
-    PowerSeries,
-    Residual,
-    RussianRoulette,
-    with_log_det,
-)
+from cnf.discrete import ExactLogDet, FixedPoint, LogDet, PowerSeries, Residual, RussianRoulette, with_log_det
 from cnf.errors import ConvergenceError
 from cnf.networks.lipschitz import ChainJacobian, LipschitzMLP, lipswish, spectral_norm
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from cnf.discrete.rotations import ROTATIONS, Rotation
+from cnf.discrete import ROTATIONS, Rotation
 
 every = pytest.mark.parametrize("kind", ROTATIONS)
 

@@ -8,7 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from cnf.discrete.splines import Bins, RationalQuadratic
+from cnf.discrete import RationalQuadratic
+from cnf.discrete.splines import Bins
 
 START = math.log(math.expm1(1 - 1e-3))  # softplus(START) + 1e-3 = 1
 

@@ -21,7 +21,8 @@ from cnf.distributions import (
     VonMisesFisher,
 )
 from cnf.distributions.simplex import log_ratio_basis
-from cnf.distributions.sphere import frame, log_scaled_bessel
+from cnf.distributions.sphere import frame
+from cnf.distributions.von_mises_fisher import log_scaled_bessel
 from cnf.manifolds import Calibration, NormalizedTranslation, Simplex, Sphere
 
 

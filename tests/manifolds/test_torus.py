@@ -13,8 +13,7 @@ from torch import distributions as td
 
 import cnf
 from cnf import Flow, build
-from cnf.discrete.coupling import CouplingLayer, alternating
-from cnf.discrete.splines import CircularSpline
+from cnf.discrete import CircularSpline, CouplingLayer, alternating
 from cnf.distributions import TorusUniform
 from cnf.manifolds import Torus, volume_ratio
 from cnf.networks import MADE, ResidualMLP
@@ -95,7 +94,7 @@ def test_no_raw_numbers_are_the_identity_and_the_last_one_is_a_rotation():
     "make",
     [
         lambda c, s: CouplingLayer(s, ResidualMLP(2, s.size, hidden=8, context_dim=c, angles=True), alternating(3)),
-        lambda c, s: cnf.Inverse(cnf.discrete.autoregressive.Autoregressive(s, MADE(3, s.size, hidden=8, angles=True))),
+        lambda c, s: cnf.Inverse(cnf.discrete.Autoregressive(s, MADE(3, s.size, hidden=8, angles=True))),
     ],
     ids=["coupling", "inverse-autoregressive"],
 )

@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from cnf import Compose, DiagonalNormal, FitConfig, Flow, StandardNormal, fit
-from cnf.discrete.elementwise import Affine
+from cnf.discrete import Affine
 from cnf.objectives.variational import Annealed, LinearAnnealing, ReverseKL
 
 LOC, SCALE = torch.tensor([0.5, -1.0]), torch.tensor([2.0, 0.4])  # of the target

@@ -238,7 +238,7 @@ def test_an_objective_that_returns_no_number(returned: Any, error: type[Exceptio
 # Failed rows
 
 
-class Stubborn(cnf.discrete.elementwise.Affine):  # type: ignore[name-defined]
+class Stubborn(cnf.discrete.Affine):  # type: ignore[name-defined]
     """Its root is not found for large rows, at any time or in validation only."""
 
     def encode(self, x: torch.Tensor, context: torch.Tensor | None = None) -> cnf.Mapped:

@@ -1,0 +1,72 @@
+"""Mixtures of spherical Cauchy densities."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from cnf.arguments import Matrix, above, checked, inside
+from cnf.distributions.interface import drawn_components, log_spread, require_ambient, spread
+from cnf.distributions.sphere import SphereDensity, log_area, require_unit
+
+
+@checked
+class SphericalCauchyMixture(SphereDensity):
+    """`p(x) = Σ_k π_k ((1 − ρ_k²) / (1 + ρ_k² − 2ρ_k μ_kᵀx))^{n−1} / area`, in the Riemannian volume.
+
+    Each component is the image of the uniform density under a Möbius map of the sphere, with heavy tails: far from
+    the mean, and for ρ near 1, it falls like the distance to the power `−2(n − 1)`. So few components serve clusters of
+    many sizes. Trainable. Samples are differentiable in μ and ρ, not in the weights.
+
+    Args:
+        means: μ, `(K, n)`, normalised here; rows of data are a good start.
+        concentration: ρ, in (0, 1), broadcast to `(K,)`: the median distance to the mean is about `(1 − ρ)` on the
+            sphere of ℝ³ near ρ = 1.
+        weights: π, `(K,)`, positive, normalised here; equal by default.
+
+    Raises:
+        ValueError: A zero mean, or ρ outside (0, 1).
+
+    References:
+        Kato and McCullagh 2020, Bernoulli 26(4).
+    """
+
+    def __init__(
+        self,
+        means: Matrix,
+        *,
+        concentration: Annotated[Tensor | float, inside(0, 1)] = 0.9,
+        weights: Annotated[Tensor, above(0)] | None = None,
+    ) -> None:
+        if not len(means) or not (means.norm(dim=1) > 0).all():
+            raise ValueError(f"means must be vectors (K, n) of positive length, got shape {tuple(means.shape)}")
+        super().__init__(require_ambient(means.shape[1], "a sphere"))
+        concentration = spread("concentration", concentration, means.shape[:1]).to(means)
+        weights = means.new_ones(len(means)) if weights is None else weights.to(means)
+        self.directions = nn.Parameter(F.normalize(means.detach(), dim=1))
+        self.raw = nn.Parameter(concentration.detach().logit())
+        self.logits = nn.Parameter(log_spread("weights", weights.detach(), means.shape[:1]))
+        self._like = means.new_zeros(()).detach()
+
+    @property
+    def means(self) -> Tensor:
+        """μ, `(K, n)`, of unit length."""
+        return F.normalize(self.directions, dim=1)
+
+    def log_prob(self, z: Tensor) -> Tensor:
+        n, rho, rest = self.event_shape.numel(), self.raw.sigmoid(), (-self.raw).sigmoid()
+        require_unit(z, n)
+        chord = torch.cdist(z, self.means, compute_mode="donot_use_mm_for_euclid_dist").square()
+        ratio = (rest * (1 + rho)).log() - (rest.square() + rho * chord).log()  # both without cancellation
+        return torch.logsumexp((n - 1) * ratio + self.logits.log_softmax(0), 1) - log_area(n)
+
+    def draw(self, n: int, generator: torch.Generator | None) -> Tensor:
+        component = drawn_components(self.logits, n, generator)
+        raw = self.raw[component].unsqueeze(1)
+        pole = raw.sigmoid() * self.means[component]
+        moved = F.normalize(self._noise(n, generator), dim=1) + pole
+        stretch = (-raw).sigmoid() * (1 + raw.sigmoid()) / moved.square().sum(1, keepdim=True)
+        return F.normalize(stretch * moved + pole, dim=1)
