@@ -59,7 +59,7 @@ class FactorOut(Wrapper):
         self.kept = kept
 
     def data_shape(self, base_shape: torch.Size) -> torch.Size:
-        return base_shape  # of the image, for the squeezing before it tells no shape either
+        return super().data_shape(base_shape) if len(base_shape) == 1 else base_shape  # only vectors gain dimensions
 
     def enter(self, x: Tensor) -> Tensor:
         if x.shape[1] <= self.kept:
