@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 
 import cnf
-from cnf.data.toy import toy
+from cnf.data import toy
 
 QUICK = "CNF_QUICK" in os.environ
 folder = Path("runs/first_density")

@@ -85,6 +85,7 @@ print(f"mean amplitude {mean[0]:.3f}, truth {truth[0]:.3f}; mean rate {mean[1]:.
 
 # %%
 draws = grid[torch.multinomial(log_truth.softmax(0), 2_000, replacement=True)]
+draws = draws + (torch.rand_like(draws) - 0.5) * (side[1] - side[0])  # anywhere in the cell
 picture = cnf.plotting.fit_figure(
     flow,
     draws,
