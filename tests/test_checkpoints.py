@@ -259,7 +259,6 @@ SPOILED = {
     ),
     "NaN weights": (lambda f: with_tensor(f, lambda w: w.fill_(torch.nan)), "has NaN or infinite values"),
     "infinite weights": (lambda f: with_tensor(f, lambda w: w.fill_(torch.inf)), "has NaN or infinite values"),
-    "complex weights": (lambda f: with_tensor(f, lambda w: w.to(torch.complex64)), "of torch.complex64"),
     "whole weights": (lambda f: with_tensor(f, torch.Tensor.long), "of torch.int64"),
     "short weights": (lambda f: with_tensor(f, torch.Tensor.half), "of torch.float16"),
     "other shapes": (lambda f: with_tensor(f, lambda w: w.flatten()), "the file has"),

@@ -87,7 +87,7 @@ class FourierField(VectorField):
     ) -> Tensor:
         h = self.waves(x).sin()
         for layer in prepared or self.prepare(context):
-            h = h + self.activation.value(layer(t, h)[0])
+            h = h + self.activation.value(layer.output(t, h)[0])
         velocity: Tensor = self.last(h)
         return velocity
 
@@ -98,7 +98,7 @@ class FourierField(VectorField):
         phase = self.waves(x)
         h, scales = phase.sin(), [phase.cos()]
         for layer in prepared:
-            step, slope = self.activation.with_slope(layer(t, h)[0])
+            step, slope = self.activation.with_slope(layer.output(t, h)[0])
             h = h + step
             scales.append(slope)
         weights = [self.waves.weight, *(layer.weight for layer in prepared), self.last.weight]

@@ -45,7 +45,7 @@ class TimedLayer(NamedTuple):
     bias: Tensor
     slope: Tensor | None = None
 
-    def __call__(self, t: Tensor, h: Tensor) -> tuple[Tensor, None]:
+    def output(self, t: Tensor, h: Tensor) -> tuple[Tensor, None]:
         """The output `(N, H)`, and no gate."""
         if self.slope is not None and not t.dim():
             return torch.addmm(torch.addcmul(self.bias, t, self.slope), h, self.weight.mT), None
@@ -55,7 +55,7 @@ class TimedLayer(NamedTuple):
     def along(self, t: Tensor, h: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
         """The output, and its rate while time passes and h moves with velocity v."""
         rate = v @ self.weight.mT
-        return self(t, h)[0], rate if self.slope is None else rate + self.slope
+        return self.output(t, h)[0], rate if self.slope is None else rate + self.slope
 
 
 class GatedLayer(NamedTuple):
@@ -66,14 +66,14 @@ class GatedLayer(NamedTuple):
     gate: LinearInTime
     shift: LinearInTime
 
-    def __call__(self, t: Tensor, h: Tensor) -> tuple[Tensor, Tensor]:
+    def output(self, t: Tensor, h: Tensor) -> tuple[Tensor, Tensor]:
         """The output `(N, H)`, and the gate `sigmoid(gate(t))`, `(H,)` or `(N, H)`."""
         gate = self.gate.at(t).sigmoid()
         return torch.addcmul(self.shift.at(t), torch.addmm(self.bias, h, self.weight.mT), gate), gate
 
     def along(self, t: Tensor, h: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
         """The output, and its rate while time passes and h moves with velocity v."""
-        output, gate = self(t, h)
+        output, gate = self.output(t, h)
         linear = torch.addmm(self.bias, h, self.weight.mT)
         rate = gate * (v @ self.weight.mT + linear * (1 - gate) * self.gate.slope)
         return output, rate + self.shift.slope

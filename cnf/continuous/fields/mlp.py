@@ -86,11 +86,11 @@ class MLPField(VectorField):
 
     def velocity(self, t: Tensor, x: Tensor, context: Tensor | None = None, prepared: Prepared | None = None) -> Tensor:
         layers = (prepared or self.prepare(context)).layers
-        h = self.activation.value(layers[0](t, x)[0])
+        h = self.activation.value(layers[0].output(t, x)[0])
         for layer in layers[1:-1]:
-            step = self.activation.value(layer(t, h)[0])
+            step = self.activation.value(layer.output(t, h)[0])
             h = h + step if self.residual else step
-        return layers[-1](t, h)[0]
+        return layers[-1].output(t, h)[0]
 
     def prepare(self, context: Tensor | None = None, *, trace: bool = False, probe: Tensor | None = None) -> Prepared:
         layers = self._layers(context)
@@ -107,11 +107,11 @@ class MLPField(VectorField):
         layers = prepared.layers
         h, scales = x, []
         for i, layer in enumerate(layers[:-1]):
-            a, gate = layer(t, h)
+            a, gate = layer.output(t, h)
             step, slope = self.activation.with_slope(a)
             scales.append(slope if gate is None else slope * gate)
             h = h + step if self.residual and i else step
-        velocity, gate = layers[-1](t, h)
+        velocity, gate = layers[-1].output(t, h)
         weights = [layer.weight for layer in layers]
         return ChainLinearization(
             x, velocity, weights, scales, gate=gate, residual=self.residual, form=prepared.form, probed=prepared.probed
