@@ -56,7 +56,7 @@ class Column:
     def top(self) -> tuple[float, float]:
         """The most frequent value and its share."""
         values, _, counts = self.counted
-        return float(values[counts.argmax()]), float(counts.max() / len(self.values))
+        return float(values[counts.argmax()]) + 0.0, float(counts.max() / len(self.values))  # −0 is written as 0
 
     @property
     def discrete(self) -> bool:
