@@ -30,7 +30,9 @@ NOT_MADE_BY_USERS = {
     "cnf.metrics": "functions of data",
     "cnf.calibration.fit_calibration": "a function of data",
     "cnf.data.benchmarks": "reads files",
+    "cnf.data.columns": "looks at data",
     "cnf.data.csv_files": "reads files",
+    "cnf.tables": "reads files, with checks of its own",
     "cnf.data.splits": "functions of data",
     "cnf.checkpoints": "reads files",
     "cnf.training": "made by a run, but for its settings",
@@ -38,7 +40,7 @@ NOT_MADE_BY_USERS = {
 RESULTS = {  # what the package hands out, and what it computes with, made in loops
     "Bar", "ChainJacobian", "Contraction", "Count", "FitResult", "FlowDistribution", "Growth", "Interruption", "MafSet",
     "MafSplits", "Monotone", "Motion", "Progress", "Recorded", "RefinedRows", "Replayed", "RowSolve", "Rows", "Source",
-    "Split", "Steps", "Table",
+    "Split", "Steps", "Table", "Undone",
 }  # fmt: skip
 Maker = Callable[..., Any]
 
