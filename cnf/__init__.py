@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 from cnf.checkpoints import load, save
 from cnf.continuous.cnf import CNF, reconfigure
 from cnf.continuous.divergences import Bottleneck, Divergence, Exact, Hutchinson, HutchPP
-from cnf.continuous.fields import ConvField, MLPField, PlanarField, PotentialField, VectorField
+from cnf.continuous.fields import ConvField, FourierField, MLPField, PlanarField, PotentialField, VectorField
 from cnf.continuous.linearization import Linearization
 from cnf.continuous.neural_ode import NeuralODE
 from cnf.continuous.regularizers import (
@@ -33,37 +33,57 @@ from cnf.continuous.regularizers import (
     Regularizer,
 )
 from cnf.continuous.solvers import RandomEnd, RungeKutta, Solver, Torchdiffeq, count_evaluations
-from cnf.discrete import Augment
-from cnf.distributions import DiagonalNormal, GaussianMixture, StandardNormal, Uniform
+from cnf.discrete import Augment, Destructor, ElementwiseMap
+from cnf.distributions import BaseDensity, DiagonalNormal, GaussianMixture, StandardNormal, Uniform
 from cnf.errors import (
     CheckpointError,
     CnfError,
     ConvergenceError,
     DataError,
+    DataWarning,
     FailedRowsWarning,
     SampleError,
     SolverError,
     TrainingError,
 )
 from cnf.flows import Density, Flow, FlowDistribution, Uncertain
+from cnf.manifolds import Manifold
 from cnf.models import MODELS, Model, build, from_velocity
-from cnf.objectives.couplings import EntropicCoupling, IndependentCoupling, OptimalTransport, StableCoupling
-from cnf.objectives.free_form import FreeForm
-from cnf.objectives.geodesic import GeodesicPath
-from cnf.objectives.interface import Loss, Objective
-from cnf.objectives.likelihood import MaximumLikelihood
-from cnf.objectives.matching import BridgePath, FlowMatching, LipmanPath, Reflow, StraightPath, VariancePreservingPath
-from cnf.objectives.phases import Phase
-from cnf.objectives.variational import ReverseKL
-from cnf.transforms import Compose, Inverse, Mapped, Transform
+from cnf.objectives import (
+    Annealed,
+    BridgePath,
+    Coupling,
+    EntropicCoupling,
+    FlowMatching,
+    FreeForm,
+    GeodesicPath,
+    IndependentCoupling,
+    LinearAnnealing,
+    LipmanPath,
+    Loss,
+    MaximumLikelihood,
+    Objective,
+    OptimalTransport,
+    Path,
+    Phase,
+    Reflow,
+    ReverseKL,
+    StableCoupling,
+    StraightPath,
+    VariancePreservingPath,
+)
+from cnf.transforms import Compose, Flatten, Inverse, Mapped, Transform, Wrapper
 from cnf.version import installed_version
 
 if TYPE_CHECKING:
     from cnf.training import FitConfig, FitResult, fit
 
-# Loaded when asked for: they bring the engine, matplotlib and the like.
+# Loaded when asked for: they bring the training engine, matplotlib and the like.
 _TRAINING = ("FitConfig", "FitResult", "fit")
-_MODULES = ("data", "metrics", "plotting", "training")
+_FOLDERS = (
+    "calibration", "checkpoints", "continuous", "data", "discrete", "distributions", "errors", "manifolds", "metrics",
+    "models", "networks", "objectives", "plotting", "tables", "training", "transforms",
+)  # fmt: skip
 
 
 def __getattr__(name: str) -> Any:
@@ -71,39 +91,47 @@ def __getattr__(name: str) -> Any:
         return installed_version()
     if name in _TRAINING:
         return getattr(importlib.import_module("cnf.training"), name)
-    if name in _MODULES:
+    if name in _FOLDERS:
         return importlib.import_module(f"cnf.{name}")
     raise AttributeError(f"module 'cnf' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
     own = [name for name in globals() if name.startswith("__") and name not in ("__getattr__", "__dir__")]
-    return sorted({*__all__, *_MODULES, *own, "__version__"})
+    return sorted({*__all__, *_FOLDERS, *own, "__version__"})
 
 
 __all__ = [
+    "Annealed",
     "Augment",
+    "BaseDensity",
     "Bottleneck",
     "BridgePath",
     "CNF",
     "CheckpointError",
     "CnfError",
     "Compose",
-    "ConvergenceError",
     "ConvField",
+    "ConvergenceError",
+    "Coupling",
     "DataError",
+    "DataWarning",
     "Density",
+    "Destructor",
     "DiagonalNormal",
     "DirectionalJacobian",
     "Divergence",
+    "ElementwiseMap",
     "EntropicCoupling",
     "Exact",
     "FailedRowsWarning",
     "FitConfig",
     "FitResult",
+    "Flatten",
     "Flow",
     "FlowDistribution",
     "FlowMatching",
+    "FourierField",
     "FreeForm",
     "GaussianMixture",
     "GeodesicPath",
@@ -115,17 +143,20 @@ __all__ = [
     "Inverse",
     "JacobianFrobenius",
     "KineticEnergy",
+    "LinearAnnealing",
     "Linearization",
     "LipmanPath",
     "Loss",
     "MLPField",
     "MODELS",
+    "Manifold",
     "Mapped",
     "MaximumLikelihood",
     "Model",
     "NeuralODE",
     "Objective",
     "OptimalTransport",
+    "Path",
     "Phase",
     "PlanarField",
     "PotentialField",
@@ -147,6 +178,7 @@ __all__ = [
     "Uniform",
     "VariancePreservingPath",
     "VectorField",
+    "Wrapper",
     "build",
     "count_evaluations",
     "fit",

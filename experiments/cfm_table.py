@@ -29,7 +29,7 @@ from tqdm import tqdm
 
 import cnf
 from cnf.objectives.couplings import Coupling
-from cnf.objectives.matching import Path
+from cnf.objectives.paths import Path
 from cnf.plotting import BLUE, VERMILION
 from experiments.run import run
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import importlib
 import importlib.metadata
 import subprocess
 import sys
@@ -102,15 +103,39 @@ def test_all_public_names_exist():
         cnf.nonsense  # noqa: B018
 
 
-def test_parts_load_when_they_are_asked_for():
-    script = "import cnf; cnf.data, cnf.metrics, cnf.plotting, cnf.training"
+ROOMS = {path.parent.name for path in PACKAGE.glob("*/__init__.py")} - {"cli", "arguments"}
+
+
+def test_rooms_load_when_they_are_asked_for():
+    rooms = [f"cnf.{room}" for room in sorted({*ROOMS, "calibration", "errors"})]
+    script = f"import cnf; assert [m.__name__ for m in ({', '.join(rooms)})] == {rooms}"
     subprocess.run([sys.executable, "-c", script], check=True, cwd=PACKAGE.parent)
 
 
 def test_the_directory_of_the_package_is_its_public_names():
     own = {name for name in dir(cnf) if not name.startswith("__")}
-    assert own == {*cnf.__all__, "data", "metrics", "plotting", "training"}
+    assert own == {*cnf.__all__, *ROOMS, "calibration", "errors"}
     assert {"fit", "FitConfig", "plotting", "__version__", "__doc__"} <= set(dir(cnf))
+
+
+@pytest.mark.parametrize("room", sorted(ROOMS - {"continuous"}))
+def test_every_room_exports_names_that_exist_in_order(room):
+    module = importlib.import_module(f"cnf.{room}")
+    assert module.__all__
+    assert all(hasattr(module, name) for name in module.__all__)
+    assert len(module.__all__) == len(set(module.__all__))
+
+
+BASES = [
+    "BaseDensity", "Coupling", "Destructor", "Divergence", "ElementwiseMap", "Path", "Regularizer", "Solver",
+    "Transform", "VectorField", "Wrapper",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", BASES)
+def test_what_one_builds_on_is_public_and_says_how(name):
+    assert name in cnf.__all__
+    assert getattr(cnf, name).__doc__
 
 
 def test_the_version_is_the_installed_one_or_says_that_none_is(monkeypatch):

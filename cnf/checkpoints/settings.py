@@ -18,7 +18,8 @@ from cnf.objectives.couplings import COUPLINGS
 from cnf.objectives.free_form import FreeForm
 from cnf.objectives.geodesic import GeodesicPath
 from cnf.objectives.likelihood import MaximumLikelihood
-from cnf.objectives.matching import PATHS, FlowMatching
+from cnf.objectives.matching import FlowMatching
+from cnf.objectives.paths import PATHS
 from cnf.objectives.phases import Phase
 
 MOST_STEPS = 1_000_000  # of a fixed grid in a file

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from cnf.arguments import checked
 from cnf.manifolds.geometry import Manifold
-from cnf.objectives.matching import Path
+from cnf.objectives.paths import Path
 
 
 @checked

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 
 import cnf
+from cnf.objectives import PATHS, Path
 from cnf.objectives.couplings import COUPLINGS, Coupling, _entropic_plan
-from cnf.objectives.matching import PATHS, Path
 from cnf.transforms import Compose
 
 DIM = 3
