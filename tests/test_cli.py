@@ -119,6 +119,21 @@ def test_plot_draws_again(moons: Path, tmp_path: Path) -> None:
     assert (tmp_path / "fit.png").stat().st_size > 10_000
 
 
+def test_columns_are_refused_where_no_picture_shows_columns(moons: Path) -> None:
+    with pytest.raises(SystemExit, match=r"--columns chooses what corner.png shows, but .* leave --columns out"):
+        main(["plot", str(moons), "--columns", "x"])
+
+
+@pytest.mark.parametrize("command", ["fit", "score", "sample", "plot"])
+def test_the_help_says_what_happens_without_an_option(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as end:
+        main([command, "--help"])
+    text = capsys.readouterr().out
+    assert end.value.code == 0
+    assert "None)" not in text
+    assert "''" not in text
+
+
 def test_standardised_and_original_units_differ_by_the_scale(conditional: Path, table: Path) -> None:
     numbers = read(conditional / "metrics.json")
     rows = np.loadtxt(table, delimiter=",", skiprows=1)[:, 1:]
@@ -159,13 +174,24 @@ def test_a_finished_run_resumes_to_the_same_model(tmp_path: Path) -> None:
 MISTAKES = {
     "unknown data": (["fit", "mooons", "--out", "OUT"], "neither a file nor a built-in data set.*moons"),
     "unknown model": (["fit", "moons", "--out", "OUT", "--model", "glue"], "unknown model 'glue': known ones are cnf"),
-    "unknown option": (["fit", "moons", "--out", "OUT", "--option", "width=3"], "no option width: its options are"),
+    "unknown option": (
+        ["fit", "moons", "--out", "OUT", "--option", "width=3"],
+        "--model cnf has no option width. Its options and their defaults: hidden=None, act",
+    ),
     "a string for a setting": (
         ["fit", "moons", "--out", "OUT", "--option", "solver=rk4"],
         "--option solver cannot be typed",
     ),
     "a file for a folder": (["fit", "moons", "--out", "FILE"], "--out must be a folder.*is a file"),
     "no such accelerator": (["fit", "moons", "--out", "OUT", "--accelerator", "abacus"], "cannot train with.*abacus"),
+    "misspelt option": (
+        ["fit", "moons", "--out", "OUT", "--option", "hiden=3"],
+        "no option hiden, did you mean hidden",
+    ),
+    "columns of a toy": (
+        ["fit", "moons", "--out", "OUT", "--columns", "x"],
+        "none of moons, for which fit.png is drawn",
+    ),
     "broken option": (["fit", "moons", "--out", "OUT", "--option", "width"], "KEY=VALUE"),
     "unknown column": (["fit", "TABLE", "--out", "OUT", "--context", "lod"], "lod.*load"),
     "context of a toy": (["fit", "moons", "--out", "OUT", "--context", "x"], "no named columns"),

@@ -24,6 +24,9 @@ class Rule:
     holds: Callable[[Any], Any]
     known: Collection[str] = ()
 
+    def __repr__(self) -> str:
+        return self.words or f"one of {', '.join(map(repr, self.known))}"
+
 
 def at_least(low: float) -> Rule:
     """Not below `low`, and finite."""

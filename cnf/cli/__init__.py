@@ -1,8 +1,11 @@
-"""Densities of your data by continuous normalizing flows: `cnf fit`, `score`, `sample`, `plot` and `list`.
+"""Fit densities to data with continuous normalizing flows.
 
-A folder that `cnf fit` leaves holds the model (`model.json`, `model.safetensors`), where its data came from
-(`data.json`), hashes of the rows it was trained on (`trained_on.npy`), its numbers (`metrics.json`), the curves of
-training (`log.csv`), a checkpoint to resume from, and pictures.
+`cnf fit` trains a model and writes a folder. `cnf score`, `cnf sample` and `cnf plot` read that folder. `cnf list`
+lists the models and the built-in data sets, `cnf --version` prints the version.
+
+The folder holds the model (`model.json`, `model.safetensors`), the origin of its data (`data.json`), hashes of the
+training rows (`trained_on.npy`), test results (`metrics.json`), the training curves (`log.csv`), a checkpoint to resume
+from, and pictures.
 """
 
 from __future__ import annotations

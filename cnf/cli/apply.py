@@ -16,8 +16,8 @@ from tqdm import tqdm
 from tyro.conf import Positional
 
 from cnf.arguments import Count, Seed
-from cnf.cli.options import REMEDY, HeaderOptions, SolverOptions, solving
-from cnf.cli.pictures import draw
+from cnf.cli.options import REMEDY, HeaderOptions, SolverOptions, shown, solving
+from cnf.cli.pictures import check_shown, draw
 from cnf.cli.runs import open_run, rows_for, seen_in, source_of
 from cnf.cli.tables import check_suffix, csv_text, table_bytes
 from cnf.cli.usage import UsageError, check_numbers, chosen_columns
@@ -33,20 +33,20 @@ Folder = Annotated[Path, tyro.conf.arg(metavar="FOLDER")]
 
 @dataclass
 class Score(HeaderOptions, SolverOptions):
-    """Print the mean log-density of data under a trained model, and write that of each row if asked.
+    """Print the mean log-density of data under a trained model; with --out, write that of each row.
 
     Args:
-        folder: What `cnf fit` left.
-        data: A .csv or .npy table with the columns the model was trained on, others are ignored; or a built-in name
-            (its test rows).
+        folder: Folder that `cnf fit` wrote.
+        data: A .csv or .npy table with the columns of the training data (other columns are ignored), or the name of a
+            built-in data set, for its test rows.
         out: A .csv or .npy file for the log-density of each row, in nats.
-        batch_size: Rows at a time; only these are in memory where the table is a .npy file.
+        batch_size: Rows evaluated together; a .npy table is never in memory as a whole.
         progress: Show a progress bar.
     """
 
     folder: Positional[Folder]
     data: Positional[Annotated[str, tyro.conf.arg(metavar="DATA")]]
-    out: Path | None = None
+    out: Annotated[Path | None, shown("FILE")] = None
     batch_size: Count = 2048
     progress: bool = True
 
@@ -92,22 +92,22 @@ def _warning(seen: Seen, log_prob: Tensor) -> str:
 
 @dataclass
 class Sample(SolverOptions):
-    """Draw samples from a trained model, as CSV.
+    """Draw samples from a trained model as CSV.
 
     Args:
-        folder: What `cnf fit` left.
+        folder: Folder that `cnf fit` wrote.
         n: Number of samples.
-        out: A .csv or .npy file; standard output by default.
-        given: For conditional models, the context as COLUMN=VALUE,…
+        out: A .csv or .npy file.
+        given: Values of the context columns of a conditional model, such as --given load=1.5,wind=3.
         seed: Random seed; the same seed draws the same samples.
-        batch_size: Samples at a time.
+        batch_size: Samples drawn together.
         progress: Show a progress bar.
     """
 
     folder: Positional[Folder]
     n: Annotated[Count, tyro.conf.arg(aliases=["-n"])] = 1000
-    out: Path | None = None
-    given: str = ""
+    out: Annotated[Path | None, shown("FILE", "standard output")] = None
+    given: Annotated[str, shown("COLUMN=VALUE,…")] = ""
     seed: Seed = 0
     batch_size: Count = 2048
     progress: bool = True
@@ -149,16 +149,16 @@ class Plot(SolverOptions):
     """Draw the pictures of a trained model again.
 
     Args:
-        folder: What `cnf fit` left.
-        out: Where to; the same folder by default.
-        data: The file of the data, if it is no longer where it was.
-        columns: Which columns to compare in corner.png, separated by commas; the first 8 by default.
+        folder: Folder that `cnf fit` wrote.
+        out: Folder for the pictures.
+        data: File of the data, if it was moved.
+        columns: Columns to show in corner.png, separated by commas.
     """
 
     folder: Positional[Folder]
-    out: Path | None = None
-    data: str | None = None
-    columns: str = ""
+    out: Annotated[Path | None, shown("FOLDER", "the folder of the model")] = None
+    data: Annotated[str | None, shown("DATA", "where it was in training")] = None
+    columns: Annotated[str, shown("COLUMNS", "the first 8")] = ""
 
     def __call__(self) -> None:
         check_numbers(self)
@@ -166,6 +166,7 @@ class Plot(SolverOptions):
         flow = self.solved(flow)
         columns = chosen_columns(self.columns, about["columns"])
         source = source_of(about, self.data)
+        check_shown(columns, flow, source)
         paths = draw(flow, source, self.out or self.folder, columns=columns)
         for path in paths:
             print(f"wrote {path}")

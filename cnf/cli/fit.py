@@ -7,7 +7,6 @@ import dataclasses
 import os
 import shlex
 import signal
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -19,8 +18,8 @@ from tyro.conf import Positional
 from cnf.arguments import Count, Positive, Seed
 from cnf.checkpoints import save
 from cnf.cli.claim import CHECKPOINT, METRICS, check_folder, claimed
-from cnf.cli.options import HeaderOptions, model_options, solving
-from cnf.cli.pictures import draw
+from cnf.cli.options import HeaderOptions, check_options, model_options, shown, solving
+from cnf.cli.pictures import check_shown, draw
 from cnf.cli.report import measure, summary
 from cnf.cli.runs import describe
 from cnf.cli.usage import UsageError, check_numbers, chosen_columns, names_in, note, use_threads
@@ -37,56 +36,55 @@ if TYPE_CHECKING:
 
 Options = Annotated[tuple[tuple[str, ...], ...], tyro.conf.arg(metavar="KEY=VALUE"), tyro.conf.UseAppendAction]
 
-SETTINGS = {"solver", "divergence", "regularizers"}  # objects, not literals
 FEW = 8  # processes that any machine can start
 
 
 @dataclass
 class Fit(HeaderOptions):
-    """Train a model on a data set; leave the model, its numbers and its pictures in a folder.
+    """Train a model on a data set, and write the model, its test results and its pictures to a folder.
 
     Args:
-        data: A built-in name (see `cnf list`) or the path of a .csv or .npy table.
-        out: The folder to write; it must not exist, unless you resume.
-        model: A name from `cnf list`.
-        context: Columns, separated by commas, that the density of the others is conditional on.
-        option: Options of the model as KEY=VALUE, e.g. hidden=128,128 or activation=softplus.
-        steps: Budget in steps.
-        epochs: Budget in passes over the data.
-        seconds: Budget in seconds; 90 if no budget is given.
-        batch_size: Rows a step.
-        learning_rate: Peak of the learning rate; that of the model's recipe by default.
-        patience: Checks without improvement after which to stop.
-        seed: Random seed of the split, the initial weights, the order of the data and all noise.
-        columns: Which columns to compare in corner.png, separated by commas; the first 8 by default.
-        data_root: Folder of downloaded data sets (or the environment variable CNF_DATA).
-        devices: Processes on this machine.
-        num_nodes: Machines; start with torchrun on each.
-        accelerator: "auto", "cpu" or "cuda".
-        threads: Threads on a CPU; by default one for models of less than 100,000 parameters, which more slow down.
-        precision: Of matrix products in training.
-        resume: Go on with a run that was interrupted.
+        data: Name of a built-in data set (see `cnf list`), or path of a .csv or .npy table.
+        out: Folder to write. It must not exist, except with --resume.
+        model: Name of the model; `cnf list` lists them.
+        context: Columns to condition on, separated by commas; the model is the density of the other columns given them.
+        option: Option of the model, such as --option hidden=128,128; `cnf list` lists the options.
+        steps: Budget: number of training steps.
+        epochs: Budget: number of passes over the training data.
+        seconds: Budget: training time in seconds.
+        batch_size: Rows per training step.
+        learning_rate: Highest learning rate of the schedule.
+        patience: Stop after this many validation checks without improvement; None to never stop early.
+        seed: Random seed for the split, the initial weights, the order of the data and all noise.
+        columns: Columns to show in corner.png, separated by commas.
+        data_root: Folder of downloaded data sets.
+        devices: Processes on this machine, one for each GPU.
+        num_nodes: Number of machines; start the command on each with torchrun.
+        accelerator: Where to train: auto, cpu or cuda.
+        threads: CPU threads; more than one slow small models down.
+        precision: Precision of matrix products in training.
+        resume: Continue an interrupted run.
         progress: Show progress bars.
     """
 
     data: Positional[Annotated[str, tyro.conf.arg(metavar="DATA")]]
-    out: Path
-    model: str = "cnf"
-    context: str = ""
+    out: Annotated[Path, tyro.conf.arg(metavar="FOLDER")]
+    model: Annotated[str, tyro.conf.arg(metavar="NAME")] = "cnf"
+    context: Annotated[str, shown("COLUMNS")] = ""
     option: Options = ()
-    steps: Count | None = None
-    epochs: Positive | None = None
-    seconds: Positive | None = None
+    steps: Annotated[Count | None, shown("INT")] = None
+    epochs: Annotated[Positive | None, shown("FLOAT")] = None
+    seconds: Annotated[Positive | None, shown("FLOAT", "90, without another budget")] = None
     batch_size: Count = 256
-    learning_rate: Positive | None = None
+    learning_rate: Annotated[Positive | None, shown("FLOAT", "that of the model's recipe")] = None
     patience: Count | None = 5
     seed: Seed = 0
-    columns: str = ""
-    data_root: Path | None = None
+    columns: Annotated[str, shown("COLUMNS", "the first 8")] = ""
+    data_root: Annotated[Path | None, shown("FOLDER", "the environment variable CNF_DATA")] = None
     devices: Count = 1
     num_nodes: Count = 1
-    accelerator: str = "auto"
-    threads: Count | None = None
+    accelerator: Annotated[str, tyro.conf.arg(metavar="NAME")] = "auto"
+    threads: Annotated[Count | None, shown("INT", "1 below 100,000 parameters, else all")] = None
     precision: Literal["32-true", "16-mixed", "bf16-mixed"] = "32-true"
     resume: bool = False
     progress: bool = True
@@ -120,21 +118,20 @@ class Fit(HeaderOptions):
         return FitConfig(**given)
 
     def _source(self) -> Source:
-        source = open_source(
+        return open_source(
             self.data, context=names_in(self.context), root=self.data_root, seed=self.seed, header=self.header_given()
         )
-        chosen_columns(self.columns, source.columns)
-        return source
 
     def _flow(self, source: Source) -> Flow:
         """The model with its initial weights, which fits the data."""
         options = model_options(self.option)
-        _check_settings(options)
+        check_options(self.model, options)
         torch.manual_seed(self.seed)
         try:
             flow = build(self.model, source.event_shape, len(source.context), **options)
         except TypeError as error:
             raise UsageError(f"--model {self.model} cannot be built with these options: {error}") from error
+        check_shown(chosen_columns(self.columns, source.columns), flow, source)
         use_threads(flow, self.threads)
         x, context, _ = source.train.read([0])
         flow.rows(x, context)
@@ -198,14 +195,6 @@ class Fit(HeaderOptions):
         if (self.out / CHECKPOINT).exists():
             return "go on with the same command and --resume"
         return "nothing was trained yet; start again with the same command"
-
-
-def _check_settings(options: Mapping[str, Any]) -> None:
-    for name in SETTINGS & options.keys():
-        raise UsageError(
-            f"--option {name} cannot be typed: settings of the equation are given in Python, to cnf.build; here, the "
-            "model's own are trained with, and cnf score, sample and plot take --solver and --tolerance"
-        )
 
 
 def _check_devices(devices: int) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from cnf.cli.options import typed_options
 from cnf.data.benchmarks import MAF_SETS
 from cnf.data.sources import IMAGES
 from cnf.data.toys import TOYS
@@ -19,11 +20,9 @@ class List:
         for name, model in MODELS.items():
             print(f"  {name:18} {model.summary}")
             print(f"  {'':18} {model.reference}")
-            options = model.options.values()
-            plain = [option for option in options if isinstance(option.default, (int, float, str, tuple, type(None)))]
-            print(f"  {'':18} {', '.join(f'{option.name}={option.default!r}' for option in plain)}")
+            print(f"  {'':18} {', '.join(f'{option}={value!r}' for option, value in typed_options(model).items())}")
         print("\nData:")
         print(f"  toys         {', '.join(TOYS)}")
         print(f"  images       {', '.join(IMAGES)}")
-        print(f"  benchmarks   {', '.join(MAF_SETS)} (files of your own download: --data-root)")
-        print("  tables       any .csv (with a header or without) or .npy of your own")
+        print(f"  benchmarks   {', '.join(MAF_SETS)} (download the files yourself, see --data-root)")
+        print("  tables       any .csv or .npy file of your own")

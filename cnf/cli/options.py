@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import ast
 import copy
+import difflib
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Annotated, Any
 
+import tyro
 from tyro.conf import FlagCreatePairsOff
 
 from cnf.arguments import Count, inside
@@ -19,10 +21,28 @@ from cnf.continuous.solvers import RungeKutta
 from cnf.continuous.solvers.tableaus import TABLEAUS
 from cnf.errors import SampleError
 from cnf.flows import Flow
+from cnf.models import MODELS, Model
 
 LONGEST = 1_000  # characters of an option's value
 
 Tolerance = Annotated[float, inside(0, 1)]
+ADAPTIVE = [name for name, tableau in TABLEAUS.items() if tableau.error]
+METHODS = (
+    f"Method of the ODE solver: {', '.join(ADAPTIVE)}; with --solver-steps also "
+    f"{', '.join(name for name in TABLEAUS if name not in ADAPTIVE)}."
+)
+SETTINGS = {"solver", "divergence", "regularizers"}  # objects, which no one can type
+
+
+def shown(metavar: str | None, default: str = "", help: str | None = None) -> Any:
+    """How an option without a value by default stands in the help.
+
+    Args:
+        metavar: What stands for the value.
+        default: What happens without the option, in words.
+        help: What the option does; by default its line in the docstring.
+    """
+    return tyro.conf.arg(metavar=metavar, help=help, help_behavior_hint=f"(default: {default})" if default else "")
 
 
 @dataclass(kw_only=True)
@@ -30,12 +50,12 @@ class HeaderOptions:
     """Whether a table names its columns.
 
     Args:
-        header: Take the first row of a .csv table as the names of its columns; seen by its cells by default.
-        no_header: Take the first row of a .csv table as numbers.
+        header: The first row of the .csv table holds the names of the columns.
+        no_header: The first row of the .csv table holds numbers.
     """
 
-    header: Annotated[bool, FlagCreatePairsOff] = False
-    no_header: Annotated[bool, FlagCreatePairsOff] = False
+    header: Annotated[bool, FlagCreatePairsOff, shown(None, "detected from the cells")] = False
+    no_header: Annotated[bool, FlagCreatePairsOff, shown(None, "detected from the cells")] = False
 
     def header_given(self) -> bool | None:
         """What the reader of the table is told."""
@@ -49,15 +69,14 @@ class SolverOptions:
     """How the equation of a continuous flow is solved.
 
     Args:
-        solver: Method of the solver: dopri5, tsit5, bosh3, or with --solver-steps rk4, heun, midpoint, euler; the
-            model's own by default.
-        tolerance: Tolerance of an adaptive solver; 1e-5 for most models.
-        solver_steps: Solve with so many equal steps, without a tolerance.
+        solver: Method of the ODE solver.
+        tolerance: Relative and absolute tolerance of adaptive steps, such as 1e-5.
+        solver_steps: Solve with this number of equal steps instead of adaptive ones.
     """
 
-    solver: str | None = None
-    tolerance: Tolerance | None = None
-    solver_steps: Count | None = None
+    solver: Annotated[str | None, shown("NAME", "the model's", help=METHODS)] = None
+    tolerance: Annotated[Tolerance | None, shown("FLOAT", "the model's")] = None
+    solver_steps: Annotated[Count | None, shown("INT", "the model's")] = None
 
     def solved(self, flow: Flow) -> Flow:
         """The flow with the solver that is asked for.
@@ -108,6 +127,34 @@ def in_words_of_options(error: SampleError, command: str = "") -> SampleError:
     told = copy.copy(error)
     told.advice = f"{command} {REMEDY}".strip()
     return told
+
+
+def typed_options(model: Model) -> dict[str, Any]:
+    """The options of a model that can be typed, with their defaults."""
+    return {name: option.default for name, option in model.options.items() if name not in SETTINGS}
+
+
+def check_options(name: str, options: Mapping[str, Any]) -> None:
+    """Hold the names of options against those of a model.
+
+    Raises:
+        UsageError: The model has no such option, or it cannot be typed; the message lists those that can.
+    """
+    known = typed_options(MODELS[name]) if name in MODELS else dict(options)  # `cnf.build` names an unknown model
+    for option in options:
+        if option in SETTINGS:
+            raise UsageError(
+                f"--option {option} cannot be typed: settings of the equation are given in Python, to cnf.build. "
+                "Training uses those of the model; cnf score, sample and plot take --solver and --tolerance"
+            )
+        if option not in known:
+            near = difflib.get_close_matches(option, known, 1)
+            listed = ", ".join(f"{key}={value!r}" for key, value in known.items())
+            raise UsageError(
+                f"--model {name} has no option {option}"
+                + (f", did you mean {near[0]}?" if near else ".")
+                + f" Its options and their defaults: {listed}"
+            )
 
 
 def model_options(pairs: Sequence[Sequence[str]]) -> dict[str, Any]:

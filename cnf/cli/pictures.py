@@ -9,13 +9,14 @@ from typing import Any
 from torch import Generator, Tensor
 
 from cnf.cli.options import in_words_of_options
-from cnf.cli.usage import note
+from cnf.cli.usage import UsageError, note
 from cnf.continuous.cnf import cnfs_of
 from cnf.data.sources import Source
 from cnf.errors import SampleError
 from cnf.flows import Flow
 
 Draw = Callable[[Any, Path], object]  # with the plotting functions, to a file
+IMAGES, PLANE, CORNER = "samples.png", "fit.png", "corner.png"  # one of them for each kind of data
 DATA_ROWS, SAMPLES = 2_000, 2_000  # in a corner plot
 
 
@@ -53,17 +54,39 @@ def _drawn(make: Draw, path: Path, flow: Flow) -> bool:
 def _pictures(
     flow: Flow, source: Source, history: Sequence[dict[str, float]], columns: Sequence[str]
 ) -> list[tuple[str, Draw]]:
+    makers: dict[str, Callable[[], Draw]] = {
+        IMAGES: lambda: _images(flow), PLANE: lambda: _fit(flow, source), CORNER: lambda: _corner(flow, source, columns)
+    }  # fmt: skip
     pictures = [("training.png", _training(history))] if history else []
-    on_a_circle = bool(flow.transform.domain.event_dim)
-    if len(source.event_shape) == 3:
-        pictures.append(("samples.png", _images(flow)))
-    elif source.event_shape == (2,) and not source.context and not on_a_circle:
-        pictures.append(("fit.png", _fit(flow, source)))
-        if flow.transform.continuous:
-            pictures += [("path.png", _path(flow)), ("path.gif", _animation(flow))]
-    elif source.columns:
-        pictures.append(("corner.png", _corner(flow, source, columns)))
+    main = main_picture(flow, source)
+    if main is not None:
+        pictures.append((main, makers[main]()))
+    if main == PLANE and flow.transform.continuous:
+        pictures += [("path.png", _path(flow)), ("path.gif", _animation(flow))]
     return pictures
+
+
+def main_picture(flow: Flow, source: Source) -> str | None:
+    """Which picture compares data and samples."""
+    if len(source.event_shape) == 3:
+        return IMAGES
+    if source.event_shape == (2,) and not source.context and not flow.transform.domain.event_dim:
+        return PLANE
+    return CORNER if source.columns else None
+
+
+def check_shown(columns: Sequence[str], flow: Flow, source: Source) -> None:
+    """Refuse a choice of columns where no picture shows columns.
+
+    Raises:
+        UsageError: There is no corner.png.
+    """
+    main = main_picture(flow, source)
+    if columns and main != CORNER:
+        instead = f", for which {main} is drawn" if main else ""
+        raise UsageError(
+            f"--columns chooses what corner.png shows, but there is none of {source.name}{instead}: leave --columns out"
+        )
 
 
 def _noise() -> Generator:

@@ -48,6 +48,7 @@ def _ruled(hint: Any) -> Any:
     if get_origin(hint) is not Annotated:
         return hint
     base, *marks = get_args(hint)
+    base = _ruled(base)
     for rule in marks:
         base = Annotated[base, rule] if isinstance(rule, Rule) else base
     return base
