@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
-from numbers import Integral
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
-from weakref import WeakSet, ref
 
 import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution, constraints
 
-from cnf.arguments import checked
+from cnf.arguments import Size, checked, conform
 from cnf.continuous.cnf import as_times
 from cnf.distribution import FlowDistribution, distribution_of
 from cnf.distributions import BaseDensity, as_base
-from cnf.errors import DataWarning
 from cnf.failures import OnFailure, surviving, warn
-from cnf.inputs import as_shape, batch_shape, context_rows, require_precision, require_values
+from cnf.inputs import (
+    as_shape,
+    batch_shape,
+    context_rows,
+    require_precision,
+    require_values,
+    sample_context_rows,
+)
+from cnf.pieces import block_sizes, regrouped
+from cnf.starts import remind_of_start
 from cnf.transforms import Transform
 from cnf.uncertainty import Uncertain, log_prob_with_error
 
@@ -27,13 +31,6 @@ if TYPE_CHECKING:
     from cnf.objectives.phases import Phase
 
 __all__ = ["Density", "Flow", "FlowDistribution", "Uncertain"]
-
-BLOCK = 2048  # base samples that are drawn at once, a multiple of the 16 numbers that torch's generator makes together
-
-UNSTARTED = (
-    "this flow is trained without its data-dependent start, so that it has to learn where the data are and how wide: "
-    "call flow.initialize(x) on the training data first (cnf.fit does)"
-)
 
 
 class Density(NamedTuple):
@@ -115,7 +112,8 @@ class Flow(nn.Module):
         batch = self._batch_shape(x)
         value, log_det, costs = self.transform.encode(*self.rows(x, context))
         log_prob = self.base.log_prob(value) + log_det
-        _remind_of_the_start(self, log_prob)
+        if self.transform.data_dependent:
+            remind_of_start(self, log_prob)
         return Density(
             log_prob.reshape(batch),
             value.reshape(*batch, *self.base.event_shape),
@@ -266,17 +264,13 @@ class Flow(nn.Module):
             >>> [len(piece) for piece in flow.sample_in_pieces(10, batch_size=4)]
             [4, 4, 2]
         """
-        if isinstance(batch_size, bool) or not isinstance(batch_size, Integral):
-            raise TypeError(f"batch_size must be a whole number, got {batch_size!r}")
-        if batch_size < 1:
-            raise ValueError(f"batch_size must be at least 1, got {batch_size}")
-        shape = as_shape(n)
-        rows = self._contexts(context, shape)
-        start = 0
-        for z in _regrouped(self._base_blocks(shape.numel(), generator), batch_size):
-            with torch.no_grad():
+        batch_size, shape = conform("batch_size", Size, batch_size), as_shape(n)
+        rows, start = self._contexts(context, shape), 0
+        with torch.no_grad():
+            blocks = (self._base_sample(size, generator) for size in block_sizes(shape.numel()))
+            for z in regrouped(blocks, batch_size):
                 yield self.transform.push(z, None if rows is None else rows[start : start + len(z)])
-            start += len(z)
+                start += len(z)
 
     def distribution(self, context: Tensor | None = None) -> FlowDistribution:
         """The flow as a `torch.distributions.Distribution`, one for each row of a context `(*batch, C)`."""
@@ -334,55 +328,8 @@ class Flow(nn.Module):
         require_precision(self.base)
         return self.base.rsample(n, generator=generator)
 
-    @torch.no_grad()
-    def _base_blocks(self, n: int, generator: torch.Generator | None) -> Iterator[Tensor]:
-        """Base samples in blocks that depend on n alone; a last one is never small, where torch draws otherwise."""
-        whole = max(n // BLOCK, 1) - 1
-        for size in [BLOCK] * whole + [n - BLOCK * whole]:
-            yield self._base_sample(size, generator)
-
     def _contexts(self, context: Tensor | None, shape: torch.Size) -> Tensor | None:
-        """The context of samples, `(N, C)` or None."""
-        try:
-            return self.context_rows(context, shape)
-        except ValueError as error:
-            if context is None or context.dim() < 2 or context.shape[-1:] != (self.transform.context_dim,):
-                raise
-            raise ValueError(
-                f"{error}; for {tuple(shape)} samples of each of the {context.shape[:-1].numel()} conditions, call "
-                f"flow.distribution(context).sample({tuple(shape)})"
-            ) from error
+        return sample_context_rows(context, shape, self.transform.context_dim, self.base)
 
     def _batch_shape(self, x: Tensor, name: str = "x", event: torch.Size | None = None) -> torch.Size:
         return batch_shape(name, x, self.event_shape if event is None else event, self.base)
-
-
-def _regrouped(blocks: Iterable[Tensor], size: int) -> Iterator[Tensor]:
-    """The rows of all blocks in pieces of a size, the last one smaller; no rows are one empty piece."""
-    rest: Tensor | None = None
-    for block in blocks:
-        rest = block if rest is None else torch.cat([rest, block])
-        while len(rest) > size:
-            yield rest[:size]
-            rest = rest[size:]
-    assert rest is not None
-    yield rest
-
-
-_REMINDED: WeakSet[Flow] = WeakSet()
-
-
-def _remind_of_the_start(flow: Flow, log_prob: Tensor) -> None:
-    """Warn, once a flow, when the gradient of its likelihood is asked for in training before `initialize`."""
-    trained = flow.training and log_prob.requires_grad and not torch.compiler.is_compiling()
-    if not (trained and flow.transform.data_dependent) or flow in _REMINDED or flow.initialized:
-        return
-    this = ref(flow)
-
-    def remind(gradient: Tensor) -> None:
-        if (trained := this()) is not None and trained not in _REMINDED:
-            _REMINDED.add(trained)
-            warnings.warn(DataWarning(UNSTARTED), stacklevel=2)
-
-    with suppress(RuntimeError):  # of a transformation by torch.func, whose tensors take no hooks
-        log_prob.register_hook(remind)

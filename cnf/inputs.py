@@ -85,6 +85,23 @@ def context_rows(context: Tensor | None, batch: torch.Size, expected: int | None
     return rows
 
 
+def sample_context_rows(context: Tensor | None, shape: torch.Size, expected: int | None, like: Like) -> Tensor | None:
+    """The context of samples of a shape, `(N, C)` or None; see `context_rows`.
+
+    Raises:
+        ValueError: As there. Several conditions that do not fit the shape are told how to be sampled.
+    """
+    try:
+        return context_rows(context, shape, expected, like)
+    except ValueError as error:
+        if context is None or context.dim() < 2 or context.shape[-1:] != (expected,):
+            raise
+        raise ValueError(
+            f"{error}; for {tuple(shape)} samples of each of the {context.shape[:-1].numel()} conditions, call "
+            f"flow.distribution(context).sample({tuple(shape)})"
+        ) from error
+
+
 def require_context(context: Tensor | None, owner: str, expected: int | None, batch: str = "N") -> Tensor:
     """The context, where there must be one.
 

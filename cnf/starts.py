@@ -1,19 +1,27 @@
-"""A data-dependent start that takes long tells of its steps, and leaves out the rest where it is told to."""
+"""Data-dependent starts: those that take long report their steps, and those that were forgotten are called to mind."""
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
+from typing import Protocol
+from weakref import WeakSet, ref
 
-Watcher = Callable[[], bool]  # called after each step; whether to leave out those that are left
+import torch
+from torch import Tensor
+
+from cnf.errors import DataWarning
+
+Watcher = Callable[[], bool]  # called after each step; returns whether to skip the remaining steps
 
 _watcher: ContextVar[Watcher | None] = ContextVar("watcher", default=None)
 
 
 @contextmanager
 def watched(watcher: Watcher) -> Iterator[None]:
-    """Have the steps of starts in here watched; without that, they are all taken."""
+    """Call `watcher` after each step of the starts in this block; without it, all steps are taken."""
     token = _watcher.set(watcher)
     try:
         yield
@@ -22,6 +30,40 @@ def watched(watcher: Watcher) -> Iterator[None]:
 
 
 def time_is_up() -> bool:
-    """Tell of a step of a start; whether the others are to be left out, as far as the flow is one without them."""
+    """Report a step of a start; True if the remaining steps are to be skipped, where the map is complete without."""
     watcher = _watcher.get()
     return watcher is not None and watcher()
+
+
+UNSTARTED = (
+    "this flow is trained without its data-dependent start, so that it has to learn where the data are and how wide: "
+    "call flow.initialize(x) on the training data first (cnf.fit does)"
+)
+
+
+class Started(Protocol):
+    """What is known of a flow with a data-dependent start."""
+
+    training: bool
+
+    @property
+    def initialized(self) -> bool: ...
+
+
+_REMINDED: WeakSet[Started] = WeakSet()
+
+
+def remind_of_start(flow: Started, log_prob: Tensor) -> None:
+    """Warn, once a flow, when the gradient of its likelihood is computed in training before its start."""
+    trained = flow.training and log_prob.requires_grad and not torch.compiler.is_compiling()
+    if not trained or flow in _REMINDED or flow.initialized:
+        return
+    this = ref(flow)
+
+    def remind(gradient: Tensor) -> None:
+        if (trained := this()) is not None and trained not in _REMINDED:
+            _REMINDED.add(trained)
+            warnings.warn(DataWarning(UNSTARTED), stacklevel=2)
+
+    with suppress(RuntimeError):  # of a transformation by torch.func, whose tensors take no hooks
+        log_prob.register_hook(remind)

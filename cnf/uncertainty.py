@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from numbers import Integral
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
+from cnf.arguments import LARGEST, between, conform
 from cnf.continuous.cnf import cnfs_of, refined, smoothed, without_costs
 from cnf.discrete.residual import continued
 from cnf.errors import SampleError
@@ -16,6 +16,8 @@ from cnf.noise import Recorded, Replayed
 from cnf.transforms import Transform
 
 AVERAGED = 8  # estimates in an independent one: with it, sums of few squares are near enough to normal for Student's t
+
+Repeats = Annotated[int, between(2, LARGEST)]  # a standard error needs at least two
 
 
 class Uncertain(NamedTuple):
@@ -44,7 +46,7 @@ def log_prob_with_error(flow: nn.Module, x: Tensor, context: Tensor | None, prob
         rows: In the batch.
     """
     exact = all(part.exact for part in flow.modules() if isinstance(part, Transform))
-    repeats = 1 if exact else _require_probes(probes)
+    repeats = 1 if exact else conform("probes", Repeats, probes)
     flow, repeated = continued(smoothed(without_costs(flow))), x.expand(repeats, *x.shape)
     try:
         with Recorded() as noise:
@@ -59,14 +61,6 @@ def log_prob_with_error(flow: nn.Module, x: Tensor, context: Tensor | None, prob
     if not exact:  # few estimates may agree to the last digit
         spread = spread.clamp(min=torch.finfo(value.dtype).eps * value.abs())
     return Uncertain(value, spread, solver_error)
-
-
-def _require_probes(probes: int) -> int:
-    if isinstance(probes, bool) or not isinstance(probes, Integral):
-        raise TypeError(f"probes must be a whole number, got {probes!r}")
-    if probes < 2:
-        raise ValueError(f"a standard error needs at least 2 probes, got {probes}")
-    return int(probes)
 
 
 def _solver_error(

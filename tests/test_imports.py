@@ -15,9 +15,9 @@ import cnf
 
 PACKAGE = Path(cnf.__file__).parent
 LAYERS = [
-    {"tracing"},
-    {"errors", "version", "arguments", "spread", "inputs", "starts"},
-    {"transforms", "distributions", "networks", "noise", "probes", "data", "files", "failures"},
+    {"tracing", "errors"},
+    {"version", "arguments", "spread", "inputs", "starts"},
+    {"transforms", "distributions", "networks", "noise", "probes", "data", "files", "failures", "pieces"},
     {"twin"},
     {"discrete", "continuous"},
     {"manifolds", "distribution", "uncertainty"},

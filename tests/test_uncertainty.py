@@ -164,7 +164,7 @@ def test_discrete_flows_have_no_error_of_a_solver():
 
 
 def test_one_probe_has_no_standard_error():
-    with pytest.raises(ValueError, match="at least 2 probes, got 1"):
+    with pytest.raises(ValueError, match="probes must be a whole number from 2 to .*, got 1"):
         flow_of(divergence=GAUSSIAN).log_prob_with_error(torch.randn(6), probes=1)
     with pytest.raises(ValueError, match=r"must have shape \(\*batch, 6\)"):
         flow_of().log_prob_with_error(torch.randn(5))
@@ -345,9 +345,9 @@ def test_rows_that_fail_are_numbered_as_they_were_given():
 
 
 def test_half_a_probe_is_refused():
-    with pytest.raises(TypeError, match=r"probes must be a whole number, got 2.5"):
+    with pytest.raises(TypeError, match=r"probes must be a whole number .*, got 2.5"):
         flow_of(divergence=Hutchinson()).log_prob_with_error(torch.randn(3, 6), probes=2.5)
-    with pytest.raises(TypeError, match=r"probes must be a whole number, got True"):
+    with pytest.raises(TypeError, match=r"probes must be a whole number .*, got True"):
         flow_of(divergence=Hutchinson()).log_prob_with_error(torch.randn(3, 6), probes=True)
 
 
