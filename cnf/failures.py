@@ -15,28 +15,30 @@ from cnf.errors import FailedRowsWarning, SampleError
 OnFailure = Annotated[str, one_of(("raise", "nan"))]
 
 
-def surviving(evaluate: Callable[[Tensor], Tensor], n: int) -> tuple[Tensor, dict[int, str]]:
-    """The values of all rows that have one, NaN in the place of the others, and what happened to those.
+def surviving(
+    evaluate: Callable[[Tensor, Tensor | None], Tensor], x: Tensor, context: Tensor | None
+) -> tuple[Tensor, dict[int, str]]:
+    """The values of all rows, NaN where a row failed, and the reasons of those failures by row number.
 
     Args:
-        evaluate: The values of the rows of these numbers, `(k,)` to `(k,)`; its SampleErrors name rows among the k.
-        n: Number of rows.
+        evaluate: Rows `(k, *event)` and their context to their values `(k,)`; its SampleErrors name rows among the k.
+        x: `(N, *event)`.
+        context: `(N, C)` or None.
 
     Raises:
         SampleError: It names no rows.
     """
-    left, failures = torch.arange(n), dict[int, str]()
+    left, failures = torch.arange(len(x), device=x.device), dict[int, str]()
     while True:
         try:
-            values = evaluate(left)
+            values = evaluate(x[left], None if context is None else context[left])
         except SampleError as error:
             if not error.samples:
                 raise
             failures |= zip(error.renumbered(left.tolist()).samples, error.reasons(), strict=True)
-            left = torch.tensor([row for row in left.tolist() if row not in failures], dtype=torch.long)
+            left = left.new_tensor([row for row in left.tolist() if row not in failures])
         else:
-            place = left.to(values.device)
-            return values.new_full((n,), torch.nan).index_copy(0, place, values), dict(sorted(failures.items()))
+            return values.new_full((len(x),), torch.nan).index_copy(0, left, values), dict(sorted(failures.items()))
 
 
 def warn(failures: Mapping[int, str], n: int, place: str = "NaN stands in their place") -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -11,21 +11,15 @@ from torch.distributions import Distribution, constraints
 
 from cnf.arguments import Size, checked, conform
 from cnf.continuous.cnf import as_times
+from cnf.density import Density, Uncertain
 from cnf.distribution import FlowDistribution, distribution_of
 from cnf.distributions import BaseDensity, as_base
 from cnf.failures import OnFailure, surviving, warn
-from cnf.inputs import (
-    as_shape,
-    batch_shape,
-    context_rows,
-    require_precision,
-    require_values,
-    sample_context_rows,
-)
+from cnf.inputs import as_shape, batch_shape, context_rows, require_precision, require_values, sample_context_rows
 from cnf.pieces import block_sizes, regrouped
 from cnf.starts import remind_of_start
 from cnf.transforms import Transform
-from cnf.uncertainty import Uncertain, log_prob_with_error
+from cnf.uncertainty import log_prob_with_error
 
 if TYPE_CHECKING:
     from cnf.objectives.phases import Phase
@@ -33,41 +27,28 @@ if TYPE_CHECKING:
 __all__ = ["Density", "Flow", "FlowDistribution", "Uncertain"]
 
 
-class Density(NamedTuple):
-    """What a flow returns for data of shape `(*batch, *event)`.
-
-    Attributes:
-        log_prob: Log-density in nats, `(*batch)`.
-        z: The point in base space, `(*batch, *event)`; `event` as the base has it, where dimensions are added.
-        costs: Path integrals by name, each `(*batch)`; empty for discrete flows.
-    """
-
-    log_prob: Tensor
-    z: Tensor
-    costs: Mapping[str, Tensor]
-
-
 @checked
 class Flow(nn.Module):
     """A density by change of variables, `log p(x) = log p_base(f(x)) + log |det ∂f/∂x|` with `f` = encode.
 
-    Any leading batch shape is taken and given back. Densities are in the units of the data.
+    All methods take any leading batch shape and return it. Densities are in the units of the data.
 
     Args:
         transform: The invertible map; `encode` leads from data to base.
-        base: The density at its other end; a distribution of torch is taken as it is, see `TorchBase`.
-        recipe: Phases by which `cnf.fit` trains the flow unless told otherwise; none for plain maximum likelihood.
+        base: The density of the base points; a distribution of torch becomes a `TorchBase`.
+        recipe: The phases of training that `cnf.fit` uses by default; if empty, maximum likelihood.
 
     Attributes:
         event_shape: Shape of one sample.
-        recipe: As given, and to be set; `cnf.build` sets that of the model.
+        recipe: The phases of training; `cnf.build` sets those of the model.
 
     Example:
         >>> import torch, cnf
-        >>> flow = cnf.build("cnf", 2)
-        >>> with torch.no_grad():  # where no gradient is wanted, a graph of all steps would only cost memory
-        ...     print(flow.log_prob(torch.zeros(5, 3, 2)).shape)
+        >>> flow = cnf.Flow(cnf.Compose([]), cnf.StandardNormal(2))  # the identity: a standard normal density
+        >>> flow.log_prob(torch.zeros(5, 3, 2)).shape
         torch.Size([5, 3])
+        >>> flow.log_prob(torch.zeros(2))
+        tensor(-1.8379)
     """
 
     _initialized: Tensor
@@ -88,8 +69,7 @@ class Flow(nn.Module):
 
     @property
     def exact(self) -> bool:
-        """Whether densities are exact but for the error of solving: not estimated with noise or cut-off series, and of
-        a map whose inverse is not merely learned."""
+        """Whether densities are exact, apart from the error of an ODE solver; see `Transform.exact`."""
         return self.transform.exact
 
     @property
@@ -99,15 +79,15 @@ class Flow(nn.Module):
         return constraints.independent(domain, len(self.event_shape) - domain.event_dim)
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> Density:
-        """The log-density of `x`, its place in base space and the path costs, in one pass.
+        """The log-density of `x`, its base point and the path costs, in one pass.
 
         Args:
-            x: Data `(*batch, *event)` in the dtype and on the device of the flow.
-            context: Conditions `(*batch, C)`, or any shape that broadcasts to it; None for unconditional flows.
+            x: Data `(*batch, *event)`, of the dtype and on the device of the flow.
+            context: Conditions `(*batch, C)`, or a shape that broadcasts to it; None for unconditional flows.
 
         Raises:
-            ValueError: Wrong event shape, dtype or device, NaN or infinite values, a missing, unexpected or
-                wrongly shaped context. The message says what was expected and what came.
+            ValueError: Another event shape, dtype or device; NaN or infinite values; a missing or unexpected context,
+                or one of another shape.
         """
         batch = self._batch_shape(x)
         value, log_det, costs = self.transform.encode(*self.rows(x, context))
@@ -121,77 +101,58 @@ class Flow(nn.Module):
         )
 
     def log_prob(self, x: Tensor, context: Tensor | None = None, *, on_failure: OnFailure = "raise") -> Tensor:
-        """The log-density in nats, exactly of the batch shape of `x`; see `forward`.
+        """The log-density in nats, `(*batch)`; see `forward`.
 
-        With gradients enabled it keeps what a backward pass needs, kilobytes a row for a CNF. To evaluate many rows,
-        call it within `torch.no_grad()`, or take `cnf.metrics.log_prob_of_rows`, which also bounds the memory.
+        With gradients enabled, a CNF keeps kilobytes a row for the backward pass. For many rows, call it within
+        `torch.no_grad()`, or use `cnf.metrics.log_prob_of_rows`, which also bounds the memory.
 
         Args:
             x: Data `(*batch, *event)`, as for `forward`.
             context: Conditions, as for `forward`.
-            on_failure: What is done about rows whose density cannot be found within the tolerance: "raise" an error
-                that names them, or put "nan" in their place, with a `FailedRowsWarning` that gives time and reason of
-                each (rows are counted over the whole batch). Where the density is estimated, rows that are left are
-                evaluated again with other noise.
+            on_failure: What to do with rows whose density cannot be computed to the tolerance: "raise" a `SampleError`
+                that names them, or return "nan" for them, with a `FailedRowsWarning`. With "nan", the other rows are
+                evaluated again; where the density is estimated, with new noise.
 
         Raises:
             SampleError: Rows failed, and `on_failure` is "raise".
             ValueError: As `forward`, or another `on_failure`.
-
-        Example:
-            >>> import torch, cnf
-            >>> flow, x = cnf.build("cnf", 2), torch.zeros(5, 2)
-            >>> with torch.no_grad():
-            ...     flow.log_prob(x).shape
-            torch.Size([5])
         """
-        if on_failure == "raise":
+        if conform("on_failure", OnFailure, on_failure) == "raise":
             log_prob: Tensor = self(x, context).log_prob
             return log_prob
-        if on_failure != "nan":
-            raise ValueError(f'on_failure must be "raise" or "nan", got {on_failure!r}')
         values, failures = self.scored(x, context)
         warn(failures, values.numel())
         return values
 
     def scored(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, dict[int, str]]:
-        """The log-density of all rows that have one, NaN for the others, and what happened to those, by number."""
-        batch = self._batch_shape(x)
+        """The log-densities `(*batch)`, NaN where a row failed, and the reasons of those failures by row number."""
         rows, conditions = self.rows(x, context)
-
-        def evaluate(chosen: Tensor) -> Tensor:
-            chosen = chosen.to(rows.device)
-            values: Tensor = self(rows[chosen], None if conditions is None else conditions[chosen]).log_prob
-            return values
-
-        values, failures = surviving(evaluate, len(rows))
-        return values.reshape(batch), failures
+        values, failures = surviving(lambda *chosen: self(*chosen).log_prob, rows, conditions)
+        return values.reshape(self._batch_shape(x)), failures
 
     def log_prob_with_error(self, x: Tensor, context: Tensor | None = None, *, probes: int = 8) -> Uncertain:
-        """The log-density with the error of its estimate and that of its solver, without gradient.
+        """The log-density with its standard error and the error of the ODE solver, without gradient.
 
         Where log-determinants are estimated, `value` is the mean of `probes` independent estimates, and
-        `(value − log p)/standard_error` follows Student's distribution with `probes − 1` degrees of freedom. So that
-        this holds for few of them, each is the mean of 8 evaluations, and the noise is not always that of the flow:
-        probes are uniform on the sphere (Rademacher's take few values in few dimensions, which agree by chance), those
-        of Hutch++ are Hutchinson's (what it leaves is far from normal where the Jacobian has nearly low rank), and a
-        series that is cut off, or ends at random, has ten terms or more and goes on at random. The expectation is log p
-        in every case. A row takes `8 probes` evaluations, so in few dimensions the exact trace,
-        `cnf.reconfigure(flow, divergence=cnf.Exact())`, costs less and has no noise.
-
-        With an `Augment` in the flow, `value` is the mean of the lower bound, not of log p. What an encoder without an
-        inverse (`EncoderDecoder`) makes of the density is in neither error. The solver's error is the distance to a
-        second solve with the same noise, in float64 (if the field has numbers of another dtype of its own, in that of
-        the flow) and with every step taken in four, which takes about five times as many evaluations as the first.
+        `(value − log p)/standard_error` follows Student's distribution with `probes − 1` degrees of freedom. In few
+        dimensions the exact trace costs less: `cnf.reconfigure(flow, divergence=cnf.Exact())`. The solver's error is
+        the distance to a finer solve with the same noise. See `cnf.uncertainty` for details and costs.
 
         Args:
             x: Data `(*batch, *event)`, as for `forward`.
             context: Conditions, as for `forward`.
-            probes: Independent estimates, at least 2; where log-determinants are exact there is only one.
+            probes: Independent estimates, at least 2; exact log-determinants are computed once.
 
         Raises:
             ValueError: Fewer than 2 probes for an estimate; else as `forward`.
-            TypeError: No whole number of probes, or a solver whose error cannot be measured, such as `RandomEnd`.
+            TypeError: `probes` is not a whole number, or the solver has no finer one (`RandomEnd`).
+
+        Example:
+            >>> import torch, cnf
+            >>> flow = cnf.Flow(cnf.CNF(cnf.MLPField(2, hidden=4), cnf.Hutchinson()), cnf.StandardNormal(2))
+            >>> value, standard_error, solver_error = flow.log_prob_with_error(torch.ones(3, 2), probes=2)
+            >>> bool((standard_error > 0).all()), bool((solver_error < 1e-3).all())
+            (True, True)
         """
         return log_prob_with_error(self, x, context, probes, self._batch_shape(x).numel())
 
@@ -199,73 +160,62 @@ class Flow(nn.Module):
     def sample(
         self, shape: int | Sequence[int], context: Tensor | None = None, *, generator: torch.Generator | None = None
     ) -> Tensor:
-        """Draw `(*shape, *event)` without gradient; see `rsample`."""
+        """Draw samples `(*shape, *event)` without gradient; see `rsample`."""
         return self.rsample(shape, context, generator=generator)
 
     def rsample(
         self, shape: int | Sequence[int], context: Tensor | None = None, *, generator: torch.Generator | None = None
     ) -> Tensor:
-        """Draw `(*shape, *event)`, differentiable in the parameters and the context.
+        """Draw samples `(*shape, *event)`, differentiable in the parameters and the context.
 
         Args:
-            shape: How many samples: n, or a shape.
+            shape: Number of samples, or a shape.
             context: `(C,)`, one condition for all, or `(*shape, C)`, one for each sample. For several samples of each
-                condition, take `flow.distribution(context).sample((n,))`.
-            generator: Source of the base noise; the global one by default.
+                condition, use `flow.distribution(context).sample((n,))`.
+            generator: Source of the base noise; by default the global one.
 
         Raises:
             TypeError: A shape that does not consist of whole numbers.
-            ValueError: A negative number of samples, or a context that does not fit.
+            ValueError: A negative number of samples, or a context of another shape.
 
         Example:
             >>> import cnf
-            >>> flow = cnf.build("cnf", 2)
+            >>> flow = cnf.build("realnvp", 2)
             >>> flow.sample(5).shape, flow.sample((4, 3)).shape
             (torch.Size([5, 2]), torch.Size([4, 3, 2]))
         """
-        shape = as_shape(shape)
-        z, context = self._base_sample(shape.numel(), generator), self._contexts(context, shape)
-        return self.transform.push(z, context).reshape(shape + self.event_shape)
+        shape, z, rows = self._drawn(shape, context, generator)
+        return self.transform.push(z, rows).reshape(shape + self.event_shape)
 
     def sample_and_log_prob(
         self, shape: int | Sequence[int], context: Tensor | None = None, *, generator: torch.Generator | None = None
     ) -> tuple[Tensor, Tensor]:
-        """Draw `(*shape, *event)` with their log-densities `(*shape)` in one pass, differentiable; see `rsample`."""
-        shape = as_shape(shape)
-        z, context = self._base_sample(shape.numel(), generator), self._contexts(context, shape)
-        x, log_det, _ = self.transform.decode(z, context)
+        """Draw samples `(*shape, *event)` and their log-densities `(*shape)` in one pass; see `rsample`."""
+        shape, z, rows = self._drawn(shape, context, generator)
+        x, log_det, _ = self.transform.decode(z, rows)
         return x.reshape(shape + self.event_shape), (self.base.log_prob(z) - log_det).reshape(shape)
 
     def sample_in_pieces(
-        self,
-        n: int,
-        context: Tensor | None = None,
-        *,
-        batch_size: int = 2048,
-        generator: torch.Generator | None = None,
+        self, n: int, context: Tensor | None = None, *, batch_size: int = 2048, generator: torch.Generator | None = None
     ) -> Iterator[Tensor]:
-        """Draw `(n, *event)` without gradient in pieces of bounded memory, `(batch_size, *event)` or less each.
+        """Draw `(n, *event)` without gradient in pieces of at most `batch_size` samples, to bound the memory.
 
-        The noise is drawn in blocks that do not depend on `batch_size`, so that one seed gives the same samples with
-        any, as far as the solver and the rounding of a batch allow.
+        One seed gives the same samples for every `batch_size`, up to rounding and the error of the solver.
 
         Args:
-            n: How many samples.
+            n: Number of samples.
             context: As for `rsample`.
             batch_size: Samples at a time.
             generator: As for `rsample`.
 
-        Raises:
-            ValueError: A batch size below 1, or a context that does not fit.
-
         Example:
             >>> import cnf
-            >>> flow = cnf.build("cnf", 2)
+            >>> flow = cnf.build("realnvp", 2)
             >>> [len(piece) for piece in flow.sample_in_pieces(10, batch_size=4)]
             [4, 4, 2]
         """
         batch_size, shape = conform("batch_size", Size, batch_size), as_shape(n)
-        rows, start = self._contexts(context, shape), 0
+        rows, start = sample_context_rows(context, shape, self.transform.context_dim, self.base), 0
         with torch.no_grad():
             blocks = (self._base_sample(size, generator) for size in block_sizes(shape.numel()))
             for z in regrouped(blocks, batch_size):
@@ -273,24 +223,29 @@ class Flow(nn.Module):
                 start += len(z)
 
     def distribution(self, context: Tensor | None = None) -> FlowDistribution:
-        """The flow as a `torch.distributions.Distribution`, one for each row of a context `(*batch, C)`."""
+        """The flow as a `torch.distributions.Distribution`; a context `(*batch, C)` makes a batch of them."""
         return distribution_of(self, context)
 
     def trajectory(self, z: Tensor, times: Tensor | Sequence[float], context: Tensor | None = None) -> Tensor:
-        """Where base points `z` are at `times` on their way to the data; continuous flows only.
+        """The states at `times` on the path from base points `z` to the data; continuous flows only.
 
         Args:
-            z: Base points `(N, *event)`, `event` as the base has it.
+            z: Base points `(N, *event)`, with the event shape of the base.
             times: Increasing times in [0, 1]; 0 is the base, 1 the data.
             context: `(C,)` or `(N, C)`.
 
         Returns:
-            `(len(times), N, *event)`. Discrete transforms around the continuous one are applied at every
-            time, so that all frames are in the units of the data.
+            `(len(times), N, *event)`, all in the units of the data: discrete transforms act on every state.
 
         Raises:
             TypeError: The flow has no continuous transform.
-            ValueError: No times, times outside [0, 1] or not increasing.
+            ValueError: No times, times outside [0, 1], or times that do not increase.
+
+        Example:
+            >>> import torch, cnf
+            >>> flow = cnf.Flow(cnf.CNF(cnf.MLPField(2)), cnf.StandardNormal(2))
+            >>> flow.trajectory(torch.zeros(3, 2), [0.0, 0.5, 1.0]).shape
+            torch.Size([3, 3, 2])
         """
         event = self.base.event_shape
         batch = self._batch_shape(z, "z", event)
@@ -300,9 +255,12 @@ class Flow(nn.Module):
         return self.transform.path(z, as_times(times, z), self.context_rows(context, batch))
 
     def initialize(self, x: Tensor | None, context: Tensor | None = None) -> None:
-        """Take the data-dependent start (standardisation, ActNorm, …) of all transforms from `x`; see `forward`.
+        """Set the data-dependent parameters of all transforms (standardisation, ActNorm, …) from data; see `forward`.
 
-        With None in the place of `x`, all transforms stay as they are, and the flow counts as initialised.
+        If `x` is None, the transforms stay as they are, and the flow counts as initialised.
+
+        Raises:
+            ValueError: Fewer than 2 rows; else as `forward`.
         """
         if x is None:
             self._initialized.fill_(True)
@@ -324,12 +282,17 @@ class Flow(nn.Module):
         """The context of a batch as transforms see it, `(N, C)` or None; checked, see `forward`."""
         return context_rows(context, batch, self.transform.context_dim, self.base)
 
+    def _drawn(
+        self, shape: int | Sequence[int], context: Tensor | None, generator: torch.Generator | None
+    ) -> tuple[torch.Size, Tensor, Tensor | None]:
+        """The shape, base points and context rows of samples."""
+        batch = as_shape(shape)
+        rows = sample_context_rows(context, batch, self.transform.context_dim, self.base)
+        return batch, self._base_sample(batch.numel(), generator), rows
+
     def _base_sample(self, n: int, generator: torch.Generator | None) -> Tensor:
         require_precision(self.base)
         return self.base.rsample(n, generator=generator)
-
-    def _contexts(self, context: Tensor | None, shape: torch.Size) -> Tensor | None:
-        return sample_context_rows(context, shape, self.transform.context_dim, self.base)
 
     def _batch_shape(self, x: Tensor, name: str = "x", event: torch.Size | None = None) -> torch.Size:
         return batch_shape(name, x, self.event_shape if event is None else event, self.base)

@@ -18,7 +18,7 @@ LAYERS = [
     {"tracing", "errors"},
     {"version", "arguments", "spread", "inputs", "starts"},
     {"transforms", "distributions", "networks", "noise", "probes", "data", "files", "failures", "pieces"},
-    {"twin"},
+    {"twin", "density"},
     {"discrete", "continuous"},
     {"manifolds", "distribution", "uncertainty"},
     {"flows", "calibration"},
