@@ -20,6 +20,7 @@ from cnf.discrete import (
     Logit,
     NormalCDF,
     Softplus,
+    Squeeze,
     Standardize,
     StandardizeContext,
 )
@@ -86,7 +87,7 @@ def test_what_a_transform_says_of_itself_is_passed_on(wrapper, inner):
     starts = isinstance(outer, StandardizeContext)
     assert outer.data_dependent is (transform.data_dependent or starts)
     assert outer.context_dim == (C if starts else transform.context_dim)
-    assert outer.data_shape(x.shape[1:]) == x.shape[1:]
+    assert outer.data_shape(x.shape[1:]) == outer.base_shape(x.shape[1:]) == x.shape[1:]
 
 
 @each_wrapper
@@ -160,6 +161,19 @@ def test_dimensions_may_be_added_inside():
     assert flow.log_prob(flow.sample(4)).shape == (4,)
 
 
+@torch.no_grad()
+def test_shapes_that_change_are_known_at_both_ends():
+    flow = Flow(Squeeze(), StandardNormal((4, 2, 3)))
+    assert flow.event_shape == (1, 4, 6)
+    assert flow.sample(2).shape == (2, 1, 4, 6)
+    assert Flow(Inverse(Squeeze()), StandardNormal((1, 4, 6))).event_shape == (4, 2, 3)
+    packed = Compose([Squeeze(), Inverse(Squeeze())])
+    both = Compose([Squeeze(), FactorOut(packed, kept=2), Inverse(Squeeze())])
+    assert both.data_shape(torch.Size([1, 8, 8])) == both.base_shape(torch.Size([1, 8, 8])) == (1, 8, 8)
+    with pytest.raises(ValueError, match="even height and width"):
+        Flow(Inverse(Squeeze()), StandardNormal((1, 3, 4)))
+
+
 # The inverse
 
 
@@ -221,11 +235,3 @@ def test_a_gaussianized_transform_is_a_wrapper_and_a_destructor():
     assert gaussianized.data_dependent
     assert not Gaussianized(Affine(2)).data_dependent
     assert "transform.transforms.0.log_scale" in gaussianized.state_dict()
-
-
-def test_weights_of_a_split_from_version_0_1_load():
-    old, new = Compose([FactorOut(Affine(2, scale=3.0), kept=1)]), Compose([FactorOut(Affine(2), kept=1)])
-    state = {name.replace("0.transform.", "0.rest."): tensor for name, tensor in old.state_dict().items()}
-    assert any(".rest." in name for name in state)
-    new.load_state_dict(state)
-    assert torch.equal(new.encode(torch.ones(1, 3)).value, old.encode(torch.ones(1, 3)).value)

@@ -24,12 +24,17 @@ class Squeeze(Transform):
         Dinh et al. 2017, RealNVP, arXiv 1605.08803.
     """
 
+    def data_shape(self, base_shape: torch.Size) -> torch.Size:
+        channels, height, width = base_shape
+        return torch.Size([channels // 4, 2 * height, 2 * width])
+
+    def base_shape(self, data_shape: torch.Size) -> torch.Size:
+        _require_even(data_shape)
+        channels, height, width = data_shape
+        return torch.Size([4 * channels, height // 2, width // 2])
+
     def encode(self, x: Tensor, context: Tensor | None = None) -> Mapped:
-        if x.dim() != 4 or x.shape[2] % 2 or x.shape[3] % 2:
-            raise ValueError(
-                f"squeezing needs images (N, C, H, W) of even height and width, got {tuple(x.shape)}: crop or "
-                "resize them"
-            )
+        _require_even(x.shape[1:])
         squares = x.unflatten(3, (-1, 2)).unflatten(2, (-1, 2))  # (N, C, H/2, 2, W/2, 2)
         return Mapped(squares.permute(0, 1, 3, 5, 2, 4).flatten(1, 3), x.new_zeros(len(x)))
 
@@ -38,6 +43,13 @@ class Squeeze(Transform):
             raise ValueError(f"unsqueezing needs images (N, 4C, H, W), got {tuple(z.shape)}")
         squares = z.unflatten(1, (-1, 2, 2))  # (N, C, 2, 2, H/2, W/2)
         return Mapped(squares.permute(0, 1, 4, 2, 5, 3).flatten(4, 5).flatten(2, 3), z.new_zeros(len(z)))
+
+
+def _require_even(event: torch.Size) -> None:
+    if len(event) != 3 or event[1] % 2 or event[2] % 2:
+        raise ValueError(
+            f"squeezing needs images (N, C, H, W) of even height and width, got {('N', *event)}: crop or resize them"
+        )
 
 
 @checked
@@ -57,9 +69,6 @@ class FactorOut(Wrapper):
     def __init__(self, rest: Transform, *, kept: Size) -> None:
         super().__init__(rest)
         self.kept = kept
-
-    def data_shape(self, base_shape: torch.Size) -> torch.Size:
-        return super().data_shape(base_shape) if len(base_shape) == 1 else base_shape  # only vectors gain dimensions
 
     def enter(self, x: Tensor) -> Tensor:
         if x.shape[1] <= self.kept:

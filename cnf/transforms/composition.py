@@ -43,6 +43,11 @@ class Compose(Transform):
             base_shape = transform.data_shape(base_shape)
         return base_shape
 
+    def base_shape(self, data_shape: torch.Size) -> torch.Size:
+        for transform in self._members:
+            data_shape = transform.base_shape(data_shape)
+        return data_shape
+
     def encode(self, x: Tensor, context: Tensor | None = None) -> Mapped:
         mapped = Mapped(x, x.new_zeros(x.shape[0]))
         for transform in self._members:

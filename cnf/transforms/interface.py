@@ -55,7 +55,8 @@ class Transform(nn.Module, ABC):
        None, and return `(value, log_det)`. `log_det` is `(N,)`, that of their own direction: the two have opposite
        signs.
     3. Where the defaults do not fit, define more: `push` if sampling can do without the log-determinant; `initialize`,
-       with `data_dependent = True`, if the map starts from data; `data_shape` if it adds dimensions; `exact` if the
+       with `data_dependent = True`, if the map starts from data; `data_shape` and `base_shape` if the shape
+       of an event changes; `exact` if the
        log-determinant is estimated.
 
     Attributes:
@@ -98,6 +99,10 @@ class Transform(nn.Module, ABC):
     def data_shape(self, base_shape: torch.Size) -> torch.Size:
         """The shape of one sample of the data, given that at the base end; the same unless dimensions are added."""
         return base_shape
+
+    def base_shape(self, data_shape: torch.Size) -> torch.Size:
+        """The shape of one base point, given that of a sample of the data; the opposite of `data_shape`."""
+        return data_shape
 
     @abstractmethod
     def encode(self, x: Tensor, context: Tensor | None = None) -> Mapped:

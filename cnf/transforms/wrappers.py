@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -52,9 +54,10 @@ class Wrapper(Transform):
         return context
 
     def data_shape(self, base_shape: torch.Size) -> torch.Size:
-        base = torch.empty(1, *base_shape, device="meta")
-        inner = self.transform.data_shape(self.enter(base).shape[1:])
-        return self.leave(torch.empty(1, *inner, device="meta"), base).shape[1:]
+        return self._shape(self.transform.data_shape, base_shape)
+
+    def base_shape(self, data_shape: torch.Size) -> torch.Size:
+        return self._shape(self.transform.base_shape, data_shape)
 
     def encode(self, x: Tensor, context: Tensor | None = None) -> Mapped:
         mapped = self.transform.encode(self.enter(x), self._context(context))
@@ -76,6 +79,12 @@ class Wrapper(Transform):
 
     def continuous_part(self, z: Tensor, x: Tensor, context: Tensor | None = None) -> ContinuousPart:
         return self.transform.continuous_part(self.enter(z), self.enter(x), self._context(context))
+
+    def _shape(self, inner: Callable[[torch.Size], torch.Size], shape: torch.Size) -> torch.Size:
+        """The outer shape that corresponds to another one; points without values tell what the hooks do to shapes."""
+        points = torch.empty(1, *shape, device="meta")
+        value = torch.empty(1, *inner(self.enter(points).shape[1:]), device="meta")
+        return self.leave(value, points).shape[1:]
 
     def _context(self, context: Tensor | None) -> Tensor | None:
         return context_for(self.transform, self.enter_context(context))
@@ -133,9 +142,13 @@ class Inverse(Transform):
         self.domain, self.codomain = transform.codomain, transform.domain
 
     def data_shape(self, base_shape: torch.Size) -> torch.Size:
-        if self.transform.data_shape(base_shape) != base_shape:
+        shape = self.transform.base_shape(base_shape)
+        if self.transform.data_shape(shape) != base_shape:
             raise TypeError(f"{type(self.transform).__name__} adds dimensions, so it has no Inverse: take it as it is")
-        return base_shape
+        return shape
+
+    def base_shape(self, data_shape: torch.Size) -> torch.Size:
+        return self.transform.data_shape(data_shape)
 
     def encode(self, x: Tensor, context: Tensor | None = None) -> Mapped:
         return self.transform.decode(x, context)
