@@ -19,7 +19,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from cnf.checkpoints import load, save
-from cnf.continuous.cnf import CNF, reconfigure
+from cnf.continuous.cnf import CNF
 from cnf.continuous.divergences import Bottleneck, Divergence, Exact, Hutchinson, HutchPP
 from cnf.continuous.fields import ConvField, FourierField, MLPField, PlanarField, PotentialField, VectorField
 from cnf.continuous.linearization import Linearization
@@ -33,6 +33,7 @@ from cnf.continuous.regularizers import (
     Regularizer,
 )
 from cnf.continuous.solvers import RandomEnd, RungeKutta, Solver, Torchdiffeq, count_evaluations
+from cnf.continuous.twins import reconfigure
 from cnf.discrete import Augment, Destructor, ElementwiseMap
 from cnf.distributions import BaseDensity, DiagonalNormal, GaussianMixture, StandardNormal, Uniform
 from cnf.errors import (

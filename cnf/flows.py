@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.distributions import Distribution, constraints
 
 from cnf.arguments import Size, checked, conform
-from cnf.continuous.cnf import as_times
+from cnf.continuous.times import as_times
 from cnf.density import Density, Uncertain
 from cnf.distribution import FlowDistribution, distribution_of
 from cnf.distributions import BaseDensity, as_base

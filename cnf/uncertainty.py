@@ -28,7 +28,7 @@ import torch
 from torch import Tensor, nn
 
 from cnf.arguments import LARGEST, between, conform
-from cnf.continuous.cnf import cnfs_of, refined, smoothed, without_costs
+from cnf.continuous.twins import cnfs_of, refined, smoothed, without_costs
 from cnf.density import Uncertain
 from cnf.discrete.residual import continued
 from cnf.errors import SampleError

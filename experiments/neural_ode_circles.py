@@ -20,7 +20,7 @@ from torch import Generator, Tensor
 from tqdm import tqdm
 
 import cnf
-from cnf.continuous.cnf import cnfs_of
+from cnf.continuous.twins import cnfs_of
 from cnf.data import toy
 from cnf.metrics import log_prob_of_rows, mean_and_error
 from cnf.plotting import DENSITY, INK

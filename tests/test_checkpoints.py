@@ -44,7 +44,7 @@ from cnf import (
     reconfigure,
     save,
 )
-from cnf.continuous.cnf import cnfs_of
+from cnf.continuous.twins import cnfs_of
 from cnf.files import write_pieces
 from cnf.manifolds import Sphere
 

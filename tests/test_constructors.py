@@ -29,8 +29,8 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 import cnf
-from cnf.continuous.cnf import cnfs_of
 from cnf.continuous.fields import FourierField
+from cnf.continuous.twins import cnfs_of
 from cnf.discrete import Affine, AffineMap, FixedPoint, Logit, RationalQuadratic, RussianRoulette
 
 PACKAGE = str(Path(cnf.__file__).parent)

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from cnf import CNF, Compose, Exact, Flow, Hutchinson, MLPField, RungeKutta, StandardNormal, reconfigure
-from cnf.continuous.cnf import cnfs_of, refined, smoothed
+from cnf.continuous.twins import cnfs_of, refined, smoothed
 from cnf.discrete import Affine, ExactLogDet, Residual, RussianRoulette, with_log_det
 from cnf.twin import exchanged, parts_of, twin
 

@@ -33,7 +33,7 @@ from cnf import (
     count_evaluations,
     reconfigure,
 )
-from cnf.continuous.cnf import refined, smoothed
+from cnf.continuous.twins import refined, smoothed
 from cnf.discrete import (
     ExactLogDet,
     FactorOut,

@@ -16,9 +16,9 @@ from tyro.conf import FlagCreatePairsOff
 
 from cnf.arguments import Count, inside
 from cnf.cli.usage import UsageError
-from cnf.continuous.cnf import cnfs_of, reconfigure
 from cnf.continuous.solvers import RungeKutta
 from cnf.continuous.solvers.tableaus import TABLEAUS
+from cnf.continuous.twins import cnfs_of, reconfigure
 from cnf.errors import SampleError
 from cnf.flows import Flow
 from cnf.models import MODELS, Model

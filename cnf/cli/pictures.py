@@ -10,7 +10,7 @@ from torch import Generator, Tensor
 
 from cnf.cli.options import in_words_of_options
 from cnf.cli.usage import UsageError, note
-from cnf.continuous.cnf import cnfs_of
+from cnf.continuous.twins import cnfs_of
 from cnf.data.sources import Source
 from cnf.errors import SampleError
 from cnf.flows import Flow

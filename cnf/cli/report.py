@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from cnf.cli.options import REMEDY
-from cnf.continuous.cnf import cnfs_of
 from cnf.continuous.solvers import count_evaluations
+from cnf.continuous.twins import cnfs_of
 from cnf.data.sources import Source
 from cnf.discrete import Augment
 from cnf.errors import SampleError

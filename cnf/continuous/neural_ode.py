@@ -8,8 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from cnf.arguments import SizeOrZero, checked
-from cnf.continuous.cnf import CNF, as_times
+from cnf.continuous.cnf import CNF
 from cnf.continuous.solvers import RungeKutta, Solver
+from cnf.continuous.times import as_times
 
 
 @checked

@@ -8,9 +8,11 @@ from cnf.discrete import EncoderDecoder
 from cnf.manifolds.continuous import ManifoldCNF
 from cnf.manifolds.fields import SphereField, TorusField
 from cnf.manifolds.free_form import ManifoldEncoderDecoder
-from cnf.manifolds.geometry import Manifold, Simplex, Sphere, Torus, volume_ratio
+from cnf.manifolds.geometry import Simplex, Sphere, Torus
+from cnf.manifolds.manifold import Manifold
 from cnf.manifolds.simplex import Calibration, GeneralizedCalibration, compose, smooth
 from cnf.manifolds.sphere import NormalizedAffine, NormalizedLinear, NormalizedTranslation
+from cnf.manifolds.volumes import volume_ratio
 
 __all__ = [
     "Calibration",

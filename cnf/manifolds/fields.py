@@ -17,7 +17,6 @@ from cnf.continuous.fields import VectorField, as_field
 from cnf.continuous.linearization import Linearization
 from cnf.distributions.interface import require_ambient
 from cnf.distributions.sphere import frame
-from cnf.manifolds.geometry import Torus
 
 FEW = 3  # dimensions of a sphere up to which its tangents are pushed one by one: a closed trace costs more
 
@@ -128,8 +127,7 @@ class TorusField(VectorField):
 
     def __init__(self, d: Size, field: nn.Module) -> None:
         super().__init__()
-        self.d = Torus(d).d
-        self.field = as_field(field)
+        self.d, self.field = d, as_field(field)
         self.context_dim = self.field.context_dim
 
     def forward(self, t: Tensor, x: Tensor, context: Tensor | None = None) -> Tensor:

@@ -8,7 +8,8 @@ from torch import Tensor
 from cnf.arguments import checked
 from cnf.discrete import LearnedInverse
 from cnf.discrete.free_form import PointMap
-from cnf.manifolds.geometry import Manifold, volume_ratio
+from cnf.manifolds.manifold import Manifold
+from cnf.manifolds.volumes import volume_ratio
 from cnf.networks import Conditioner
 from cnf.probes import NOISE
 

@@ -1,108 +1,25 @@
-"""Manifolds: what a flow needs to know of the space its points live in, and how a map changes volume there.
-
-Points and tangent vectors are vectors of length n, the ambient dimension. All methods act on the last axis, so that
-any batch shape goes through. Volumes are Riemannian: the length, area, … that the surrounding space measures.
-"""
+"""The sphere, the simplex and the torus, with their geodesics, tangent spaces and volumes."""
 
 from __future__ import annotations
 
 import math
-from abc import ABC, abstractmethod
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 from torch.distributions import constraints
 
 from cnf.arguments import Size, checked
-from cnf.discrete import log_abs_det
+from cnf.continuous.fields import VectorField
 from cnf.distributions.interface import require_ambient
 from cnf.distributions.simplex import log_ratio_basis, require_simplex
 from cnf.distributions.sphere import UnitVectors, frame, log_area, require_unit
 from cnf.distributions.torus import ANGLES, require_angles
-
-
-class Manifold(ABC):
-    """A space of dimension m whose points are vectors of length n."""
-
-    @property
-    @abstractmethod
-    def dimension(self) -> int:
-        """m, the dimension of its tangent spaces."""
-
-    @property
-    @abstractmethod
-    def ambient_dimension(self) -> int:
-        """n, the length of the vectors."""
-
-    @property
-    @abstractmethod
-    def volume(self) -> float:
-        """The Riemannian volume of the whole; minus its logarithm is the uniform log-density."""
-
-    @property
-    @abstractmethod
-    def domain(self) -> constraints.Constraint:
-        """Where points lie, as a torch constraint on vectors or, where that says it all, on their elements."""
-
-    @abstractmethod
-    def check(self, x: Tensor) -> None:
-        """Refuse points off the manifold.
-
-        Raises:
-            ValueError: A point is further off than rounding explains; the message says how far. Or vectors of
-                another length.
-        """
-
-    @abstractmethod
-    def project(self, x: Tensor) -> Tensor:
-        """Vectors near the manifold to points on it, `(…, n)`."""
-
-    @abstractmethod
-    def tangent(self, x: Tensor) -> Tensor:
-        """An orthonormal basis of the tangent space at each point, in columns: `(…, n)` to `(…, n, m)`."""
-
-    @abstractmethod
-    def to_tangent(self, x: Tensor, v: Tensor) -> Tensor:
-        """The part of `v` in the tangent space at `x`, `(…, n)`."""
-
-    @abstractmethod
-    def spanned(self, x: Tensor, vectors: Tensor) -> Tensor:
-        """The volume `|det(T_xᵀ V)|` that m tangent vectors at `x` span: `(…, n)` and, in columns, `(…, n, m)`."""
-
-    @abstractmethod
-    def exp(self, x: Tensor, v: Tensor) -> Tensor:
-        """Where the geodesic from `x` with the tangent vector `v` as velocity is after time 1."""
-
-    @abstractmethod
-    def log(self, x: Tensor, y: Tensor) -> Tensor:
-        """The shortest tangent vector at `x` that `exp` takes to `y`."""
-
-    def geodesic(self, x: Tensor, v: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
-        """The point and the velocity after time `t`, `(…, 1)`, on the geodesic from `x` with velocity `v` there."""
-        return self.exp(x, t * v), v.expand_as(t * v)
-
-    @abstractmethod
-    def distance(self, x: Tensor, y: Tensor) -> Tensor:
-        """The length of the shortest geodesic between `x` and `y`, `(…)`."""
-
-    def sample(
-        self,
-        n: int,
-        generator: torch.Generator | None = None,
-        *,
-        dtype: torch.dtype | None = None,
-        device: torch.device | str | None = None,
-    ) -> Tensor:
-        """Draw n points, uniform in the Riemannian volume."""
-        return self._sample(n, {"generator": generator, "dtype": dtype, "device": device})
-
-    @abstractmethod
-    def _sample(self, n: int, options: dict[str, Any]) -> Tensor:
-        """Draw n points with the `options` of torch's generators of noise."""
+from cnf.manifolds.fields import SphereField, TorusField
+from cnf.manifolds.manifold import Manifold
+from cnf.manifolds.volumes import size_of_det
 
 
 @checked
@@ -147,8 +64,11 @@ class Sphere(Manifold):
     def to_tangent(self, x: Tensor, v: Tensor) -> Tensor:
         return v - (x * v).sum(-1, keepdim=True) * x
 
+    def tangent_field(self, field: nn.Module) -> SphereField:
+        return SphereField(self.n, field)
+
     def spanned(self, x: Tensor, vectors: Tensor) -> Tensor:
-        return _size_of_det(self.tangent(x).mT @ vectors)
+        return size_of_det(self.tangent(x).mT @ vectors)
 
     def exp(self, x: Tensor, v: Tensor) -> Tensor:
         angle = v.norm(dim=-1, keepdim=True)
@@ -219,6 +139,9 @@ class Simplex(Manifold):
     def to_tangent(self, x: Tensor, v: Tensor) -> Tensor:
         return v - v.mean(-1, keepdim=True)
 
+    def tangent_field(self, field: nn.Module) -> VectorField:
+        raise TypeError(f"a continuous flow needs a manifold without boundary, such as Sphere or Torus; got {self!r}")
+
     def spanned(self, x: Tensor, vectors: Tensor) -> Tensor:
         """See `Manifold.spanned`: `√n` times the determinant without the row of the largest element.
 
@@ -227,7 +150,7 @@ class Simplex(Manifold):
         largest, others = x.argmax(-1, keepdim=True), torch.arange(self.n - 1, device=x.device)
         rows = others + (others >= largest)
         kept = vectors.gather(-2, rows.unsqueeze(-1).expand(*rows.shape, self.n - 1))
-        return self.n**0.5 * _size_of_det(kept)
+        return self.n**0.5 * size_of_det(kept)
 
     def exp(self, x: Tensor, v: Tensor) -> Tensor:
         return x + v
@@ -286,8 +209,11 @@ class Torus(Manifold):
     def to_tangent(self, x: Tensor, v: Tensor) -> Tensor:
         return v
 
+    def tangent_field(self, field: nn.Module) -> TorusField:
+        return TorusField(self.d, field)
+
     def spanned(self, x: Tensor, vectors: Tensor) -> Tensor:
-        return _size_of_det(vectors)
+        return size_of_det(vectors)
 
     def exp(self, x: Tensor, v: Tensor) -> Tensor:
         return self.project(x + v)
@@ -300,54 +226,3 @@ class Torus(Manifold):
 
     def _sample(self, n: int, options: dict[str, Any]) -> Tensor:
         return 2 * math.pi * torch.rand(n, self.d, **options)
-
-
-def volume_ratio(f: Callable[[Tensor], Tensor], x: Tensor, manifold: Manifold) -> Tensor:
-    """The factor `|det(T_yᵀ F_x T_x)|` by which `f` changes volume on the manifold, at each point; by autodiff.
-
-    `T_x` is an orthonormal basis of the tangent space at x, `T_y` one at `y = f(x)`, and `F_x` the Jacobian of `f`,
-    of which only the products with `T_x` are computed, by forward mode. A density changes by `p_y(y) = p_x(x)/ratio`.
-    Differentiable, in the parameters of `f` too.
-
-    Args:
-        f: A map from the manifold to itself, `(N, n)` to `(N, n)`, each row by itself; smooth around the manifold.
-        x: Points `(N, n)`.
-        manifold: Where they lie.
-
-    Returns:
-        The ratio, `(N,)`, not its logarithm.
-
-    Raises:
-        ValueError: Points or their images off the manifold.
-
-    Example:
-        >>> import torch
-        >>> points = Sphere(3).sample(2, dtype=torch.float64)
-        >>> volume_ratio(lambda x: -x, points, Sphere(3)).round(decimals=12).tolist()
-        [1.0, 1.0]
-    """
-    manifold.check(x)
-    if x.dim() != 2:
-        raise ValueError(f"points must be (N, {manifold.ambient_dimension}), got {tuple(x.shape)}")
-
-    place = x.contiguous()  # forward mode takes no expanded tensors
-
-    def push(tangent: Tensor) -> tuple[Tensor, ...]:
-        return torch.func.jvp(f, (place,), (tangent,))
-
-    directions = manifold.tangent(x).movedim(-1, 0)
-    y, moved = torch.func.vmap(push, out_dims=(None, 0))(directions)  # type: ignore[arg-type]
-    manifold.check(y)
-    return manifold.spanned(y, moved.movedim(0, -1))
-
-
-def _size_of_det(matrix: Tensor) -> Tensor:
-    """`|det|` of square matrices whose rows and columns may differ in scale by many orders."""
-    columns = _lengths(matrix, -2)
-    rows = _lengths(matrix / columns, -1)
-    logs = columns.log().sum((-2, -1)) + rows.log().sum((-2, -1))
-    return (log_abs_det(matrix / columns / rows) + logs).exp()
-
-
-def _lengths(matrix: Tensor, dim: int) -> Tensor:
-    return matrix.detach().norm(dim=dim, keepdim=True).clamp_min(torch.finfo(matrix.dtype).tiny)

@@ -9,7 +9,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from cnf.arguments import Count, checked
-from cnf.continuous.cnf import without_costs
+from cnf.continuous.twins import without_costs
 from cnf.data.rows import as_rows
 from cnf.errors import SampleError
 from cnf.failures import OnFailure, warn

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 
-from cnf.continuous.cnf import cnfs_of
 from cnf.continuous.divergences import Exact, Hutchinson
 from cnf.continuous.solvers import RungeKutta
+from cnf.continuous.twins import cnfs_of
 from cnf.flows import Flow
-from cnf.manifolds.geometry import Manifold, Sphere, Torus
+from cnf.manifolds.geometry import Sphere, Torus
+from cnf.manifolds.manifold import Manifold
 from cnf.models.assembly import is_image
 from cnf.objectives.free_form import FreeForm
 from cnf.objectives.geodesic import GeodesicPath

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from cnf.arguments import Count, Positive, between, checked
-from cnf.manifolds.geometry import Manifold
+from cnf.manifolds.manifold import Manifold
 
 
 class Coupling(ABC):

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from cnf.arguments import checked
-from cnf.manifolds.geometry import Manifold
+from cnf.manifolds.manifold import Manifold
 from cnf.objectives.paths import Path
 
 

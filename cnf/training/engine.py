@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, cast
 
 from torch import Tensor, nn
 
-from cnf.continuous.cnf import cnfs_of, reconfigure
 from cnf.continuous.divergences import Divergence
 from cnf.continuous.solvers import Solver
+from cnf.continuous.twins import cnfs_of, reconfigure
 from cnf.flows import Flow
 from cnf.objectives.interface import Loss, as_loss, weighted
 from cnf.objectives.phases import Phase

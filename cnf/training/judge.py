@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from cnf.continuous.cnf import cnfs_of, without_costs
 from cnf.continuous.solvers import RungeKutta, Solver
+from cnf.continuous.twins import cnfs_of, without_costs
 from cnf.data.rows import Batch, Rows, row_weights
 from cnf.failures import warn
 from cnf.flows import Flow

@@ -11,7 +11,7 @@ import cnf
 from cnf.cli import main
 from cnf.cli.options import HeaderOptions, SolverOptions, model_options
 from cnf.cli.usage import UsageError, check_numbers, chosen_columns
-from cnf.continuous.cnf import cnfs_of
+from cnf.continuous.twins import cnfs_of
 
 
 def test_values_are_literals_or_strings() -> None:

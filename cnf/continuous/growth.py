@@ -1,0 +1,79 @@
+"""The right-hand sides of a flow's solves: of points alone, and of points, log-determinants and path costs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+from torch import Tensor
+
+from cnf.continuous.divergences import Divergence
+from cnf.continuous.fields import VectorField
+from cnf.continuous.regularizers import Regularizer
+from cnf.continuous.solvers import RowWise, State
+from cnf.continuous.times import as_time
+
+
+@dataclass(frozen=True)
+class Motion(RowWise):
+    """The derivative of x alone."""
+
+    field: VectorField
+    context: Tensor | None
+    prepared: Any
+
+    def __call__(self, t: float | Tensor, x: Tensor) -> State:
+        return State(self.field.velocity(as_time(t, x), x, self.context, self.prepared))
+
+    def of(self, rows: Tensor) -> Motion:
+        if self.context is None:
+            return self
+        context = self.context[rows]
+        return Motion(self.field, context, self.field.prepare(context))
+
+    def takes_times(self, x: Tensor) -> bool:
+        return self.field.takes_times(x, self.context)
+
+
+@dataclass(frozen=True)
+class Growth(RowWise):
+    """The derivatives of x, the log-determinant and the path costs, each with the noise of its solve.
+
+    Args:
+        field, context, prepared: As in `VectorField.linearize`.
+        divergence: How the trace is found.
+        probe: Its noise.
+        costs: Regularizers with their noise.
+        direction: 1 forwards in time, −1 backwards: costs grow in both.
+    """
+
+    field: VectorField
+    context: Tensor | None
+    prepared: Any
+    divergence: Divergence
+    probe: Tensor | None
+    costs: tuple[tuple[Regularizer, Tensor | None], ...]
+    direction: float
+
+    def __call__(self, t: float | Tensor, x: Tensor) -> State:
+        at = self.field.at(as_time(t, x), x, self.context, self.prepared)
+        costs = tuple(self.direction * part(at, noise) for part, noise in self.costs)  # first: products are shared
+        trace = self.divergence(at, self.probe)  # before the velocity, which comes along
+        return State(at.velocity, (trace,), costs)
+
+    def of(self, rows: Tensor) -> Growth:
+        if self.context is None and self.probe is None and all(noise is None for _, noise in self.costs):
+            return self
+        context = None if self.context is None else self.context[rows]
+        probe = None if self.probe is None else self.probe[:, rows]
+        costs = tuple((part, self._noise(noise, probe, rows)) for part, noise in self.costs)
+        prepared = self.divergence.prepare(self.field, context, probe)
+        return replace(self, context=context, prepared=prepared, probe=probe, costs=costs)
+
+    def _noise(self, noise: Tensor | None, probe: Tensor | None, rows: Tensor) -> Tensor | None:
+        if noise is None or noise is self.probe:
+            return None if noise is None else probe  # the same tensor, whose products are known
+        return noise[:, rows]
+
+    def takes_times(self, x: Tensor) -> bool:
+        return self.field.takes_times(x, self.context)

@@ -1,0 +1,125 @@
+"""Where the points of a continuous flow lie: all of ℝⁿ, or a manifold in it."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor, nn
+from torch.distributions import constraints
+
+from cnf.arguments import checked
+from cnf.continuous.fields import VectorField, as_field
+
+
+class Space(ABC):
+    """A manifold without boundary in ℝⁿ, as far as a `CNF` needs to know it.
+
+    Points and vectors lie on the last axis. A `TangentField` makes any field tangent where `project` is the nearest
+    point.
+
+    Example: The cylinder `x_0² + x_1² = 1` of ℝ³.
+        >>> import torch, cnf
+        >>> class Cylinder(Space):
+        ...     domain = torch.distributions.constraints.real_vector
+        ...     def check(self, x):
+        ...         if ((x[..., :2].norm(dim=-1) - 1).abs() > 1e-4).any():
+        ...             raise ValueError("points must lie on the cylinder")
+        ...     def project(self, x):
+        ...         return torch.cat([torch.nn.functional.normalize(x[..., :2], dim=-1), x[..., 2:]], -1)
+        ...     def to_tangent(self, x, v):
+        ...         normal = x * torch.tensor([1.0, 1.0, 0.0])
+        ...         return v - (v * normal).sum(-1, keepdim=True) * normal
+        ...     def tangent_field(self, field):
+        ...         return TangentField(self, field)
+        >>> flow = cnf.CNF(cnf.MLPField(3), manifold=Cylinder())
+        >>> x, log_det, _ = flow.decode(torch.tensor([[0.0, 1.0, 2.0]]))
+        >>> round(x[0, :2].norm().item(), 4), log_det.shape
+        (1.0, torch.Size([1]))
+    """
+
+    @property
+    @abstractmethod
+    def domain(self) -> constraints.Constraint:
+        """Where points lie, as a torch constraint on vectors or, where that says it all, on their elements."""
+
+    @abstractmethod
+    def check(self, x: Tensor) -> None:
+        """Refuse points off the manifold.
+
+        Raises:
+            ValueError: A point is further off than rounding explains; the message says how far. Or vectors of
+                another length.
+        """
+
+    @abstractmethod
+    def project(self, x: Tensor) -> Tensor:
+        """Vectors near the manifold to points on it, `(…, n)`."""
+
+    @abstractmethod
+    def to_tangent(self, x: Tensor, v: Tensor) -> Tensor:
+        """The part of `v` in the tangent space at `x`, `(…, n)`."""
+
+    @abstractmethod
+    def tangent_field(self, field: nn.Module) -> VectorField:
+        """A field whose solutions stay here and whose divergence in the volume here is the trace of its Jacobian.
+
+        Args:
+            field: A `VectorField`, or any module with `(t, x, context)`.
+
+        Raises:
+            TypeError: There is none, since the manifold has a boundary.
+        """
+
+
+@dataclass(frozen=True)
+class Euclidean(Space):
+    """All of ℝⁿ: every field is tangent, and events may have any shape."""
+
+    @property
+    def domain(self) -> constraints.Constraint:
+        return constraints.real
+
+    def check(self, x: Tensor) -> None:
+        pass
+
+    def project(self, x: Tensor) -> Tensor:
+        return x
+
+    def to_tangent(self, x: Tensor, v: Tensor) -> Tensor:
+        return v
+
+    def tangent_field(self, field: nn.Module) -> VectorField:
+        return as_field(field)
+
+
+@checked
+class TangentField(VectorField):
+    """`f(t, x) = T(π(x)) g(t, π(x))`, π the nearest point on a manifold and T the projection to its tangent space.
+
+    Constant along the normals, f has the Riemannian divergence as the trace of its Jacobian on the manifold, for any
+    manifold. Its Jacobian comes from `torch.func`: exact traces take n products.
+
+    Args:
+        manifold: Gives `project` (π) and `to_tangent` (T).
+        field: g, a `VectorField` or any module with `(t, x, context)`, on `(N, n)`.
+    """
+
+    def __init__(self, manifold: Space, field: nn.Module) -> None:
+        super().__init__()
+        self.manifold, self.field = manifold, as_field(field)
+        self.context_dim = self.field.context_dim
+
+    def forward(self, t: Tensor, x: Tensor, context: Tensor | None = None) -> Tensor:
+        return self.velocity(t, x, context)
+
+    def takes_times(self, x: Tensor, context: Tensor | None = None) -> bool:
+        return self.field.takes_times(x, context)
+
+    def prepare(self, context: Tensor | None = None, *, trace: bool = False, probe: Tensor | None = None) -> Any:
+        return self.field.prepare(context)
+
+    def velocity(self, t: Tensor, x: Tensor, context: Tensor | None = None, prepared: Any = None) -> Tensor:
+        x = self.manifold.project(x)
+        return self.manifold.to_tangent(x, self.field.velocity(t, x, context, prepared))

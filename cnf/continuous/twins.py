@@ -1,0 +1,81 @@
+"""Copies of flows that share their parameters and whose CNFs have other settings."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+from torch import nn
+
+from cnf.arguments import checked
+from cnf.continuous.cnf import CNF
+from cnf.continuous.divergences import Divergence
+from cnf.continuous.regularizers import Regularizer
+from cnf.continuous.solvers import Solver
+from cnf.twin import parts_of, twin
+
+Module = TypeVar("Module", bound=nn.Module)
+
+
+@checked
+def reconfigure(
+    flow: Module,
+    *,
+    divergence: Divergence | None = None,
+    solver: Solver | None = None,
+    regularizers: Mapping[str, Regularizer] | None = None,
+) -> Module:
+    """A copy that shares all parameters and buffers but has other settings in all of its CNFs.
+
+    This is how one trains with `Hutchinson` and reports with `Exact`. Convert or move a flow before, not after: `.to()`
+    replaces buffers, which only one of the two would see.
+
+    Args:
+        flow: A flow, or any module that holds CNFs.
+        divergence: The new divergence; None keeps each CNF's own.
+        solver: The new solver; None keeps each CNF's own.
+        regularizers: The new path costs; None keeps each CNF's own.
+
+    Raises:
+        ValueError: There is no CNF in it.
+    """
+    if not cnfs_of(flow):
+        raise ValueError(f"{type(flow).__name__} holds no CNF, so there is nothing to reconfigure")
+
+    def settings(cnf: CNF) -> dict[str, Any]:
+        return {
+            "divergence": divergence or cnf.divergence,
+            "solver": solver or cnf.solver,
+            "regularizers": cnf.regularizers if regularizers is None else dict(regularizers),
+        }
+
+    return twin(flow, CNF, settings)
+
+
+def without_costs(flow: Module) -> Module:
+    """A copy that shares all parameters and has no path costs to compute, for those who want densities only."""
+    return reconfigure(flow, regularizers={}) if any(cnf.regularizers for cnf in cnfs_of(flow)) else flow
+
+
+def smoothed(flow: Module) -> Module:
+    """A copy that shares all parameters and estimates with `smoothed` noise, for a standard error that means something.
+
+    Rademacher estimates take few values in few dimensions, which agree by chance.
+    """
+    if all(cnf.divergence.exact for cnf in cnfs_of(flow)):
+        return flow
+    return twin(flow, CNF, lambda cnf: {"divergence": cnf.divergence.smoothed()})
+
+
+def refined(flow: Module) -> Module:
+    """A copy in float64 with a `tighter` solver in all of its CNFs, by which the error of their solves is measured.
+
+    Raises:
+        TypeError: A solver has no tighter one.
+    """
+    return twin(flow, CNF, lambda cnf: {"solver": cnf.solver.tighter()}, shared=False).double()
+
+
+def cnfs_of(module: nn.Module) -> list[CNF]:
+    """All CNFs in a module."""
+    return parts_of(module, CNF)
