@@ -6,10 +6,15 @@ from collections.abc import Callable, Sequence
 from typing import Annotated
 
 from cnf.arguments import SizeOrZero, Sizes, checked, one_of
+from cnf.continuous.solvers import RungeKutta, Solver
 from cnf.discrete import Logit, MarginalGaussianization, Standardize, StandardizeContext
 from cnf.distributions import BaseDensity, StandardNormal, as_event_shape
 from cnf.flows import Flow
+from cnf.manifolds.geometry import Sphere
 from cnf.transforms import Compose, Flatten, Transform
+
+EVALUATION: Solver = RungeKutta("dopri5", rtol=1e-5, atol=1e-5)
+"""The solver that continuous models are evaluated with."""
 
 PREPROCESSING: dict[str, Callable[[Sequence[int]], list[Transform]]] = {
     "standardize": lambda shape: [Standardize(shape), *_taming(shape)],
@@ -71,3 +76,14 @@ def is_image(event_shape: Sequence[int]) -> bool:
 def size(event_shape: Sequence[int]) -> int:
     """Number of elements of an event."""
     return as_event_shape(event_shape).numel()
+
+
+def sphere_of(event_shape: Sequence[int]) -> Sphere:
+    """The sphere that events are points of.
+
+    Raises:
+        ValueError: Events that are no vectors.
+    """
+    if len(event_shape) != 1:
+        raise ValueError(f"points on a sphere are vectors (n,), got event_shape {tuple(event_shape)}")
+    return Sphere(event_shape[0])

@@ -7,7 +7,7 @@ from typing import Any
 from cnf.arguments import Shape, SizeOrZero, checked
 from cnf.distributions import as_event_shape
 from cnf.flows import Flow
-from cnf.models import continuous, couplings, free_form, layers, manifolds, recipes
+from cnf.models import continuous, couplings, free_form, layers, manifolds, published, recipes
 from cnf.models.model import Model
 
 
@@ -47,10 +47,10 @@ def build(name: str, event_shape: Shape, context_dim: SizeOrZero = 0, **options:
 
 MODELS: dict[str, Model] = {
     "cnf": Model(continuous.cnf, recipes.default, "Chen et al. 2018, arXiv 1806.07366; the default of this package"),
-    "ffjord": Model(continuous.ffjord, recipes.ffjord, "Grathwohl et al. 2019, arXiv 1810.01367"),
-    "rnode": Model(continuous.rnode, recipes.rnode, "Finlay et al. 2020, arXiv 2002.02798"),
-    "ot_flow": Model(continuous.ot_flow, recipes.ot_flow, "Onken et al. 2021, arXiv 2006.00104"),
-    "planar_cnf": Model(continuous.planar_cnf, recipes.planar_cnf, "Chen et al. 2018, arXiv 1806.07366"),
+    "ffjord": Model(published.ffjord, recipes.ffjord, "Grathwohl et al. 2019, arXiv 1810.01367"),
+    "rnode": Model(published.rnode, recipes.rnode, "Finlay et al. 2020, arXiv 2002.02798"),
+    "ot_flow": Model(published.ot_flow, recipes.ot_flow, "Onken et al. 2021, arXiv 2006.00104"),
+    "planar_cnf": Model(published.planar_cnf, recipes.planar_cnf, "Chen et al. 2018, arXiv 1806.07366"),
     "augmented_cnf": Model(continuous.augmented_cnf, recipes.augmented, "Huang et al. 2020, arXiv 2002.07101"),
     "nice": Model(couplings.nice, reference="Dinh et al. 2014, arXiv 1410.8516"),
     "realnvp": Model(couplings.realnvp, reference="Dinh et al. 2017, arXiv 1605.08803"),

@@ -22,10 +22,9 @@ from cnf.discrete import (
 )
 from cnf.flows import Flow
 from cnf.models.assembly import Preprocess, assemble, size
+from cnf.models.fields import Hidden
 from cnf.networks import MADE, Conditioner, ConditionerActivation, ResidualMLP
 from cnf.transforms import Inverse, Transform
-
-Hidden = int | Sequence[int]
 
 
 @checked

@@ -7,9 +7,8 @@ from cnf.discrete import EncoderDecoder
 from cnf.distributions import SphereUniform
 from cnf.flows import Flow
 from cnf.manifolds.free_form import ManifoldEncoderDecoder
-from cnf.manifolds.geometry import Sphere
-from cnf.models.assembly import Preprocess, assemble, size
-from cnf.models.couplings import Hidden
+from cnf.models.assembly import Preprocess, assemble, size, sphere_of
+from cnf.models.fields import Hidden
 from cnf.networks import ConditionerActivation, ResidualMLP, Skip
 
 
@@ -30,12 +29,21 @@ def free_form(
     Events are flattened vectors.
 
     Args:
+        event_shape: Shape of one sample.
+        context_dim: Length of the context; 0 for none.
         hidden: Widths of the hidden layers of both networks, an int for one.
         blocks: Residual blocks after them.
         activation: One of `cnf.networks.CONDITIONER_ACTIVATIONS`; a smooth one.
+        preprocess: A key of `cnf.models.PREPROCESSING`.
 
     References:
         Draxler et al. 2024, arXiv 2310.16624.
+
+    Example:
+        >>> import torch
+        >>> flow = free_form((2,), hidden=8)
+        >>> flow.log_prob(torch.zeros(1, 2)).detach()  # at the start it is its base
+        tensor([-1.8379])
     """
     body = EncoderDecoder(*_pair(size(event_shape), context_dim, hidden, blocks, activation))
     return assemble(event_shape, context_dim, [body], preprocess, flat=True)
@@ -55,15 +63,24 @@ def sphere_free_form(
     The networks are those of `free_form`, their output is divided by its length. Densities are with respect to the
     Riemannian volume.
 
+    Args:
+        event_shape: `(n,)`, n at least 2.
+        context_dim: Length of the context; 0 for none.
+        hidden: Widths of the hidden layers of both networks, an int for one.
+        blocks: Residual blocks after them.
+        activation: One of `cnf.networks.CONDITIONER_ACTIVATIONS`; a smooth one.
+
     Raises:
         ValueError: Events that are no vectors of at least 2 elements.
 
     References:
         Sorrenson et al. 2023, arXiv 2312.09852.
+
+    Example:
+        >>> sphere_free_form((3,), hidden=8).sample(5).norm(dim=1)
+        tensor([1., 1., 1., 1., 1.])
     """
-    if len(event_shape) != 1:
-        raise ValueError(f"points on a sphere are vectors (n,), got event_shape={tuple(event_shape)}")
-    sphere = Sphere(size(event_shape))
+    sphere = sphere_of(event_shape)
     networks = _pair(sphere.n, context_dim, hidden, blocks, activation)
     body = ManifoldEncoderDecoder(*networks, manifold=sphere)
     return assemble(event_shape, context_dim, [body], "none", flat=True, base=SphereUniform(sphere.n))
