@@ -11,6 +11,7 @@ from torch import Tensor
 
 from cnf.tracing import rows_with
 
+ONE_WIDTH = "the base and all transforms of a flow must be of one width"
 PRECISIONS = (torch.float32, torch.float64)
 
 
@@ -127,9 +128,20 @@ def require_vectors(x: Tensor, dim: int) -> None:
     """
     if x.dim() != 2 or x.shape[1] != dim:
         raise ValueError(
-            f"expected vectors (N, {dim}), got {tuple(x.shape)}: a Flow takes any batch shape, and a layer in Flatten "
-            "takes events of any shape"
+            f"expected vectors (N, {dim}), got {tuple(x.shape)}: {ONE_WIDTH}; to a Flow any batch shape can be given, "
+            "and to a layer in Flatten events of any shape"
         )
+
+
+def require_event(x: Tensor, event_shape: torch.Size) -> None:
+    """Refuse what is not `(N, *event_shape)`.
+
+    Raises:
+        ValueError: Another shape.
+    """
+    if x.shape[1:] != event_shape:
+        expected = ", ".join(map(str, event_shape))
+        raise ValueError(f"expected events (N, {expected}), got {tuple(x.shape)}: {ONE_WIDTH}")
 
 
 def require_features(x: Tensor, features: int) -> None:
@@ -139,7 +151,9 @@ def require_features(x: Tensor, features: int) -> None:
         ValueError: Another shape.
     """
     if x.dim() < 2 or x.shape[1] != features:
-        raise ValueError(f"expected events of {features} features, (N, {features}, ...), got {tuple(x.shape)}")
+        raise ValueError(
+            f"expected events of {features} features, (N, {features}, ...), got {tuple(x.shape)}: {ONE_WIDTH}"
+        )
 
 
 def require_precision(like: Like) -> None:

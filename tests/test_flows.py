@@ -31,9 +31,30 @@ from cnf import (
     count_evaluations,
     reconfigure,
 )
-from cnf.discrete import Affine, Logit, Softplus, Standardize, StandardizeContext
+from cnf.discrete import (
+    RBIG,
+    ActNorm,
+    Affine,
+    AffineMap,
+    Autoregressive,
+    CouplingLayer,
+    GaussianDestructor,
+    GaussianizationLayer,
+    HistogramDestructor,
+    Logit,
+    LULinear,
+    MarginalGaussianization,
+    Planar,
+    Rotation,
+    Softplus,
+    Standardize,
+    StandardizeContext,
+    TreeDestructor,
+    alternating,
+)
 from cnf.distributions import Dirichlet, VonMisesFisher
 from cnf.errors import DataWarning, FailedRowsWarning
+from cnf.networks import MADE, ResidualMLP
 from cnf.transforms import Flatten
 
 
@@ -661,3 +682,31 @@ def test_failures_of_any_transform_are_kept_apart_and_no_failure_warns_of_nothin
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert flow.log_prob(x[:2], on_failure="nan").isfinite().all()
+
+
+NARROW = {
+    "CNF": lambda: cnf.CNF(cnf.MLPField(3)),
+    "potential": lambda: cnf.CNF(cnf.PotentialField(3)),
+    "affine": lambda: Affine(3),
+    "one-number-for-all": lambda: Affine(1, scale=2.0),
+    "coupling": lambda: CouplingLayer(AffineMap(), ResidualMLP(2, 2), alternating(3)),
+    "autoregressive": lambda: Autoregressive(AffineMap(), MADE(3, 2)),
+    "marginals": lambda: MarginalGaussianization(3),
+    "gaussianization": lambda: GaussianizationLayer(3),
+    "rbig": lambda: RBIG(3),
+    "rotation": lambda: Rotation(3),
+    "gaussian": lambda: GaussianDestructor(3),
+    "histograms": lambda: HistogramDestructor(3),
+    "tree": lambda: TreeDestructor(3),
+    "linear": lambda: LULinear(3),
+    "norm": lambda: ActNorm(3),
+    "planar": lambda: Planar(3),
+}
+
+
+@pytest.mark.parametrize("make", NARROW.values(), ids=NARROW)
+def test_a_base_of_another_width_than_its_transform_is_refused_in_words(make):
+    flow = Flow(make(), StandardNormal(2))
+    for refused in (lambda: flow.log_prob(torch.full((5, 2), 0.5)), lambda: flow.sample(5)):
+        with pytest.raises(ValueError, match=r"\(N, [13](, \.\.\.)?\), got \(5, 2\): the base and all transforms"):
+            refused()

@@ -13,6 +13,7 @@ from cnf.continuous.growth import Growth, Motion
 from cnf.continuous.regularizers import Regularizer
 from cnf.continuous.solvers import RandomEnd, RightHandSide, RungeKutta, Solution, Solver, State
 from cnf.continuous.space import Euclidean, Space
+from cnf.inputs import require_vectors
 from cnf.transforms import ContinuousPart, Mapped, Transform
 
 
@@ -96,7 +97,7 @@ class CNF(Transform):
 
     def move(self, x: Tensor, start: float, end: float, context: Tensor | None = None) -> Solution:
         """Integrate `x` alone, without log-determinant and costs."""
-        self.manifold.check(x)
+        self._check(x)
         rhs = Motion(self.field, context, self.field.prepare(context))
         return self._brought_back(self.solver(rhs, State(x), start, end, self._differentiable(context)))
 
@@ -115,7 +116,7 @@ class CNF(Transform):
         Raises:
             SolverError: The end cannot be reached within the tolerance.
         """
-        self.manifold.check(x)
+        self._check(x)
         direction = 1.0 if end > start else -1.0
 
         def new_rhs() -> RightHandSide:
@@ -134,6 +135,11 @@ class CNF(Transform):
         """Undoes what rounding and the solver's error put between points and their manifold."""
         state = solution.state
         return solution._replace(state=state._replace(x=self.manifold.project(state.x)))
+
+    def _check(self, x: Tensor) -> None:
+        self.manifold.check(x)
+        if self.field.dim is not None:
+            require_vectors(x, self.field.dim)
 
     def _mapped(self, solution: Solution) -> Mapped:
         x, (log_det,), costs = solution.state

@@ -4,7 +4,6 @@ from cnf.discrete.augmentation import Augment
 from cnf.discrete.autoregressive import Autoregressive
 from cnf.discrete.conditional import Conditional, Regression
 from cnf.discrete.coupling import CouplingLayer, alternating, checkerboard, half
-from cnf.discrete.dequantization import Dequantize
 from cnf.discrete.destructors import Destructor, GaussianDestructor, Gaussianized, NormalCDF, chain
 from cnf.discrete.determinants import log_abs_det
 from cnf.discrete.elementwise import Affine, Logit, Softplus
@@ -42,7 +41,6 @@ __all__ = [
     "Conditional",
     "CouplingLayer",
     "DenseLinear",
-    "Dequantize",
     "Destructor",
     "ElementwiseMap",
     "EncoderDecoder",

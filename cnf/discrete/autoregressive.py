@@ -7,6 +7,7 @@ from torch import Tensor
 
 from cnf.arguments import checked
 from cnf.discrete.maps import ElementwiseMap
+from cnf.inputs import require_vectors
 from cnf.networks import MADE
 from cnf.transforms import Mapped, Transform
 
@@ -47,11 +48,13 @@ class Autoregressive(Transform):
         self.domain, self.codomain = elementwise.domain, elementwise.codomain
 
     def encode(self, x: Tensor, context: Tensor | None = None) -> Mapped:
+        require_vectors(x, self.net.dim)
         raw = self.net(x, context).unflatten(1, (self.net.dim, -1))
         z, log_slope = self.elementwise.encode(x, raw)
         return Mapped(z, log_slope.sum(1))
 
     def decode(self, z: Tensor, context: Tensor | None = None) -> Mapped:
+        require_vectors(z, self.net.dim)
         steps, x = self.net.steps(context), z[:, :0]
         values: list[Tensor] = [z] * self.net.dim
         log_det = z.new_zeros(len(z))

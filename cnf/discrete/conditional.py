@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from cnf.arguments import Size, checked
 from cnf.discrete.maps import ElementwiseMap
-from cnf.inputs import require_context
+from cnf.inputs import require_context, require_vectors
 from cnf.networks import Conditioner
 from cnf.transforms import Mapped, Transform
 
@@ -66,10 +66,12 @@ class Regression(Transform):
         self.log_scale = nn.Parameter(torch.zeros(dim))
 
     def encode(self, x: Tensor, context: Tensor | None = None) -> Mapped:
+        require_vectors(x, len(self.bias))
         z = (x - self._predicted(context)) * (-self.log_scale).exp()
         return Mapped(z, -self.log_scale.sum().expand(len(x)))
 
     def decode(self, z: Tensor, context: Tensor | None = None) -> Mapped:
+        require_vectors(z, len(self.bias))
         x = z * self.log_scale.exp() + self._predicted(context)
         return Mapped(x, self.log_scale.sum().expand(len(z)))
 

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from cnf.arguments import Size, checked
 from cnf.discrete.maps import ElementwiseMap
+from cnf.inputs import require_event, require_features
 from cnf.networks import Conditioner
 from cnf.transforms import Mapped, Transform
 
@@ -95,9 +96,11 @@ class CouplingLayer(Transform):
 
     def _map(self, function: Function, x: Tensor, context: Tensor | None) -> Mapped:
         if self.mask.dim() == 2:
+            require_event(x, torch.Size([x.shape[1], *self.mask.shape]))
             value, log_slope = function(x, self._raw(x * self.mask, context, x.shape[1]))
             log_slope = log_slope.masked_fill(self.mask, 0)
             return Mapped(torch.where(self.mask, x, value), log_slope.flatten(1).sum(1))
+        require_features(x, len(self.mask))
         kept, moved = x.index_select(1, self._kept), x.index_select(1, self._moved)
         value, log_slope = function(moved, self._raw(kept, context, moved.shape[1]))
         value = torch.cat((kept, value), 1).index_select(1, self._back)

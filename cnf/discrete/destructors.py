@@ -12,6 +12,7 @@ from torch.distributions import constraints
 
 from cnf.arguments import Rule, Size, checked
 from cnf.distributions import standard_normal_log_prob
+from cnf.inputs import require_vectors
 from cnf.transforms import Compose, Inverse, Mapped, Transform, Wrapper
 
 
@@ -79,11 +80,13 @@ class GaussianDestructor(Destructor):
         self.register_buffer("factor", torch.eye(dim))
 
     def encode(self, x: Tensor, context: Tensor | None = None) -> Mapped:
+        require_vectors(x, len(self.mean))
         white = torch.linalg.solve_triangular(self.factor, (x - self.mean).mT, upper=False).mT
         z, log_det, _ = self.cdf.encode(white)
         return Mapped(z, log_det - self.factor.diagonal().log().sum())
 
     def decode(self, z: Tensor, context: Tensor | None = None) -> Mapped:
+        require_vectors(z, len(self.mean))
         white, log_det, _ = self.cdf.decode(z)
         return Mapped(self.mean + white @ self.factor.mT, log_det + self.factor.diagonal().log().sum())
 

@@ -12,6 +12,7 @@ from torch.distributions import constraints
 from cnf.arguments import Reals, Rule, Shape, checked
 from cnf.distributions import as_event_shape
 from cnf.distributions.interface import spread
+from cnf.inputs import require_event
 from cnf.networks import softplus
 from cnf.tracing import rows_with
 from cnf.transforms import Mapped, Transform
@@ -44,12 +45,14 @@ class Affine(Transform):
         self.register_buffer("scale", spread("scale", scale, self.event_shape))
 
     def encode(self, x: Tensor, context: Tensor | None = None) -> Mapped:
+        require_event(x, self.event_shape)
         z = (x - self.shift) / self.scale
         reach = torch.finfo(z.dtype).max ** 0.5
         beyond = (z.abs() > reach).flatten(1).any(1)
         return Mapped(z.clamp(-reach, reach), (-self._log_scale(len(x))).masked_fill(beyond, -torch.inf))
 
     def decode(self, z: Tensor, context: Tensor | None = None) -> Mapped:
+        require_event(z, self.event_shape)
         return Mapped(self.shift + self.scale * z, self._log_scale(len(z)))
 
     def _log_scale(self, n: int) -> Tensor:

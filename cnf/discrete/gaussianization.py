@@ -11,6 +11,7 @@ from cnf.discrete.householder import Householder
 from cnf.discrete.maps import LogisticMixture
 from cnf.discrete.rotations import RotationName, rotation_fit
 from cnf.distributions import LOG_2PI
+from cnf.inputs import require_vectors
 from cnf.networks import ResidualMLP
 from cnf.transforms import Mapped, Transform
 
@@ -58,10 +59,12 @@ class GaussianizationLayer(Transform):
         self.rotation = Householder(dim)
 
     def encode(self, x: Tensor, context: Tensor | None = None) -> Mapped:
+        require_vectors(x, len(self.raw))
         z, log_slope = self._normal(x, context)
         return Mapped(self.rotation.encode(z).value, log_slope.sum(1))
 
     def decode(self, z: Tensor, context: Tensor | None = None) -> Mapped:
+        require_vectors(z, len(self.raw))
         logit, to_logit = logistic_of_normal(self.rotation.decode(z).value)
         x, to_x = self.mixture.decode(logit, self._raw(context))
         return Mapped(x, (to_logit + to_x).sum(1))

@@ -11,6 +11,7 @@ from torch.distributions import constraints
 
 from cnf.arguments import Ambient, Fraction, Positive, Size, between, checked
 from cnf.discrete.destructors import Destructor
+from cnf.inputs import require_vectors
 from cnf.tracing import rows_with
 from cnf.transforms import Mapped
 
@@ -36,17 +37,17 @@ class HistogramDestructor(Destructor):
         self.register_buffer("cdf", torch.linspace(0, 1, bins + 1).repeat(dim, 1))
 
     def encode(self, x: Tensor, context: Tensor | None = None) -> Mapped:
-        _check_unit(x)
+        _check_unit(x, len(self.cdf))
         return _interpolated(x, self._edges, self.cdf)
 
     def decode(self, z: Tensor, context: Tensor | None = None) -> Mapped:
-        _check_unit(z)
+        _check_unit(z, len(self.cdf))
         return _interpolated(z, self.cdf, self._edges)
 
     @torch.no_grad()
     def initialize(self, x: Tensor, context: Tensor | None = None) -> None:
         """Count the rows of `x` in each bin."""
-        _check_unit(x)
+        _check_unit(x, len(self.cdf))
         bins = self.cdf.shape[1] - 1
         sums = (_counts(x.double(), bins) + self.pseudo_count).double().cumsum(1)
         self.cdf[:, 1:] = sums / sums[:, -1:]
@@ -115,7 +116,7 @@ class TreeDestructor(Destructor):
         Raises:
             ValueError: Rows outside the unit cube.
         """
-        _check_unit(x)
+        _check_unit(x, self.dim)
         rows = x.double()
         boxes = _cubes(2 * len(self.axis) + 1, x.shape[1]).to(rows)
         _, splits = self._grow(rows, *boxes[0, :, 0])
@@ -157,7 +158,7 @@ class TreeDestructor(Destructor):
         return gains.flatten()[best].item(), best // inner, torch.stack((threshold, mass))
 
     def _between(self, x: Tensor, source: int, target: int) -> Mapped:
-        _check_unit(x)
+        _check_unit(x, self.dim)
         node = torch.zeros(len(x), dtype=torch.long, device=x.device)
         for _ in range(self.depth):
             place = x.gather(1, self.axis[node, None])[:, 0]
@@ -188,7 +189,8 @@ def _interpolated(x: Tensor, knots: Tensor, values: Tensor) -> Mapped:
     return Mapped((c + slope * (x.mT - a)).mT, slope.log().sum(0))
 
 
-def _check_unit(x: Tensor) -> None:
+def _check_unit(x: Tensor, dim: int) -> None:
+    require_vectors(x, dim)
     outside = rows_with((x < 0) | (x > 1))
     if outside:
         raise ValueError(

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from cnf.arguments import Rule, Seed, Size, checked
 from cnf.discrete.interpolants import Knots, Splines, bins_with, identity_splines
 from cnf.discrete.kernels import WIDEST, Columns, Estimate, estimates_from, identity, place_knots
+from cnf.inputs import require_vectors
 from cnf.spread import FEWEST, column_spread
 from cnf.starts import time_is_up
 from cnf.transforms import Mapped, Transform
@@ -58,12 +59,14 @@ class MarginalGaussianization(Transform):
         self.register_load_state_dict_post_hook(_look_whether_idle)
 
     def encode(self, x: Tensor, context: Tensor | None = None) -> Mapped:
+        require_vectors(x, self.knots.shape[1])
         if self.idle:
             return Mapped(x, x.new_zeros(len(x)))
         z, log_slope = Splines(*self.knots).encode(x.mT)
         return Mapped(z.mT, log_slope.sum(0))
 
     def decode(self, z: Tensor, context: Tensor | None = None) -> Mapped:
+        require_vectors(z, self.knots.shape[1])
         if self.idle:
             return Mapped(z, z.new_zeros(len(z)))
         x, log_slope = Splines(*self.knots).decode(z.mT)

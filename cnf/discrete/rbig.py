@@ -72,6 +72,7 @@ class RBIG(Transform):
         return self.reductions[1:].sum()
 
     def encode(self, x: Tensor, context: Tensor | None = None) -> Mapped:
+        require_vectors(x, self.dim)
         log_det = x.new_zeros(len(x))
         for k in range(int(self.used)):
             z, log_slope = Splines(*self.knots[k]).encode(x.mT)
@@ -79,6 +80,7 @@ class RBIG(Transform):
         return Mapped(x, log_det)
 
     def decode(self, z: Tensor, context: Tensor | None = None) -> Mapped:
+        require_vectors(z, self.dim)
         log_det = z.new_zeros(len(z))
         for k in reversed(range(int(self.used))):
             x, log_slope = Splines(*self.knots[k]).decode((z @ self.rotations[k]).mT)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from cnf.arguments import Seed, Size, checked, one_of
+from cnf.inputs import require_vectors
 from cnf.transforms import Mapped, Transform
 
 ICA_ROWS = 10_000  # rows that independent components are looked for in
@@ -37,9 +38,11 @@ class Rotation(Transform):
         self.register_buffer("weight", torch.eye(dim))
 
     def encode(self, x: Tensor, context: Tensor | None = None) -> Mapped:
+        require_vectors(x, len(self.weight))
         return Mapped(x @ self.weight.mT, x.new_zeros(len(x)))
 
     def decode(self, z: Tensor, context: Tensor | None = None) -> Mapped:
+        require_vectors(z, len(self.weight))
         return Mapped(z @ self.weight, z.new_zeros(len(z)))
 
     @torch.no_grad()

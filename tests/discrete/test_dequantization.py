@@ -10,8 +10,8 @@ import torch
 from torch.distributions import Exponential, Geometric, Independent
 
 import cnf
+from cnf.discrete import Logit
 from cnf.discrete.dequantization import Dequantize
-from cnf.discrete.elementwise import Logit
 from cnf.metrics import importance_log_prob
 
 LEVELS = 3

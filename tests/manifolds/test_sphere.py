@@ -149,7 +149,7 @@ def test_members_of_a_chain_start_different():
         (lambda: NormalizedTranslation(2, shift=torch.tensor([0.999999, 0.0])), "up to 0.99999 in torch.float32"),
         (
             lambda: NormalizedTranslation(3).encode(torch.eye(3).expand(2, 3, 3)),
-            r"sees points \(N, 3\), got \(2, 3, 3\)",
+            r"expected vectors \(N, 3\), got \(2, 3, 3\)",
         ),
         (lambda: NormalizedTranslation(2, shift=torch.zeros(3)), r"shift must be a vector \(2,\).*got shape \(3,\)"),
         (lambda: NormalizedLinear(2, matrix=torch.ones(2, 2)), "the matrix is singular, its singular values go from 2"),

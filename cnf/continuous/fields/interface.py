@@ -23,9 +23,11 @@ class VectorField(nn.Module, ABC):
 
     Attributes:
         context_dim: Length of the context it reads; 0 for none, None where it is not known.
+        dim: Length of the vectors that it moves; None for other points, or where it is not known.
     """
 
     context_dim: int | None = 0
+    dim: int | None = None
 
     @abstractmethod
     def forward(self, t: Tensor, x: Tensor, context: Tensor | None = None) -> Tensor:

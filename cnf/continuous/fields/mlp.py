@@ -52,6 +52,8 @@ class MLPField(VectorField):
         Grathwohl et al. 2019, FFJORD, arXiv 1810.01367.
     """
 
+    dim: int
+
     def __init__(
         self,
         dim: Size,

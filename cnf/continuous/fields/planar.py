@@ -29,6 +29,8 @@ class PlanarField(VectorField):
         each entry of u as in the authors' code.
     """
 
+    dim: int
+
     def __init__(self, dim: Size, *, units: Size = 64, hidden: Size = 32, context_dim: SizeOrZero = 0) -> None:
         super().__init__()
         self.dim, self.units, self.context_dim = dim, units, context_dim
