@@ -124,7 +124,7 @@ class ChainLinearization(Linearization):
     def velocity(self) -> Tensor:
         return self._velocity
 
-    def _jvp(self, v: Tensor) -> Tensor:
+    def pushforward(self, v: Tensor) -> Tensor:
         return self._outward(self._inward(v, 1), 1)
 
     def _inward(self, v: Tensor, depth: int) -> Tensor:

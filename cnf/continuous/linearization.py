@@ -21,11 +21,36 @@ CHUNK = 32  # basis vectors pushed through a network at once when no closed form
 class Linearization(ABC):
     """A field `f` at `(t, x)`; lives for one evaluation.
 
+    A field with a closed form returns one of its own from `linearize`: `velocity`, `pushforward` and `vjp` are needed,
+    and `trace` may be given where it is cheaper than a product for each dimension.
+
     Args:
         x: `(N, *event)`.
 
     Attributes:
         trajectory: `VectorField.derivative` at this place; `VectorField.at` gives it.
+
+    Example:
+        >>> import torch, cnf
+        >>> class Linear(cnf.Linearization):  # f(t, x) = A x
+        ...     def __init__(self, x, A):
+        ...         super().__init__(x)
+        ...         self.A = A
+        ...
+        ...     @property
+        ...     def velocity(self):
+        ...         return self.x @ self.A.T
+        ...
+        ...     def pushforward(self, v):
+        ...         return v @ self.A.T
+        ...
+        ...     def vjp(self, v):
+        ...         return v @ self.A
+        ...
+        ...     def trace(self):
+        ...         return self.A.trace().expand(len(self.x))
+        >>> Linear(torch.ones(1, 2), torch.tensor([[1.0, 2.0], [3.0, 4.0]])).trace()
+        tensor([5.])
     """
 
     trajectory: Callable[..., Tensor] | None = None
@@ -40,8 +65,8 @@ class Linearization(ABC):
         """`f(t, x)`, `(N, *event)`."""
 
     @abstractmethod
-    def _jvp(self, v: Tensor) -> Tensor:
-        """The products `J v`, `(k, N, *event)`."""
+    def pushforward(self, v: Tensor) -> Tensor:
+        """The products `J v`, `(k, N, *event)` to `(k, N, *event)`; callers take `jvp`, which remembers them."""
 
     @abstractmethod
     def vjp(self, v: Tensor) -> Tensor:
@@ -52,7 +77,7 @@ class Linearization(ABC):
         for known, product in self._products:
             if known is v:
                 return product
-        self._products.append((v, self._jvp(v)))
+        self._products.append((v, self.pushforward(v)))
         return self._products[-1][1]
 
     def knows(self, v: Tensor) -> bool:
@@ -79,14 +104,14 @@ class Linearization(ABC):
         """`tr J` exactly, `(N,)`: by one product a dimension unless the field has a closed form."""
         total = self.x.new_zeros(self.x.shape[0])
         for rows in self._basis().split(CHUNK):
-            product = self._jvp(self._tangents(rows)).flatten(2)
+            product = self.pushforward(self._tangents(rows)).flatten(2)
             total = total + torch.einsum("knd,kd->n", product, rows)
         return total
 
     @property
     def jacobian(self) -> Tensor:
         """`J` as matrices `(N, D, D)`, `D` the number of elements of an event."""
-        columns = [self._jvp(self._tangents(rows)).flatten(2) for rows in self._basis().split(CHUNK)]
+        columns = [self.pushforward(self._tangents(rows)).flatten(2) for rows in self._basis().split(CHUNK)]
         return torch.cat(columns).permute(1, 2, 0)
 
     def _basis(self) -> Tensor:
@@ -131,7 +156,7 @@ class FunctionalLinearization(Linearization):
             self._velocity = self._here(self.x)
         return self._velocity
 
-    def _jvp(self, v: Tensor) -> Tensor:
+    def pushforward(self, v: Tensor) -> Tensor:
         def push(tangent: Tensor) -> tuple[Tensor, Tensor]:
             value, product = jvp(self._here, (self.x,), (tangent,))  # type: ignore[misc]
             return value, product

@@ -63,7 +63,7 @@ class PotentialLinearization(Linearization):
         """`∂Φ/∂t`, `(N,)`."""
         return self.gradient[:, self.x.shape[1]]
 
-    def _jvp(self, v: Tensor) -> Tensor:
+    def pushforward(self, v: Tensor) -> Tensor:
         return self._bent(v @ self.first.mT, v @ self.quadratic.mT)
 
     def as_time_passes(self, v: Tensor) -> Tensor:

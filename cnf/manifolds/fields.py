@@ -89,7 +89,7 @@ class SphereLinearization(Linearization):
     def velocity(self) -> Tensor:
         return self.length * _across(self.unit, self.around.velocity)
 
-    def _jvp(self, v: Tensor) -> Tensor:
+    def pushforward(self, v: Tensor) -> Tensor:
         across = _across(self.unit, v)
         return self._product(v, across, _across(self.unit, self.around.jvp(across)))
 
@@ -178,7 +178,7 @@ class TorusLinearization(Linearization):
         first, second = self.around.velocity.chunk(2, 1)
         return self.cosine * first + self.sine * second
 
-    def _jvp(self, v: Tensor) -> Tensor:
+    def pushforward(self, v: Tensor) -> Tensor:
         moved = self.around.jvp(self._vectors(v))
         return _around(self.cosine, self.sine, moved) - self._inward * v
 

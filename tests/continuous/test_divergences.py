@@ -42,7 +42,7 @@ class Matrix(Linearization):
     def velocity(self) -> Tensor:
         return self.x
 
-    def _jvp(self, v: Tensor) -> Tensor:
+    def pushforward(self, v: Tensor) -> Tensor:
         return (self.matrix @ v.unsqueeze(-1)).squeeze(-1)
 
     def vjp(self, v: Tensor) -> Tensor:

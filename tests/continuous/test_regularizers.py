@@ -119,9 +119,9 @@ def test_a_regularizer_never_sees_a_probe_that_does_not_fit():
 class Counting(ChainLinearization):
     products = 0
 
-    def _jvp(self, v: Tensor) -> Tensor:
+    def pushforward(self, v: Tensor) -> Tensor:
         Counting.products += len(v)
-        return super()._jvp(v)
+        return super().pushforward(v)
 
 
 @pytest.mark.parametrize(("frobenius", "products"), [(JacobianFrobenius(), 2), (JacobianFrobenius(probes=3), 3)])
