@@ -29,6 +29,7 @@ from cnf.discrete.roots import Monotone, solve_monotone
 from cnf.discrete.rotations import ROTATIONS, Rotation, random_rotation
 from cnf.discrete.splines import CircularSpline, RationalQuadratic
 from cnf.discrete.standardize import Standardize, StandardizeContext
+from cnf.discrete.whitening import Whiten
 
 __all__ = [
     "ActNorm",
@@ -80,6 +81,7 @@ __all__ = [
     "Standardize",
     "StandardizeContext",
     "TreeDestructor",
+    "Whiten",
     "alternating",
     "chain",
     "checkerboard",
