@@ -1,4 +1,25 @@
-"""Data sets: numbers in, tensors out. What has a log-determinant is a Transform, in `cnf.discrete`."""
+"""Data sets: toys and energies with exact densities, tables, images, benchmarks, and rows of any kind of data.
+
+`cnf.fit` takes tensors, arrays, memory maps and map-style datasets of torch, each with or without context. A data set
+of one's own is a `torch.utils.data.Dataset` whose items are `x` or `(x, context)`; they are read when they are needed.
+A distribution of one's own is a `Toy`.
+
+Example:
+    >>> import torch, cnf
+    >>> class Pendulum(torch.utils.data.Dataset):
+    ...     def __len__(self):
+    ...         return 60
+    ...     def __getitem__(self, row):
+    ...         noise = torch.randn(2, generator=torch.Generator().manual_seed(row))
+    ...         length = torch.tensor([1.0 + row % 5])  # the condition
+    ...         return length.sqrt() * noise, length
+    >>> flow = cnf.build("maf", 2, context_dim=1, layers=1, hidden=8)
+    >>> result = cnf.fit(flow, Pendulum(), config=cnf.FitConfig(steps=3, progress=False))
+    >>> result.steps
+    3
+    >>> flow.sample(3, torch.tensor([2.0])).shape
+    torch.Size([3, 2])
+"""
 
 from cnf.data.benchmarks import MAF_SETS, MafSplits, load_maf
 from cnf.data.energies import ENERGIES, Energy, energy

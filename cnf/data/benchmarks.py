@@ -1,4 +1,4 @@
-"""The five benchmark sets of MAF in their published layout, preprocessing and splits; the files are the user's."""
+"""The five benchmark sets of the MAF paper, with the published preprocessing and splits."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Parts = tuple[np.ndarray, np.ndarray, np.ndarray]
 
 @dataclass(frozen=True, eq=False)
 class MafSplits:
-    """A benchmark set as published: float32 arrays `(N, D)`, preprocessed, hence in standardised units."""
+    """A benchmark set as published: preprocessed float32 arrays `(N, D)`, in standardised units."""
 
     name: str
     train: np.ndarray
@@ -28,14 +28,14 @@ class MafSplits:
 
 @dataclass(frozen=True)
 class MafSet:
-    """What is known of a benchmark set.
+    """Description of a benchmark set.
 
     Args:
-        dim: `D` after preprocessing.
-        rows: Published numbers of rows (train, validation, test).
-        files: Paths below the data folder.
-        read: Reads and preprocesses `(folder, seed)` without looking at the sizes.
-        note: What else a user must know to get the files right.
+        dim: D after preprocessing.
+        rows: Published numbers of rows: training, validation, test.
+        files: Paths of its files in the data folder.
+        read: Reads and preprocesses the files: `(folder, seed)` to three arrays.
+        note: Further advice on how to get the files.
     """
 
     dim: int
@@ -47,21 +47,26 @@ class MafSet:
 
 @checked
 def load_maf(name: str, root: str | Path | None = None, *, seed: Seed = 42) -> MafSplits:
-    """Loads a benchmark set of density estimation, with the published splits and preprocessing.
+    """Load a benchmark set of density estimation, with the published preprocessing and splits.
 
-    The files are the user's to download, from https://zenodo.org/record/1161203.
+    The files are yours to download, from https://zenodo.org/record/1161203.
 
     Args:
-        name: `power`, `gas`, `hepmass`, `miniboone` or `bsds300`.
-        root: The folder that holds `power/`, `gas/`, ...; by default the environment variable `CNF_DATA`.
-        seed: Of `numpy.random.RandomState`, which shuffles POWER and draws its dequantising noise; 42 gives
-            the published set. The other sets use no randomness.
+        name: power, gas, hepmass, miniboone or bsds300.
+        root: The folder that holds `power/`, `gas/`, …; the environment variable `CNF_DATA` by default.
+        seed: Random seed of the shuffle and the noise of POWER; 42 gives the published set. The other sets use no
+            randomness.
 
     Raises:
-        DataError: The name is unknown, a file is missing or unreadable, or the sizes are not those published.
+        DataError: The name is unknown, a file is missing or unreadable, or the sizes differ from the published ones.
 
     References:
-        G. Papamakarios, T. Pavlakou, I. Murray, 2017, arXiv:1705.07057.
+        Papamakarios et al. 2017, arXiv 1705.07057.
+
+    Example:
+        >>> splits = load_maf("power", "~/data")  # doctest: +SKIP
+        >>> splits.train.shape  # doctest: +SKIP
+        (1659917, 6)
     """
     entry = MAF_SETS.get(name.lower())
     if entry is None:
@@ -82,7 +87,7 @@ def load_maf(name: str, root: str | Path | None = None, *, seed: Seed = 42) -> M
 
 
 def check_sizes(splits: MafSplits) -> None:
-    """Checks the sizes of a benchmark set against the published ones, which the numbers in tables are for.
+    """Compare the sizes of a benchmark set with the published ones.
 
     Raises:
         DataError: A part has another number of rows or of columns.
@@ -105,14 +110,14 @@ def _advice(entry: MafSet) -> str:
 
 
 def _cut(x: np.ndarray) -> Parts:
-    """The last tenth is the test, the last tenth of what is before it the validation."""
+    """Split: the last tenth for the test, the last tenth of the other rows for validation."""
     rest = len(x) - int(0.1 * len(x))
     train = rest - int(0.1 * rest)
     return x[:train], x[train:rest], x[rest:]
 
 
 def _standardised(x: np.ndarray) -> Parts:
-    """Cuts and standardises, by the moments of the training *and* the validation rows, as published."""
+    """Split, and standardise by the moments of the training *and* the validation rows, as published."""
     train, validation, test = _cut(x)
     seen = x[: len(train) + len(validation)]
     mean, std = seen.mean(0), seen.std(0)

@@ -1,4 +1,4 @@
-"""Tables in CSV files: numpy's parser where it can, and messages that name the line and the column."""
+"""Tables in CSV files: read by numpy, with messages that name the line and the column of a mistake."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ ENCODING = "utf-8-sig"  # UTF-8, with or without the byte order mark that spread
 
 @dataclass(frozen=True)
 class Layout:
-    """How a CSV file is written: its delimiter, its columns, how many lines come before the numbers."""
+    """How a CSV file is written: separator, names of the columns, lines before the numbers, line of the header."""
 
     delimiter: str
     columns: tuple[str, ...]
@@ -30,6 +30,7 @@ class Layout:
 
 
 def read_csv(path: Path, header: bool | None, only: Sequence[str] | None) -> Table:
+    """Read a CSV file; see `cnf.data.load_table`."""
     layout = layout_of(path, header)
     wanted = positions(path, layout.columns, only)
     with _named(path):
@@ -41,7 +42,7 @@ def read_csv(path: Path, header: bool | None, only: Sequence[str] | None) -> Tab
 
 @contextmanager
 def _named(path: Path) -> Iterator[None]:
-    """Errors of a file that is no text, or no table, name it."""
+    """Errors of a file that is not a text or not a table name the file."""
     try:
         yield
     except UnicodeDecodeError as error:
@@ -50,12 +51,13 @@ def _named(path: Path) -> Iterator[None]:
         ) from error
     except csv.Error as error:
         raise DataError(
-            f"{path}: expected rows of cells, got a file that cannot be cut into them ({error}); "
+            f"{path}: expected rows of cells, got a file that cannot be divided into rows ({error}); "
             "look for a quotation mark that is not closed, and save the table as CSV"
         ) from error
 
 
 def layout_of(path: Path, header: bool | None) -> Layout:
+    """How a CSV file is written, by its first rows."""
     with _named(path):
         return _layout(path, header)
 
@@ -96,7 +98,7 @@ def _check_header(where: str, cells: list[str]) -> None:
 
 
 def _numbers(path: Path, layout: Layout, wanted: Sequence[int]) -> np.ndarray:
-    """numpy's parser, which is fast, and where it fails Python's, which can name the cell."""
+    """Read by the parser of numpy, which is fast; where it fails by that of Python, which can name the cell."""
     width = len(layout.columns)
     ignored = {column: _nothing for column in range(width) if column not in wanted}
     try:
@@ -125,7 +127,7 @@ def _rows(path: Path, layout: Layout) -> Iterator[tuple[int, list[str]]]:
 
 
 def _parse(path: Path, layout: Layout, wanted: Sequence[int]) -> np.ndarray:
-    """Parses cell by cell, and raises at the first that is not a number."""
+    """Parse cell by cell, and raise at the first that is not a number."""
     parsed = []
     for line, cells in _rows(path, layout):
         if len(cells) != len(layout.columns):
@@ -145,7 +147,7 @@ def _parse(path: Path, layout: Layout, wanted: Sequence[int]) -> np.ndarray:
 
 def _number(cell: str) -> float | None:
     try:
-        return None if "_" in cell else float(cell)  # Python reads 1_000 as a number, nobody else does
+        return None if "_" in cell else float(cell)  # only Python reads 1_000 as a number
     except ValueError:
         return None
 

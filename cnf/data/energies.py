@@ -1,4 +1,4 @@
-"""Unnormalised densities on the plane, known by their energies: the four potentials of variational inference papers."""
+"""Densities on the plane that are given by their energies: four potentials of variational inference papers."""
 
 from __future__ import annotations
 
@@ -21,23 +21,25 @@ WALL = 0.1  # standard deviation of the density beyond the edge
 @checked
 @dataclass(frozen=True)
 class Energy:
-    """A potential U on the plane and its density `p(z) = e^{−U(z)} / Z`, whose constant is known.
+    """A potential U on the plane and its density `p(z) = e^{−U(z)} / Z` with a known constant Z.
 
     Args:
-        name: Its key in `ENERGIES`.
-        potential: Maps points `(N, 2)` to `U`, `(N,)`, in nats.
+        name: Name of the energy.
+        potential: Maps points `(N, 2)` to U, `(N,)`, in nats.
         log_normalizer: `log Z = log ∫ e^{−U} dz`, the largest possible value of `E_q[−U − log q]`.
-        sampler: Maps a number of points and a generator to points `(n, 2)` in float64, drawn from p; `None` where
-            nobody knows how.
-
-    Example:
-        >>> ring = energy("U1")
-        >>> z = torch.tensor([[2.0, 0.0], [0.0, 0.0]])
-        >>> bool(ring.log_prob(z)[0] > ring.log_prob(z)[1])
-        True
+        sampler: Maps a number of points n and a generator (or None) to points `(n, 2)` of p in float64; optional.
 
     References:
         Rezende and Mohamed 2015, arXiv 1505.05770.
+
+    Example:
+        A normal distribution of variance ½ as an energy of one's own:
+
+        >>> import math, torch
+        >>> bowl = Energy("bowl", lambda z: z.square().sum(1), log_normalizer=math.log(math.pi))
+        >>> z = torch.tensor([[0.0, 0.0], [1.0, 0.0]])
+        >>> bowl(z), bowl.log_prob(z)
+        (tensor([-0., -1.]), tensor([-1.1447, -2.1447]))
     """
 
     event_shape: ClassVar[tuple[int, ...]] = (2,)
@@ -48,20 +50,20 @@ class Energy:
     sampler: Callable[[int, Generator | None], Tensor] | None = None
 
     def __call__(self, z: Tensor) -> Tensor:
-        """`log p̃(z) = −U(z)`, not normalised, differentiable; what `ReverseKL` takes.
+        """`−U(z)`, the log-density without its constant, differentiable; what `cnf.ReverseKL` takes.
 
         Args:
-            z: Points `(N, 2)`, or any other batch shape before the 2.
+            z: Points `(*batch, 2)`.
 
         Raises:
             ValueError: `z` has another shape.
         """
         if z.shape[-1:] != self.event_shape:
-            raise ValueError(f"expected points of shape (N, 2), got {tuple(z.shape)}")
+            raise ValueError(f"expected points of shape (*batch, 2), got {tuple(z.shape)}")
         return -self.potential(z.reshape(-1, 2)).reshape(z.shape[:-1])
 
     def log_prob(self, z: Tensor) -> Tensor:
-        """The normalised log-density in nats, `(N,)`; see `__call__`."""
+        """The normalised log-density in nats, `(*batch)`; see `__call__`."""
         return self(z) - self.log_normalizer
 
     def sample(
@@ -70,9 +72,9 @@ class Energy:
         """Draw independent points of p.
 
         Args:
-            shape: How many, or a batch shape.
-            generator: The source of every random number; torch's global one if `None`.
-            dtype: Type of the result. Numbers are drawn in float64, so a seed means the same points in all types.
+            shape: Number of points, or a batch shape.
+            generator: Source of randomness; the global one of torch by default.
+            dtype: Type of the result. Numbers are drawn in float64, so a seed gives the same points in all types.
 
         Returns:
             Points `(*shape, 2)`.
@@ -82,7 +84,7 @@ class Energy:
             ValueError: A number in the shape is negative, or the energy has no sampler.
         """
         if self.sampler is None:
-            raise ValueError(f"energy {self.name!r} has no sampler: give it one, or draw from a flow that fits it")
+            raise ValueError(f"energy {self.name!r} has no sampler: give one, Energy(..., sampler=...)")
         return points(self.sampler, shape, generator, dtype)
 
 
@@ -91,10 +93,17 @@ def energy(name: str) -> Energy:
     """Look up an energy.
 
     Args:
-        name: A key of `ENERGIES`.
+        name: U1 (a ring), U2 (a wave), U3 (a wave that parts and meets again) or U4 (a wave that forks).
 
     Raises:
-        ValueError: The name is unknown; the message lists the known ones.
+        ValueError: The name is unknown; the message lists the known names.
+
+    Example:
+        >>> import torch
+        >>> ring = energy("U1")
+        >>> z = ring.sample(1000, generator=torch.Generator().manual_seed(0))
+        >>> f"radius {z.norm(dim=1).mean():.1f}, log-density {ring.log_prob(z).mean():.1f} on average"
+        'radius 2.1, log-density -2.6 on average'
     """
     if name not in ENERGIES:
         raise ValueError(f"unknown energy {name!r}: expected one of {', '.join(ENERGIES)}")
@@ -114,8 +123,8 @@ def _wave(z: Tensor) -> Tensor:
 def _outside(z: Tensor) -> Tensor:
     """The energy of the box: 0 where `|z₁| ≤ 4`, quadratic beyond.
 
-    The published U2 to U4 are as flat along z₁ as they are wide, so nothing holds their density together; figures
-    show the part within the box.
+    The published U2 to U4 do not grow along z₁, so their densities cannot be normalised; the published figures show the
+    part within the box.
     """
     return -_bump((z[:, 0].abs() - EDGE).clamp(min=0), WALL)
 
@@ -142,15 +151,19 @@ def _fork(first: Tensor) -> Tensor:
 
 
 def _split_band(z: Tensor) -> Tensor:
-    """`−log(e^{−½ ((z₂ − w₁) / .35)²} + e^{−½ ((z₂ − w₁ + w₂) / .35)²})`, `w₂ = 3 e^{−½ ((z₁ − 1) / .6)²}`: a wave that
-    parts and meets again."""
+    """A wave that parts and meets again, `w₂ = 3 e^{−½ ((z₁ − 1) / .6)²}`.
+
+    `U = −log(e^{−½ ((z₂ − w₁) / .35)²} + e^{−½ ((z₂ − w₁ + w₂) / .35)²})`
+    """
     second = _wave(z) + _parting(z[:, 0])
     return -torch.logaddexp(_bump(_wave(z), 0.35), _bump(second, 0.35)) + _outside(z)
 
 
 def _forked_band(z: Tensor) -> Tensor:
-    """`−log(e^{−½ ((z₂ − w₁) / .4)²} + e^{−½ ((z₂ − w₁ + w₃) / .35)²})`, `w₃ = 3 σ((z₁ − 1) / .3)`: a wave that
-    forks."""
+    """A wave that forks, `w₃ = 3 σ((z₁ − 1) / .3)`.
+
+    `U = −log(e^{−½ ((z₂ − w₁) / .4)²} + e^{−½ ((z₂ − w₁ + w₃) / .35)²})`
+    """
     second = _wave(z) + _fork(z[:, 0])
     return -torch.logaddexp(_bump(_wave(z), 0.4), _bump(second, 0.35)) + _outside(z)
 

@@ -1,4 +1,4 @@
-"""Where downloaded data lie."""
+"""The folder of downloaded data."""
 
 from __future__ import annotations
 
@@ -9,10 +9,17 @@ from cnf.errors import DataError
 
 
 def data_root(root: str | Path | None = None) -> Path:
-    """The folder of downloaded data: the argument, otherwise the environment variable `CNF_DATA`.
+    """The folder of downloaded data: the argument, or else the environment variable `CNF_DATA`.
+
+    Args:
+        root: The folder.
 
     Raises:
         DataError: Neither is given, or there is no such folder.
+
+    Example:
+        >>> data_root(".").is_dir()
+        True
     """
     given = root or os.environ.get("CNF_DATA")
     if not given:
@@ -23,7 +30,7 @@ def data_root(root: str | Path | None = None) -> Path:
     folder = Path(given).expanduser()
     if not folder.is_dir():
         raise DataError(
-            f"expected a folder of downloaded data, got {folder}, which is none; correct --data-root "
+            f"expected a folder of downloaded data, got {folder}, which is no folder; correct --data-root "
             "(root=... in Python) or the environment variable CNF_DATA"
         )
     return folder

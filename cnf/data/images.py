@@ -1,4 +1,4 @@
-"""Images as integer levels: IDX files (MNIST and its kin), scikit-learn's digits, and dequantisation."""
+"""Images of whole numbers: IDX files (MNIST and the like), the digits of scikit-learn, and dequantisation."""
 
 from __future__ import annotations
 
@@ -30,34 +30,39 @@ PIECE = 2**24  # bytes read together
 
 @checked
 def dequantize(images: Tensor, levels: Ambient = 256, *, generator: torch.Generator | None = None) -> Tensor:
-    """Makes integer levels continuous: `y = (x + u) / levels` with `u` uniform on `[0, 1)`.
+    """Make whole numbers continuous by uniform noise: `y = (x + u) / L` with `u ~ U[0, 1)`.
 
-    A density of `y` bounds the probability of `x` from below: `log P(x) ≥ E_u log p(y) − D log levels`.
+    A density of y bounds the probability of x from below: `log P(x) ≥ E_u log p(y) − D log L`.
 
     Args:
-        images: Integers `x` in `[0, levels)`, any shape.
-        levels: How many values a pixel can take; 256 for bytes.
-        generator: Source of the noise; by default the global one.
+        images: Whole numbers x in `[0, L)`, of any shape.
+        levels: L, the number of values that a pixel can take; 256 for bytes.
+        generator: Source of the noise; the global one of torch by default.
 
     Returns:
-        float32 in `[0, 1)`, the shape of `images`; a floor of `levels · y` gives `x` back, up to rounding.
+        y in float32 in `[0, 1)`, in the shape of `images`.
 
     Raises:
-        DataError: The images are not integers, or one lies outside of `[0, levels)`.
+        DataError: The images are not whole numbers, or one is outside `[0, L)`.
 
     References:
-        B. Uria, I. Murray, H. Larochelle, 2013, arXiv:1306.0186; L. Theis, A. van den Oord, M. Bethge, 2015,
-        arXiv:1511.01844.
+        Uria et al. 2013, arXiv 1306.0186; Theis et al. 2016, arXiv 1511.01844.
+
+    Example:
+        >>> import torch
+        >>> y = dequantize(torch.tensor([0, 3, 255]))
+        >>> y.dtype, (256 * y).int().tolist()
+        (torch.float32, [0, 3, 255])
     """
     if images.is_floating_point() or images.is_complex():
         raise DataError(
-            f"expected integer levels from 0 to {levels - 1}, got {images.dtype}; pass the levels "
-            "as the file has them, as torch.uint8 (numbers that are continuous already need no noise)"
+            f"expected whole numbers from 0 to {levels - 1}, got {images.dtype}; give the whole "
+            "numbers, for example as torch.uint8 (data that are continuous already need no noise)"
         )
     x = images.to(torch.float32)
     if x.numel() and not (x.min() >= 0 and x.max() < levels):
         raise DataError(
-            f"expected integer levels from 0 to {levels - 1}, got {x.min():g} to {x.max():g}; "
+            f"expected whole numbers from 0 to {levels - 1}, got {x.min():g} to {x.max():g}; "
             "set levels to the number of values a pixel can take"
         )
     noise = torch.rand(x.shape, generator=generator, device=x.device)
@@ -70,19 +75,19 @@ Choice = Annotated[np.ndarray, Rule("of whole numbers", lambda rows: rows.ndim =
 
 @checked
 class Dequantized(Rows):
-    """Rows of integer levels, dequantised when they are read; the noise depends on which rows are read together.
+    """Rows of whole numbers that get new uniform noise in each epoch, `(x + u) / L`; see `dequantize`.
 
-    Each epoch of a training has batches of its own, and so its own noise, which cannot be learned by heart. The same
-    rows in the same order always get the same noise, so a run that is resumed repeats it to the bit.
+    The noise depends on the seed and on which rows are read together, so that each epoch has other noise, and a run
+    that is resumed has the same noise as without the interruption.
 
     Args:
-        images: Integers in `[0, levels)`, `(N, *event)`.
-        levels: How many values a pixel can take.
+        images: Whole numbers in `[0, L)`, `(N, *event)`.
+        levels: L, the number of values that a pixel can take.
         choice: Numbers of the rows that belong to this part of the data; all by default.
-        seed: Of the noise.
+        seed: Random seed of the noise.
 
     Raises:
-        DataError: The images are not integers, or one lies outside of `[0, levels)`.
+        DataError: The images are not whole numbers, or one is outside `[0, L)`.
 
     Example:
         >>> import torch
@@ -105,20 +110,22 @@ class Dequantized(Rows):
 
 
 def load_mnist(root: str | Path | None = None, *, train: bool = False) -> tuple[Tensor, Tensor]:
-    """Loads MNIST, or a set in its layout, from its IDX files, compressed (`.gz`) or not.
+    """Load MNIST, or a set in the same layout, from its IDX files, compressed (`.gz`) or not.
+
+    The files, such as `t10k-images-idx3-ubyte.gz`, are yours to download.
 
     Args:
-        root: The folder of the files; by default the environment variable `CNF_DATA`.
-        train: The training images in place of the test images.
+        root: The folder of the files; the environment variable `CNF_DATA` by default.
+        train: Whether to load the training images; otherwise the test images.
 
     Returns:
-        Images `(N, 1, 28, 28)` uint8 of 256 levels, and labels `(N,)` int64.
+        Images `(N, 1, 28, 28)` in uint8, 256 levels, and labels `(N,)` in int64.
 
     Raises:
-        DataError: A file is missing, damaged, or of other shapes.
+        DataError: A file is missing, damaged, or of another shape.
 
     References:
-        Y. LeCun, L. Bottou, Y. Bengio, P. Haffner, 1998, Proceedings of the IEEE 86(11).
+        LeCun et al. 1998, Proceedings of the IEEE 86.
     """
     folder, part = data_root(root), "train" if train else "t10k"
     images = read_idx(_find(folder, f"{part}-images-idx3-ubyte"))
@@ -132,16 +139,21 @@ def load_mnist(root: str | Path | None = None, *, train: bool = False) -> tuple[
 
 
 def load_digits() -> tuple[Tensor, Tensor]:
-    """Loads scikit-learn's handwritten digits, a set that needs no download.
+    """Load the handwritten digits of scikit-learn, which need no download.
 
     Returns:
-        Images `(1797, 1, 8, 8)` uint8 of `DIGITS_LEVELS` = 17 levels, and labels `(1797,)` int64.
+        Images `(1797, 1, 8, 8)` in uint8, 17 levels, and labels `(1797,)` in int64.
 
     Raises:
         DataError: scikit-learn is not installed.
 
     References:
-        E. Alpaydin, C. Kaynak, 1998, Optical Recognition of Handwritten Digits, UCI Repository.
+        Alpaydin and Kaynak 1998, Optical Recognition of Handwritten Digits, UCI Repository.
+
+    Example:
+        >>> images, labels = load_digits()  # doctest: +SKIP
+        >>> images.shape, int(images.max())  # doctest: +SKIP
+        (torch.Size([1797, 1, 8, 8]), 16)
     """
     try:
         from sklearn import datasets
@@ -153,22 +165,30 @@ def load_digits() -> tuple[Tensor, Tensor]:
 
 
 def read_idx(path: str | Path) -> np.ndarray:
-    """Reads an IDX file, compressed by gzip or not.
+    """Read an IDX file, compressed by gzip or not.
 
-    Four bytes `0, 0, type, D` are followed by `D` sizes (big-endian, four bytes each) and the numbers, the
-    last index fastest.
+    The format: four bytes `0, 0, type, D`, then D sizes (big-endian, four bytes each), then the numbers, the last index
+    running fastest.
 
     Args:
         path: The file.
 
     Returns:
-        An array of the file's shape, of its type in the machine's byte order.
+        An array of the file's shape and type, in the byte order of the machine.
 
     Raises:
-        DataError: The file is missing, is no IDX file, or is shorter or longer than its sizes say.
+        DataError: The file is missing, is not an IDX file, or is shorter or longer than its sizes say.
 
     References:
-        Y. LeCun, C. Cortes, C. Burges, The MNIST database of handwritten digits.
+        LeCun, Cortes, Burges, The MNIST database of handwritten digits.
+
+    Example:
+        >>> import pathlib, tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = pathlib.Path(folder) / "three.idx"
+        ...     _ = path.write_bytes(bytes([0, 0, 8, 1, 0, 0, 0, 3, 10, 20, 30]))
+        ...     print(read_idx(path))
+        [10 20 30]
     """
     path = Path(path)
     if not path.is_file():
@@ -183,14 +203,14 @@ def read_idx(path: str | Path) -> np.ndarray:
 
 
 def _opened(path: Path) -> BinaryIO:
-    """The file, decompressed if it is gzip's, whatever the name says."""
+    """The file, decompressed if it is compressed, whatever its name."""
     with open(path, "rb") as file:
         zipped = file.read(2) == GZIP_MAGIC
     return cast(BinaryIO, gzip.open(path)) if zipped else open(path, "rb")
 
 
 def _read_idx(path: Path, file: BinaryIO) -> np.ndarray:
-    """Never reads more than the sizes say: a small gzip file may hold many gigabytes."""
+    """Read no more than the sizes say: a small gzip file may hold many gigabytes."""
     head = file.read(4)
     dtype, dims = _idx_head(path, head)
     sizes = file.read(4 * dims)
@@ -215,7 +235,7 @@ def _read_idx(path: Path, file: BinaryIO) -> np.ndarray:
 
 
 def _at_most(file: BinaryIO, size: int) -> bytes:
-    """The next bytes, piece by piece: one read of the whole size would take the memory before it looks at the file."""
+    """The next bytes, piece by piece: one read of the whole size would allocate it, however short the file is."""
     pieces, left = [], size
     while left and (piece := file.read(min(left, PIECE))):
         pieces.append(piece)

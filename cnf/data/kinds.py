@@ -1,4 +1,4 @@
-"""What may hold rows, and what to do with what may not."""
+"""Which kinds of data have rows, and advice for those that have none."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
 
 from cnf.errors import DataError
 
-NUMERIC = "fiub"  # numpy's floats, whole numbers, yes and no
+NUMERIC = "fiub"  # kinds of numpy: floats, whole numbers with and without sign, truth values
 TABLES = ("pandas", "polars", "pyarrow")
 
 Part = Tensor | np.ndarray[Any, Any]
 
 
 def sorted_out(data: Any) -> tuple[Dataset[Any] | None, tuple[Part, ...]]:
-    """A dataset, or else the arrays x, or x and context.
+    """A dataset and no arrays, or no dataset and the arrays x, or x and context.
 
     Raises:
         TypeError: Data that have no rows.
-        DataError: Values that are no real numbers.
+        DataError: Values that are not real numbers.
     """
     if isinstance(data, TensorDataset):
         data = data.tensors
@@ -86,10 +86,10 @@ def _remedy(part: Any) -> str:
 
 
 def _check_values(part: Part) -> None:
-    """Real numbers, all of them there."""
+    """Refuse values that are missing, complex, sparse or not numeric."""
     if isinstance(part, np.ma.MaskedArray):
         raise DataError(
-            "data must not be a masked array, for a flow has no use for missing values: "
+            "data must not be a masked array, for a flow needs all values: "
             "drop their rows, x[~x.mask.any(1)].data, or fill them, x.filled(value)"
         )
     if part.dtype in COMPLEX if isinstance(part, Tensor) else part.dtype.kind == "c":

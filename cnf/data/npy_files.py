@@ -13,6 +13,7 @@ from cnf.errors import DataError
 
 
 def read_npy(path: Path, only: Sequence[str] | None) -> Table:
+    """Read a `.npy` file; see `cnf.data.load_table`."""
     values = open_npy(path)
     columns = default_columns(values.shape[1])
     wanted = positions(path, columns, only)
@@ -22,7 +23,7 @@ def read_npy(path: Path, only: Sequence[str] | None) -> Table:
 
 
 def open_npy(path: Path) -> np.ndarray:
-    """An array `(N, D)` of float32 or float64, as a memory map if the file holds that.
+    """An array `(N, D)` of float32 or float64; a memory map if the file has one of these types.
 
     Raises:
         DataError: The file holds something else, or is damaged.

@@ -1,4 +1,4 @@
-"""Rows of any kind of data as a dataset, and the order in which training sees them."""
+"""Rows of any kind of data as a dataset, and the order in which training reads them."""
 
 from __future__ import annotations
 
@@ -22,23 +22,32 @@ SOME, FEW = 1_024, 32  # rows it is of otherwise, of arrays and of datasets
 
 
 class Rows(Dataset[Any]):
-    """A tensor, an array, a memory map or a map-style dataset, with or without context, read by lists of rows.
+    """The rows of a tensor, an array, a memory map or a map-style dataset, with or without context.
+
+    `cnf.fit` and `cnf.metrics` make these from whatever they are given. For a data set of one's own, see `cnf.data`.
 
     Args:
-        data: `(N, *event)` as a tensor or array (a memory-mapped `.npy` stays on disk), a pair of such for data and
+        data: `(N, *event)` as a tensor or array (a memory-mapped `.npy` stays on disk), a pair of these for data and
             context, or a `torch.utils.data.Dataset` whose items are `x` or `(x, context)`.
-        dtype: What the rows are converted to.
+        dtype: Type that the rows are converted to.
         choice: Numbers of the rows that belong to this part of the data; all by default.
         columns: Names of the columns of the data, for messages.
         context_columns: Names of those of the context.
 
     Attributes:
-        checked: Whether somebody has looked at the columns, see `cnf.data.columns.check_rows`.
+        checked: Whether the columns have been checked, see `cnf.data.columns.check_rows`.
 
     Raises:
         DataError: No rows, data and context of unequal length, complex, masked or non-numeric values, or values in
             memory that are NaN or infinite.
-        TypeError: A kind of data that has no rows; the message says how to make one that has.
+        TypeError: A kind of data that has no rows; the message says how to convert it.
+
+    Example:
+        >>> import torch
+        >>> rows = Rows((torch.arange(6.0).reshape(3, 2), torch.tensor([[0.0], [1.0], [2.0]])))
+        >>> x, context, numbers = rows.read([2, 0])
+        >>> x.tolist(), context.tolist(), numbers.tolist()
+        ([[4.0, 5.0], [0.0, 1.0]], [[2.0], [0.0]], [2, 0])
     """
 
     def __init__(
@@ -90,7 +99,7 @@ class Rows(Dataset[Any]):
         )
 
     def raw(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray | None, np.ndarray] | None:
-        """As `read`, but as the numbers were given; None of a `Dataset`, whose items may be made when they are read."""
+        """As `read`, but in the type that was given; None for a `Dataset`, whose items may change between reads."""
         if self.items is not None:
             return None
         chosen = self.choice[rows]
@@ -135,9 +144,9 @@ class Rows(Dataset[Any]):
         return ", ".join(repr(names[i]) if names else f"column {i} of {name}" for i in places)
 
     def fingerprint(self) -> str:
-        """A checksum of the rows as they are read: of all if they are in memory or small, else of evenly spread ones.
+        """A checksum of the rows as they are read: of all rows if they are few, otherwise of evenly spread ones.
 
-        A dataset whose items change from call to call, as augmented ones do, is known by number and shape alone.
+        For a dataset whose items change between reads (augmentation), of the number and shape of its items only.
         """
         x, context, _ = self.read([0])
         shapes = [
@@ -217,7 +226,7 @@ def _spread(length: int, number: int) -> list[int]:
 
 
 def _reason(name: str, part: Tensor, values: Tensor, bad: Tensor, read: int, named: bool) -> str:
-    """What is not finite: values as they came, or only in the dtype they are read in."""
+    """Why values are not finite: they were given so, or they overflow in the type that they are read in."""
     if part.isfinite().all():
         dtype, largest = str(values.dtype).removeprefix("torch."), torch.finfo(values.dtype).max
         return (
@@ -233,17 +242,29 @@ def _reason(name: str, part: Tensor, values: Tensor, bad: Tensor, read: int, nam
 
 @checked
 class Batches(Sampler[list[int]]):
-    """Batches of rows in an order that depends on the seed and the step alone, so that a run can be taken up anywhere.
+    """Batches of rows in an order that depends on seed and step only, so that a run can be resumed at any step.
 
-    Each epoch is a new permutation; what is left of it after the last whole batch waits for another epoch.
+    Each epoch is a new permutation; the rows after its last whole batch are left out of that epoch.
 
     Args:
         rows: Number of rows.
-        batch_size: Rows a step, over all processes together.
-        seed: Of the permutations.
-        start: Step to begin with.
-        rank: Which process this is.
-        world: How many processes share a batch.
+        batch_size: Rows per step, over all processes together.
+        seed: Random seed of the permutations.
+        start: First step.
+        rank: Number of this process.
+        world: Number of processes that share a batch.
+
+    Raises:
+        ValueError: `rank` is not below `world`.
+        DataError: A batch has fewer rows than there are processes.
+
+    Example:
+        >>> batches = iter(Batches(5, 2, seed=1))
+        >>> first, second = next(batches), next(batches)
+        >>> len(first), len({*first, *second})
+        (2, 4)
+        >>> next(iter(Batches(5, 2, seed=1, start=1))) == second
+        True
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Which rows a model was trained on: hashes of them, of bounded size, that recognise the rows again."""
+"""Hashes of the rows that a model was trained on, of bounded size, by which these rows are recognised."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ PIECE = 65_536  # rows read together
 
 
 class Seen(NamedTuple):
-    """How many of some rows are equal to rows of a sketch; `known[i]` says it of row i where `exact`."""
+    """How many rows are equal to rows of a sketch; where `exact`, `known[i]` tells whether row i is one of them."""
 
     rows: int
     exact: bool
@@ -26,7 +26,7 @@ class Seen(NamedTuple):
 def sketch_of(rows: Rows) -> np.ndarray:
     """The smallest hashes of the distinct rows, at most `LARGEST` of them, in rising order.
 
-    Of more rows than that it is a fair sample: whether a row is in it depends on its hash alone.
+    Of more rows than that it is a random sample: whether a row is in it depends on its hash only.
     """
     smallest = np.empty(0, dtype=np.uint64)
     for hashes in _pieces(rows):
@@ -40,7 +40,7 @@ def seen_rows(rows: Rows, sketch: np.ndarray) -> Seen:
     known = np.isin(hashes, sketch)
     if len(sketch) < LARGEST:
         return Seen(int(known.sum()), True, known)
-    compared = int((hashes <= sketch[-1]).sum())  # the others' twins would not have been kept
+    compared = int((hashes <= sketch[-1]).sum())  # the hashes of other rows would not have been kept
     share = known.sum() / compared if compared else 0.0
     return Seen(round(share * len(hashes)), False, known)
 

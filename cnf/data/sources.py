@@ -1,4 +1,4 @@
-"""One door to all data: a built-in name or a path becomes training, validation and test rows."""
+"""Training, validation and test rows of a built-in data set or of a file."""
 
 from __future__ import annotations
 
@@ -27,17 +27,19 @@ TOY_ROWS = (100_000, 2_000, 10_000)  # training, validation, test
 
 @dataclass(frozen=True, eq=False)
 class Source:
-    """A data set ready for training.
+    """A data set in three parts.
 
     Attributes:
         name: The built-in name, or the path.
-        train: Training rows; likewise `validation` and `test`.
+        train: Training rows.
+        validation: Validation rows.
+        test: Test rows.
         event_shape: Shape of one sample.
         columns: Names of the columns of x; empty for images.
-        context: Names of the context's columns.
+        context: Names of the columns of the context.
         toy: The exact density, for toys.
-        levels: Values a pixel can take, for images.
-        note: How a table was read: what was taken for its header.
+        levels: Number of values that a pixel can take, for images.
+        note: What was taken for the header of a table.
     """
 
     name: str
@@ -60,17 +62,25 @@ def open_source(
     seed: int = 0,
     header: bool | None = None,
 ) -> Source:
-    """Open a built-in data set or a file.
+    """Open a built-in data set or a table, and split it into training, validation and test rows.
 
     Args:
         name: A toy ("moons"), "digits", "mnist", a benchmark set ("power"), or the path of a `.csv` or `.npy` table.
-        context: Columns of a table that the others' density is conditional on.
-        root: Folder of the files of "mnist" and the benchmark sets; by default the environment's `CNF_DATA`.
-        seed: Of the split of a table and of the draws of a toy.
-        header: Whether the first row of a table names the columns; None to see it by its cells.
+        context: Columns of a table to condition on.
+        root: Folder of the files of "mnist" and the benchmark sets; the environment variable `CNF_DATA` by default.
+        seed: Random seed of the split of a table and of the samples of a toy.
+        header: Whether the first row of a table holds the names of the columns; None to detect it from the cells.
 
     Raises:
         DataError: An unknown name, or data that cannot be used.
+
+    Example:
+        >>> source = open_source("moons")
+        >>> len(source.train), len(source.validation), len(source.test)
+        (100000, 2000, 10000)
+        >>> x, context, numbers = source.train.read([0, 1])
+        >>> x.shape, context
+        (torch.Size([2, 2]), None)
     """
     is_file = Path(name).suffix.lower() in READERS or Path(name).is_file()
     if context and not is_file:
@@ -91,7 +101,7 @@ def _toy(name: str, seed: int) -> Source:
     toy = TOYS[name]
     generator = torch.Generator().manual_seed(seed)
     train, validation, test = (Rows(toy.sample(n, generator=generator)) for n in TOY_ROWS)
-    train.checked = True  # the curves among the toys have no density, as everybody knows who asks for them
+    train.checked = True  # the curves among the toys have no density, and need no warning
     return Source(name, train, validation, test, (2,), ("x", "y"), toy=toy)
 
 
@@ -116,7 +126,7 @@ def _table(path: str, context: Sequence[str], seed: int, header: bool | None) ->
 
 
 def header_note(path: str, columns: Sequence[str], header: int | None) -> str:
-    """What was taken for the names of a table's columns."""
+    """A sentence that says what was taken for the header of a table."""
     names = ", ".join(columns[:SHOWN]) + (", …" if len(columns) > SHOWN else "")
     if header is not None:
         return f"{path}: line {header} is taken as the header, the {len(columns)} columns are {names}"
@@ -133,7 +143,7 @@ def _benchmark(name: str, root: str | Path | None) -> Source:
 
 
 def _images(name: str, root: str | Path | None, seed: int) -> Source:
-    """Images dequantised to [0, 1): anew for each training batch, once, with noise of the seed, for what is judged."""
+    """Dequantised images in [0, 1): training rows with new noise in each epoch, the other rows with fixed noise."""
     images, levels = _levels(name, root)
     x = dequantize(images, levels, generator=torch.Generator().manual_seed(seed))
     parts = split(len(x), seed=seed)

@@ -14,7 +14,7 @@ from cnf.errors import DataError
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """The row numbers of the three parts of a table, integer arrays without common elements."""
+    """Numbers of the rows for training, validation and test: three integer arrays without common elements."""
 
     train: np.ndarray
     validation: np.ndarray
@@ -29,26 +29,26 @@ def split(
     fractions: Sequence[Finite] = (0.8, 0.1, 0.1),
     copies: np.ndarray | None = None,
 ) -> Split:
-    """Shuffles `n` rows and cuts them in three: first training, then validation, last test.
+    """Shuffle the numbers of n rows and divide them into training, validation and test.
 
-    The order is `numpy.random.default_rng(seed).permutation(n)`. Validation and test have `⌊fraction · n⌋`
-    rows, training has the others. Copies of a row go to the same part, about as large: validation is of rows that
-    training has not seen. (Where fewer than a quarter of the rows differ, they are what repeats by itself, and are cut
-    as they come.)
+    The order is `numpy.random.default_rng(seed).permutation(n)`. Validation and test have `⌊fraction · n⌋` rows,
+    training has the others. Copies of a row go to the same part, so that validation and test rows are new to training;
+    the sizes of the parts then change a little. If fewer than a quarter of the rows differ, copies are not kept
+    together.
+
+    Args:
+        n: Number of rows.
+        seed: Random seed of the shuffle.
+        fractions: Shares of training, validation and test.
+        copies: A number for each row, `(n,)`, equal for equal rows; by default all rows count as different.
+
+    Raises:
+        DataError: The fractions are not three positive numbers of sum 1, or a part would be empty.
 
     Example:
         >>> parts = split(25, seed=1)
         >>> len(parts.train), len(parts.validation), len(parts.test)
         (21, 2, 2)
-
-    Args:
-        n: Number of rows.
-        seed: Of the shuffle.
-        fractions: The shares of training, validation and test.
-        copies: A number for each row, `(n,)`, equal for copies; by default all rows count as different.
-
-    Raises:
-        DataError: The fractions are not three positive numbers of sum 1, or a part would be empty.
     """
     if len(fractions) != 3 or not all(f > 0 for f in fractions) or not math.isclose(sum(fractions), 1):
         raise DataError(
@@ -70,7 +70,7 @@ def split(
 
 
 def _gathered(order: np.ndarray, cuts: list[int], copies: np.ndarray) -> tuple[np.ndarray, list[int]]:
-    """The order with copies moved to where the first of them is, and the cuts between groups nearest to those given."""
+    """The order with each copy moved to the first of its kind, and the nearest cuts between groups of copies."""
     _, first, group = np.unique(copies[order], return_index=True, return_inverse=True)
     if len(first) == len(order) or 4 * len(first) < len(order):
         return order, cuts

@@ -20,10 +20,15 @@ class Table:
     """Finite numbers in named columns.
 
     Args:
-        values: The cells, `(N, D)`, float32 or float64; possibly a read-only memory map.
-        columns: The `D` names.
-        name: What to call the table, the file's name without its ending.
-        header: The line of the file that the names are from, counted from 1; None where the file names no columns.
+        values: The numbers, `(N, D)`, float32 or float64; possibly a read-only memory map.
+        columns: The D names.
+        name: Name of the table: that of its file without the suffix.
+        header: Line of the file that holds the names, counted from 1; None if the file has no names.
+
+    Example:
+        >>> import numpy as np
+        >>> Table(np.zeros((4, 2)), ("flow", "power"), "pump").values.shape
+        (4, 2)
     """
 
     values: np.ndarray
@@ -33,26 +38,27 @@ class Table:
 
 
 def select(table: Table, context: Sequence[str] = ()) -> tuple[np.ndarray, np.ndarray | None]:
-    """Separates the columns to model from those to condition on.
+    """Separate the columns to model from the columns to condition on.
 
-    Both are views of the table (nothing is read from a memory map) if their columns are evenly spaced, copies
-    otherwise.
+    The results are views of the table if their columns are evenly spaced, so that nothing is read from a memory map;
+    otherwise they are copies.
+
+    Args:
+        table: A table of D columns.
+        context: Names of C columns, in the order wanted.
+
+    Returns:
+        `x`, `(N, D − C)`, in the table's order, and `context`, `(N, C)`, or None when no name is given.
+
+    Raises:
+        DataError: A name is unknown or given twice, or no column is left.
 
     Example:
+        >>> import numpy as np
         >>> table = Table(np.arange(6.0).reshape(2, 3), ("a", "b", "c"), "example")
         >>> x, context = select(table, ["b"])
         >>> x.tolist(), context.tolist()
         ([[0.0, 2.0], [3.0, 5.0]], [[1.0], [4.0]])
-
-    Args:
-        table: The `(N, D)` cells.
-        context: Names of `C` columns, in the order wanted.
-
-    Returns:
-        `x (N, D - C)` in the table's order, and `context (N, C)`, or `None` when no name is given.
-
-    Raises:
-        DataError: A name is unknown or given twice, or no column is left.
     """
     known = f"the columns of {table.name} are {', '.join(table.columns)}"
     unknown = [name for name in context if name not in table.columns]
@@ -68,7 +74,7 @@ def select(table: Table, context: Sequence[str] = ()) -> tuple[np.ndarray, np.nd
 
 
 def take(values: np.ndarray, columns: list[int]) -> np.ndarray:
-    """Columns of an array: a view if a slice can name them, as a list of indices would read a memory map whole."""
+    """Columns of an array: a view if they are evenly spaced, for a list of indices reads a memory map as a whole."""
     step = columns[1] - columns[0] if len(columns) > 1 else 1
     if step > 0 and columns == list(range(columns[0], columns[-1] + 1, step)):
         return values[:, columns[0] : columns[-1] + 1 : step]
@@ -76,13 +82,13 @@ def take(values: np.ndarray, columns: list[int]) -> np.ndarray:
 
 
 def check_columns(table: Table) -> None:
-    """Checks that no column is constant: its density is infinite, and standardisation would divide by zero.
+    """Check that no column is constant: a constant has no density.
 
     Args:
-        table: The `(N, D)` cells; a memory map is read in chunks.
+        table: The table; a memory map is read in pieces.
 
     Raises:
-        DataError: A column has one value in all rows; the message names it and the value.
+        DataError: A column has the same value in all rows; the message names the column and the value.
     """
     low, high = table.values[0], table.values[0]
     for _, chunk in chunks(table.values):
@@ -96,7 +102,7 @@ def check_columns(table: Table) -> None:
 
 
 def check_finite(path: Path, table: Table, locate: Callable[[Sequence[int]], str]) -> None:
-    """Raises if a cell is NaN or infinite; `locate` turns row indices into the words of the message."""
+    """Raise a `DataError` if a cell is NaN or infinite; `locate` puts numbers of rows into words."""
     counts = np.zeros(len(table.columns), dtype=int)
     rows: list[list[int]] = [[] for _ in table.columns]
     for start, chunk in chunks(table.values):
@@ -114,13 +120,14 @@ def check_finite(path: Path, table: Table, locate: Callable[[Sequence[int]], str
 
 
 def check_distinct(names: Sequence[str], where: object) -> None:
+    """Raise a `DataError` if a name comes twice."""
     twice = [repr(name) for name, count in Counter(names).items() if count > 1]
     if twice:
         raise DataError(f"{where}: expected distinct column names, got {', '.join(twice)} twice; rename them")
 
 
 def positions(path: Path, columns: Sequence[str], only: Sequence[str] | None) -> list[int]:
-    """Where the wanted columns are."""
+    """Places of the wanted columns."""
     if only is None:
         return list(range(len(columns)))
     missing = [name for name in only if name not in columns]
@@ -133,15 +140,17 @@ def positions(path: Path, columns: Sequence[str], only: Sequence[str] | None) ->
 
 
 def default_columns(count: int) -> tuple[str, ...]:
+    """Names of columns without names: `x0, x1, …`."""
     return tuple(f"x{index}" for index in range(count))
 
 
 def chunks(values: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
-    """Consecutive rows, with the number of the first: a table larger than memory is never held at once."""
+    """Pieces of consecutive rows, each with the number of its first: a large table is never in memory as a whole."""
     step = max(1, CHUNK // values.shape[1])
     for start in range(0, len(values), step):
         yield start, values[start : start + step]
 
 
 def shortened(items: Sequence[object]) -> str:
+    """The first items of a list, for a message."""
     return ", ".join(str(item) for item in items[:SHOWN]) + (", ..." if len(items) > SHOWN else "")

@@ -14,26 +14,35 @@ READERS = (".csv", ".npy")
 
 
 def load_table(path: str | Path, *, header: bool | None = None, only: Sequence[str] | None = None) -> Table:
-    """Reads a table from a `.csv` or a `.npy` file, and checks that every cell is a finite number.
+    """Read a table from a `.csv` or `.npy` file, and check that every cell is a finite number.
 
-    A CSV file may begin with blank lines and `#` comments. Its first row is a header if one of its cells is
-    text, unless `header` says otherwise; `Table.header` says what was taken. Cells are separated by `,`, `;` or tab,
-    whichever the first row has most of. Without a header, and for `.npy`, columns are called `x0, x1, ...`.
+    A CSV file may begin with blank lines and `#` comments. Its first row is a header if one of its cells is text,
+    unless `header` says otherwise. The separator is `,`, `;` or tab, whichever is most frequent in the first row.
+    Without a header, and for `.npy`, the columns are called `x0, x1, …`.
 
-    A `.npy` file holds `(N, D)` numbers, or `(N,)` for one column. float32 and float64 stay a read-only memory
-    map, so the table may be larger than memory; other types are converted to float64 in memory.
+    A `.npy` file holds numbers `(N, D)`, or `(N,)` for one column. float32 and float64 stay a read-only memory map,
+    so the table may be larger than memory; other types are converted to float64 in memory.
 
     Args:
         path: The file.
-        header: Whether the first row of a CSV file names the columns; None to see it by its cells.
-        only: Names of the columns to read, in the order wanted. The others may hold anything, text too.
+        header: Whether the first row of a CSV file holds the names of the columns; None to detect it from the cells.
+        only: Names of the columns to read, in the order wanted. The other columns may hold anything, text too.
 
     Returns:
-        The table, `(N, D)` cells.
+        The table; its `header` says which line was taken as the header.
 
     Raises:
         DataError: The file is missing, empty or of another kind, a column is missing, or a cell is not a finite
-            number; it names the file, the column and the row (for CSV the line of the file, counted from 1).
+            number. The message names the file, the column and the row (for CSV the line of the file, counted from 1).
+
+    Example:
+        >>> import pathlib, tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = pathlib.Path(folder) / "pump.csv"
+        ...     _ = path.write_text("flow,power\\n1.5,20\\n2.5,31\\n")
+        ...     table = load_table(path)
+        >>> table.columns, table.values.tolist()
+        (('flow', 'power'), [[1.5, 20.0], [2.5, 31.0]])
     """
     path = Path(path)
     if _suffix(path) == ".npy":
@@ -42,7 +51,7 @@ def load_table(path: str | Path, *, header: bool | None = None, only: Sequence[s
 
 
 def table_columns(path: str | Path, *, header: bool | None = None) -> tuple[tuple[str, ...], int | None]:
-    """The names of a table's columns and the line they are from, as `load_table` takes them, without its rows.
+    """Names of a table's columns and the line that holds them, as `load_table` reads them, without the rows.
 
     Raises:
         DataError: As for `load_table`.
@@ -55,7 +64,7 @@ def table_columns(path: str | Path, *, header: bool | None = None) -> tuple[tupl
 
 
 def _suffix(path: Path) -> str:
-    """The ending of a file that exists and can be read."""
+    """The suffix of a file that exists and can be read."""
     suffix = path.suffix.lower()
     if suffix not in READERS:
         raise DataError(

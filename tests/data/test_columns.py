@@ -108,7 +108,7 @@ ERRORS = {
     "of large numbers": (columns(1e4 + a, 100 * b, 1e4 + a + 100 * b), r"column 2 = column 0 \+ column 1"),
     "with a condition": ((columns(a, a + b), columns(b)), r"column 1 = context column 0 \+ column 0"),
     "its condition": ((columns(a, c), columns(2 * a)), "column 0 follows from context column 0"),
-    "time stamps": (columns(1.7e9 + 9000 * u, a), r"column 0 varies by .* float32 has but 7\d values for its 2,000"),
+    "time stamps": (columns(1.7e9 + 9000 * u, a), r"column 0 varies by .* float32 has only 7\d values for its 2,000"),
 }
 
 

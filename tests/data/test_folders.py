@@ -17,7 +17,7 @@ def test_data_root_is_the_argument_or_the_environment(tmp_path: Path, monkeypatc
     assert data_root() == tmp_path
     assert data_root(str(other)) == other
     monkeypatch.setenv("CNF_DATA", str(tmp_path / "none"))
-    with pytest.raises(DataError, match=r"got .*none, which is none; correct .*CNF_DATA"):
+    with pytest.raises(DataError, match=r"got .*none, which is no folder; correct .*CNF_DATA"):
         data_root()
     monkeypatch.delenv("CNF_DATA")
     with pytest.raises(DataError, match="pass --data-root .* or set the environment variable CNF_DATA"):

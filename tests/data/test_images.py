@@ -140,7 +140,7 @@ def test_the_noise_of_dequantised_rows_is_uniform_over_many_epochs() -> None:
 
 
 @pytest.mark.parametrize(
-    ("images", "message"), [(torch.rand(3, 1, 2, 2), "integer"), (torch.full((3, 1), 9), "0 to 4")]
+    ("images", "message"), [(torch.rand(3, 1, 2, 2), "whole numbers"), (torch.full((3, 1), 9), "0 to 4")]
 )
 def test_dequantised_rows_must_be_levels(images: torch.Tensor, message: str) -> None:
     with pytest.raises(DataError, match=message):
@@ -205,9 +205,9 @@ def test_dequantize_is_reproducible_and_leaves_the_global_noise_alone() -> None:
 
 
 def test_dequantize_checks_its_input() -> None:
-    with pytest.raises(DataError, match="expected integer levels from 0 to 255, got torch.float32; pass the levels"):
+    with pytest.raises(DataError, match="expected whole numbers from 0 to 255, got torch.float32; give the whole"):
         dequantize(torch.rand(3))
-    with pytest.raises(DataError, match="expected integer levels from 0 to 16, got 0 to 17; set levels"):
+    with pytest.raises(DataError, match="expected whole numbers from 0 to 16, got 0 to 17; set levels"):
         dequantize(torch.tensor([0, 17]), 17)
-    with pytest.raises(DataError, match="expected integer levels from 0 to 255, got -1 to 2"):
+    with pytest.raises(DataError, match="expected whole numbers from 0 to 255, got -1 to 2"):
         dequantize(torch.tensor([-1, 2]))

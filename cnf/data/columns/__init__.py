@@ -1,6 +1,7 @@
-"""What the columns of a table have to be for a density to exist, and what they should be for it to mean something.
+"""Checks of a table's columns: whether a density exists, and whether its likelihood means something.
 
-All is judged at the precision of the flow, from a bounded number of rows, and said once: one error or one warning.
+The columns are judged at the precision of the flow, from a bounded number of rows, and reported once: in one error or
+one warning.
 """
 
 from cnf.data.columns.check import check_rows

@@ -1,4 +1,4 @@
-"""The check of the columns of a table, once for each training."""
+"""The check of a table's columns, once for each training."""
 
 from __future__ import annotations
 
@@ -13,27 +13,29 @@ from cnf.data.rows import Batch, Rows
 from cnf.errors import DataError, DataWarning
 from cnf.spread import FEWEST
 
-MOST_CELLS = 2**22  # looked at: a second's work
+MOST_CELLS = 2**22  # that are checked: about one second
 MOST_ROWS = 65_536
-MOST_ITEMS = 1024  # of a dataset, each of which may be read from a file
+MOST_ITEMS = 1024  # of a dataset; each may be read from a file
 
 
 def check_rows(rows: Rows, *, quiet: bool = False) -> None:
-    """Say what is wrong with the columns of `rows`, the first time they are seen.
+    """Check the columns of rows that a flow is trained on; rows that were checked before are left alone.
 
-    Events with several axes (images) are not looked at.
+    Events with several axes (images) are not checked.
 
     Args:
-        rows: What a flow is to be trained on.
+        rows: The rows.
         quiet: Whether to leave out the warning; errors are raised all the same.
 
     Raises:
-        DataError: No density exists: a column is constant, follows from others, or varies less than its dtype shows.
+        DataError: No density exists: a column is constant, follows from others, or varies too little for its dtype.
 
     Warns:
-        DataWarning: A density exists that means little: a column of few values, an index, rows far out, copied rows.
+        DataWarning: A density exists, but its likelihood means little: a column of few values, an index, values far
+            out, copied rows.
 
     Example:
+        >>> import torch
         >>> x = torch.randn(1000, 2)
         >>> x[:, 1] = x[:, 0].exp()
         >>> check_rows(Rows(x))
@@ -62,7 +64,7 @@ def _as_arrays(batch: Batch) -> tuple[np.ndarray, np.ndarray | None, np.ndarray]
 
 
 def _some(rows: Rows) -> np.ndarray:
-    """Rows drawn without order or bias, few enough, in the order of the data."""
+    """Numbers of rows drawn at random, of bounded size, in the order of the data."""
     width = max(sum(int(np.prod(part.shape[1:])) for part in rows.parts), 1)
     most = min(MOST_ROWS, max(4096, MOST_CELLS // width)) if rows.parts else MOST_ITEMS
     if len(rows) <= most:

@@ -1,4 +1,4 @@
-"""One column of a table, and how a message names several."""
+"""One column of a table, and how a message lists several."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ class Column:
     """One column at the flow's precision.
 
     Args:
-        name: What messages call it.
-        values: `(n,)`, in the rows' order, in float64.
-        raw: The same before it was rounded to the flow's precision.
-        eps: Of the precision.
-        unit: Size from which on rounding errors are relative: 0 for numbers, 1 for logarithms.
+        name: Its name in messages.
+        values: `(n,)`, in the order of the rows, in float64.
+        raw: The same before rounding to the flow's precision.
+        eps: Machine epsilon of that precision.
+        unit: Size above which rounding errors are relative: 0 for numbers, 1 for logarithms.
     """
 
     name: str
@@ -35,7 +35,7 @@ class Column:
 
     @cached_property
     def counted(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Different values, increasing; of each row which one it has; how many rows have each."""
+        """The distinct values in rising order, the place of each row's value, and how many rows have each value."""
         values, places, counts = np.unique(self.values, return_inverse=True, return_counts=True)
         return values, places.reshape(-1), counts
 
@@ -77,4 +77,5 @@ class Column:
 
 
 def listed(items: Sequence[str]) -> str:
+    """The first names of a list, and how many more there are."""
     return ", ".join(items[:SHOWN]) + (f" and {len(items) - SHOWN} more" if len(items) > SHOWN else "")

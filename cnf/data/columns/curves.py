@@ -15,10 +15,10 @@ MOST_CURVES = 64  # columns that are compared with each other
 
 
 def curves(context: Sequence[Column], x: Sequence[Column]) -> dict[str, str]:
-    """Columns that are a smooth function of another one, such as its square, by name; not those of straight lines.
+    """Columns that are a smooth function of another one, such as its square, by name; straight lines are left out.
 
-    Along increasing values of one column, another is compared with what its neighbours say at distances 1 and 2: on a
-    curve that is off by a fourth as much at half the distance, with noise it is off as much.
+    In the order of one column, another one is compared with the straight line between its neighbours at distances 1 and
+    2. On a smooth curve the difference is a fourth as large at half the distance; for noise it is as large.
     """
     some = at_most(len(x[0].values), ORDERED)
     columns = [column for column in (*context, *x) if not column.discrete]

@@ -48,29 +48,29 @@ def _same_order(context: Sequence[Column], x: Sequence[Column]) -> dict[str, str
 
 
 def _ranks(values: np.ndarray) -> np.ndarray:
-    """The place of each value in their order, the mean place where values are equal."""
+    """The rank of each value; equal values have their mean rank."""
     _, places, counts = np.unique(values, return_inverse=True, return_counts=True)
     ranks: np.ndarray = (counts.cumsum() - (counts - 1) / 2)[places.reshape(-1)]
     return ranks
 
 
 def _monotone(one: Column, other: Column) -> bool:
-    """Whether one grows, or falls, wherever the other does, in all rows; either may be rounded more."""
+    """Whether one column is a monotone function of the other in all rows; either may be rounded more."""
     return any(
         bool((np.diff(values[np.lexsort((values, one.values))]) >= 0).all()) for values in (other.values, -other.values)
     )
 
 
 def _logarithms(columns: Sequence[Column]) -> list[Column]:
-    """Those of positive columns: what is a sum among them is a product or a ratio of the columns."""
+    """Logarithms of positive columns: a sum of these is a product or a ratio of the columns."""
     return [Column(f"log {c.name}", np.log(c.values), c.raw, c.eps, unit=1.0) for c in columns if (c.values > 0).all()]
 
 
 def _linear(context: Sequence[Column], among: Sequence[Column], named: Collection[str]) -> Iterator[Tie]:
-    """Columns that are sums of multiples of others, or nearly so; not those that are named already.
+    """Columns that are, exactly or nearly, linear combinations of others; those that are named already are left out.
 
-    In the QR decomposition of the standardised columns, conditions first, each diagonal element is what the columns
-    before leave of one.
+    In the QR decomposition of the standardised columns, conditions first, each diagonal element is the part of a column
+    that does not follow from the columns before.
     """
     rows = len(among[0].values) if among else 0
     some = at_most(rows, max(4096, MOST_PRODUCTS // max(len(among), 1) ** 2))
@@ -94,16 +94,18 @@ def _linear(context: Sequence[Column], among: Sequence[Column], named: Collectio
 
 
 def at_most(n: int, most: int) -> np.ndarray:
+    """At most this many of n rows, evenly spread."""
     return np.unique(np.linspace(0, n - 1, min(n, most)).round().astype(np.int64))
 
 
 def standardized(values: np.ndarray) -> np.ndarray:
+    """Values with mean 0 and standard deviation 1."""
     standardized: np.ndarray = (values - values.mean()) / values.std()
     return standardized
 
 
 def _tie(column: Column, parts: Sequence[Column], factors: np.ndarray, weights: np.ndarray) -> Tie | None:
-    """The formula of a column, and how far it is off; nothing if that is far."""
+    """The formula of a column and its error; None if the error is large."""
     values = np.stack([part.values for part in parts], 1)
     rest = column.values - values @ factors
     offset = np.median(rest)

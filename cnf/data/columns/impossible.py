@@ -1,4 +1,4 @@
-"""What makes a density impossible: each rule yields its sentences."""
+"""Reasons for which no density exists. Each rule yields sentences for the error message."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def _coarse(look: Look) -> Iterator[str]:
             remedy = "multiply it by a power of ten"
         remedy += " in the table" if look.named else " in float64, or train flow.double() on data in float64"
         yield (
-            f"{column.name} varies by {column.raw.std():.3g} around {centre:.6g}, where {dtype} has but "
+            f"{column.name} varies by {column.raw.std():.3g} around {centre:.6g}, where {dtype} has only "
             f"{column.distinct:,} values for its {len(np.unique(column.raw)):,}: {remedy}"
         )
 

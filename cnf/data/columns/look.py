@@ -41,7 +41,7 @@ class Look:
 
     @property
     def seen(self) -> str:
-        """How many rows."""
+        """How many rows were checked."""
         return f"in all {self.n:,} rows" + (" looked at" if self.n < len(self.rows) else "")
 
     @cached_property

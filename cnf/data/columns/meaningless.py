@@ -1,4 +1,4 @@
-"""What makes a density mean little: each rule yields its sentences."""
+"""Reasons for which a likelihood means little. Each rule yields sentences for the warning."""
 
 from __future__ import annotations
 
@@ -49,11 +49,11 @@ def _atoms(look: Look) -> Iterator[str]:
 def _index(look: Look) -> Iterator[str]:
     names = [column.name for column in look.x if len(look.x) + len(look.context) > 1 and _numbers_rows(look, column)]
     if names:
-        yield f"{listed(names)} numbers the rows, which says nothing of new ones: drop it"
+        yield f"{listed(names)} numbers the rows, which means nothing for new rows: drop it"
 
 
 def _numbers_rows(look: Look, column: Column) -> bool:
-    """Whether it is a multiple of the row's number, or whole numbers without gaps or repeats in another order."""
+    """Whether a column is a multiple of the row number, or consists of whole numbers in any order without gaps."""
     number, raw = look.numbers.astype(np.float64), column.raw
     slope = (raw[-1] - raw[0]) / (number[-1] - number[0])
     line = raw[0] + slope * (number - number[0])
@@ -82,18 +82,18 @@ def _far(look: Look) -> Iterator[str]:
 def _copied(look: Look) -> Iterator[str]:
     columns = [*look.context, *look.x]
     if all(column.discrete for column in look.x):
-        return  # those are what repeats
+        return  # rows of discrete columns repeat by themselves
     keys = _keys(look.rows) if look.rows.parts else row_keys(np.stack([column.values for column in columns], 1))
     copies = len(keys) - len(np.unique(keys))
     if copies >= COPIES * len(keys) and not _by_rounding(columns):
         yield (
-            f"{copies:,} of {len(keys):,} rows are copies of others: remove them, for what is learned of a row counts "
-            "twice, and validation means nothing with the same rows on both sides"
+            f"{copies:,} of {len(keys):,} rows are copies of others: remove them, for they count twice in training, "
+            "and validation means nothing with the same rows on both sides"
         )
 
 
 def _by_rounding(columns: Sequence[Column]) -> bool:
-    """Whether rows of rounded numbers agree by chance: nearly as many do when the columns are shuffled."""
+    """Whether rows of rounded numbers are equal by chance: nearly as many are when the columns are shuffled."""
     if len(columns) == 1:
         return bool(columns[0].counted[2].min() < 2)  # in the tails of rounded numbers some stand alone
     together = np.stack([column.values for column in columns], 1)
@@ -103,8 +103,7 @@ def _by_rounding(columns: Sequence[Column]) -> bool:
 
 
 def _keys(rows: Rows) -> np.ndarray:
-    """Of the first rows, as many as a second's work; a copy far behind its original is not missed in a random sample
-    only if there are few rows."""
+    """Keys of the first rows; a random sample of many rows would seldom hold both of two copies."""
     keys = []
     for start in range(0, min(len(rows), MOST_KEYS), PIECE):
         x, context, _ = rows.raw(np.arange(start, min(start + PIECE, len(rows)))) or (np.empty((0, 1)), None, None)
@@ -129,7 +128,7 @@ def _curved(look: Look) -> Iterator[str]:
 def _idle(look: Look) -> Iterator[str]:
     names = [column.name for column in look.context if column.distinct == 1]
     if names:
-        yield f"the condition {listed(names)} has one value in all rows, so nothing is learned of others"
+        yield f"the condition {listed(names)} has one value in all rows, so the flow learns nothing about other values"
 
 
 WARNINGS = (_discrete, _atoms, _index, _far, _copied, _nearly, _curved, _idle)

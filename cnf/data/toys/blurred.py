@@ -11,10 +11,12 @@ from torch import Tensor
 
 
 def polar(radius: Tensor | float, angle: Tensor) -> Tensor:
+    """Points on the plane, given by radius and angle."""
     return torch.stack([radius * angle.cos(), radius * angle.sin()], dim=-1)
 
 
 def log_gaussian(d: Tensor, std: float) -> Tensor:
+    """`log N(d; 0, std²)`, elementwise."""
     return -0.5 * (d / std) ** 2 - math.log(std * math.sqrt(2 * math.pi))
 
 
@@ -57,4 +59,5 @@ def quadrature(edges: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def edges(start: float, end: float, panels: int) -> Tensor:
+    """Edges of panels of equal width."""
     return torch.linspace(start, end, panels + 1, dtype=torch.float64)

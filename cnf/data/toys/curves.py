@@ -42,6 +42,7 @@ def moons(n: int, generator: Generator | None) -> Tensor:
 
 
 def moons_log_prob(x: Tensor) -> Tensor:
+    """Log-density of `moons`."""
     u, weights = quadrature(edges(0, math.pi, 8))
     points = torch.cat([_moon(u), -_moon(u)]) + u.new_tensor([0.0, 0.3])
     return log_mixture(x, points, weights.repeat(2) / (2 * math.pi), partial(log_gaussian, std=0.2))
@@ -54,6 +55,7 @@ def swissroll(n: int, generator: Generator | None) -> Tensor:
 
 
 def swissroll_log_prob(x: Tensor) -> Tensor:
+    """Log-density of `swissroll`."""
     u, weights = quadrature(edges(1.5 * math.pi, 4.5 * math.pi, 12))
     return log_mixture(x, polar(u, u) / 5, weights / (3 * math.pi), partial(log_gaussian, std=0.2))
 
@@ -71,6 +73,7 @@ def spirals(n: int, generator: Generator | None) -> Tensor:
 
 
 def spirals_log_prob(x: Tensor) -> Tensor:
+    """Log-density of `spirals`."""
     u, weights = quadrature(3 * math.pi * edges(0, 1, 12) ** 0.6)  # about equal lengths of the arm
     density = 2 * u / (3 * math.pi) ** 2
     kernel = partial(log_blurred_box, half=0.25 / 3, std=0.1)

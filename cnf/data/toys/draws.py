@@ -15,11 +15,13 @@ def _device(generator: Generator | None) -> torch.device | None:
 
 
 def uniform(low: float, high: float, shape: tuple[int, ...], generator: Generator | None) -> Tensor:
+    """Uniform numbers between two ends."""
     unit = torch.rand(shape, generator=generator, dtype=torch.float64, device=_device(generator))
     return low + (high - low) * unit
 
 
 def normal(n: int, generator: Generator | None) -> Tensor:
+    """Standard normal points on the plane, `(n, 2)`."""
     return torch.randn(n, 2, generator=generator, dtype=torch.float64, device=_device(generator))
 
 
@@ -39,6 +41,6 @@ def points(
     generator: Generator | None,
     dtype: torch.dtype,
 ) -> Tensor:
-    """As many points as a shape has places, `(*shape, 2)`."""
+    """Points of a sampler in a batch shape, `(*shape, 2)`."""
     batch = as_shape(shape)
     return sampler(batch.numel(), generator).to(dtype).reshape(*batch, 2)

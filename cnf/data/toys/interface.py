@@ -12,32 +12,39 @@ from torch import Generator, Tensor
 from cnf.arguments import Finite, checked
 from cnf.data.toys.draws import points
 
-ROWS = 512  # points evaluated at once: bounds the (points, nodes) tables, which then also fit a cache
+ROWS = 512  # points evaluated together: the tables (points, nodes) then fit a cache
 
 
 @checked
 @dataclass(frozen=True)
 class Toy:
-    """A distribution on the plane that is easy to sample and whose density is known.
+    """A distribution on the plane with independent samples and, in most cases, an exact density.
 
-    The constants are those of the authors' code, and every draw is independent: where that code spaces the
-    angles of `circles`, `rings` and `moons` equally, they are uniform here, its smooth limit for many points.
+    `cnf.data.toy(name)` gives those of FFJORD, with the constants of the authors' code. That code spaces the angles of
+    `circles`, `rings` and `moons` equally; here they are uniform, the limit for many points.
 
     Args:
-        name: Its key in `TOYS`.
-        sampler: Maps a number of points and a generator to points `(n, 2)` in float64.
-        density: Maps points `(N, 2)` to log-densities `(N,)`; `None` where the points lie on a curve.
-        entropy: `-E[log p(x)]` in nats, the least mean negative log-likelihood that a model can reach.
-
-    Example:
-        >>> from cnf.data import toy
-        >>> moons = toy("moons")
-        >>> x = moons.sample(5, generator=torch.Generator().manual_seed(0))
-        >>> x.shape, moons.log_prob(x).shape
-        (torch.Size([5, 2]), torch.Size([5]))
+        name: Name of the distribution.
+        sampler: Maps a number of points n and a generator (or None) to points `(n, 2)` in float64.
+        density: Maps points `(N, 2)` to log-densities `(N,)`; None if the points lie on a curve.
+        entropy: `−E[log p(x)]` in nats, the smallest mean negative log-likelihood that a model can reach.
 
     References:
-        Grathwohl, Chen, Bettencourt, Sutskever, Duvenaud, FFJORD, 2019, arXiv:1810.01367.
+        Grathwohl et al. 2019, FFJORD, arXiv 1810.01367.
+
+    Example:
+        A distribution of one's own, uniform on the unit square:
+
+        >>> import torch
+        >>> def draw(n, generator):
+        ...     return torch.rand(n, 2, generator=generator, dtype=torch.float64)
+        >>> def log_density(x):
+        ...     inside = ((x >= 0) & (x <= 1)).all(1)
+        ...     return torch.where(inside, 0.0, -torch.inf)
+        >>> square = Toy("square", draw, log_density, entropy=0.0)
+        >>> x = square.sample(5)
+        >>> x.shape, square.log_prob(x).tolist()
+        (torch.Size([5, 2]), [0.0, 0.0, 0.0, 0.0, 0.0])
     """
 
     event_shape: ClassVar[tuple[int, ...]] = (2,)
@@ -53,9 +60,9 @@ class Toy:
         """Draw independent points.
 
         Args:
-            shape: How many, or a batch shape.
-            generator: The source of every random number; torch's global one if `None`.
-            dtype: Type of the result. Numbers are drawn in float64, so a seed means the same points in all types.
+            shape: Number of points, or a batch shape.
+            generator: Source of randomness; the global one of torch by default.
+            dtype: Type of the result. Numbers are drawn in float64, so a seed gives the same points in all types.
 
         Returns:
             Points `(*shape, 2)`.
@@ -67,13 +74,13 @@ class Toy:
         return points(self.sampler, shape, generator, dtype)
 
     def log_prob(self, x: Tensor) -> Tensor:
-        """The exact log-density in nats, in the dtype of `x` and differentiable.
+        """The exact log-density in nats, in the dtype of `x`, differentiable.
 
         Args:
-            x: Points `(N, 2)`, or any other batch shape before the 2.
+            x: Points `(*batch, 2)`.
 
         Returns:
-            Log-densities `(N,)`, one for each point.
+            Log-densities `(*batch)`.
 
         Raises:
             TypeError: `x` does not hold floating point numbers.
@@ -87,6 +94,6 @@ class Toy:
         if not x.is_floating_point():
             raise TypeError(f"expected floating point numbers, got {x.dtype}: convert them with x.float()")
         if x.shape[-1:] != self.event_shape:
-            raise ValueError(f"expected points of shape (N, 2), got {tuple(x.shape)}")
+            raise ValueError(f"expected points of shape (*batch, 2), got {tuple(x.shape)}")
         rows = torch.split(x.reshape(-1, 2), ROWS)
         return torch.cat([self.density(points) for points in rows]).reshape(x.shape[:-1])

@@ -22,6 +22,7 @@ def gaussians(n: int, generator: Generator | None) -> Tensor:
 
 
 def gaussians_log_prob(x: Tensor) -> Tensor:
+    """Log-density of `gaussians`."""
     weights = torch.full((8,), 1 / 8, dtype=torch.float64)
     return log_mixture(x, _gaussian_centres(torch.arange(8)), weights, partial(log_gaussian, std=0.5 / 1.414))
 
@@ -37,6 +38,7 @@ def checkerboard(n: int, generator: Generator | None) -> Tensor:
 
 
 def checkerboard_log_prob(x: Tensor) -> Tensor:
+    """Log-density of `checkerboard`."""
     offset = x[:, None] - _black_corners().to(x)
     inside = ((offset >= 0) & (offset <= 2)).all(dim=2).any(dim=1)  # closed: rounding puts samples on edges
     return x.new_full((len(x),), -math.log(32)).masked_fill(~inside, -math.inf)
