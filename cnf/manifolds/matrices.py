@@ -13,8 +13,17 @@ from cnf.discrete import Linear, LULinear
 def invertible(matrix: Matrix) -> LULinear:
     """A trainable matrix that starts at `matrix` and stays invertible: `P L U` with a diagonal that keeps its signs.
 
+    Args:
+        matrix: Initial value, `(n, n)`.
+
     Raises:
-        ValueError: The matrix is singular, to the precision of its type.
+        ValueError: The matrix is not square, not finite, or singular to the precision of its dtype.
+
+    Example:
+        >>> import torch
+        >>> dense(invertible(torch.tensor([[0.0, 2.0], [1.0, 0.0]]))).detach()
+        tensor([[0., 2.],
+                [1., 0.]])
     """
     linear = LULinear(len(matrix), bias=False).to(matrix)
     require_square(matrix, linear.dim)
@@ -30,13 +39,18 @@ def invertible(matrix: Matrix) -> LULinear:
 
 @checked
 class PositiveDefinite(Linear):
-    """`W = C Cᵀ`, symmetric and positive definite; C is lower triangular and its diagonal the exponential of numbers.
+    """`W = C Cᵀ`, symmetric and positive definite: C is lower triangular, the logarithm of its diagonal is trained.
 
     Args:
-        matrix: Where it starts.
+        matrix: Initial W, `(n, n)`.
 
     Raises:
         ValueError: `matrix` is not symmetric and positive definite.
+
+    Example:
+        >>> import torch
+        >>> PositiveDefinite(torch.diag(torch.tensor([1.0, 4.0]))).log_abs_det().detach()
+        tensor(1.3863)
     """
 
     def __init__(self, matrix: Matrix) -> None:
@@ -66,19 +80,19 @@ class PositiveDefinite(Linear):
 
 
 def dense(linear: Linear) -> Tensor:
-    """W itself, `(D, D)`."""
+    """The matrix W of a linear layer, `(D, D)`."""
     parameter = next(linear.parameters())
     return linear.multiply(torch.eye(linear.dim, dtype=parameter.dtype, device=parameter.device)).mT
 
 
 def require_square(matrix: Tensor, n: int) -> None:
-    """Refuse what is not an `(n, n)` matrix of finite numbers."""
+    """Refuse everything but an `(n, n)` matrix of finite numbers."""
     if matrix.shape != (n, n) or not matrix.isfinite().all():
         raise ValueError(f"matrix must be ({n}, {n}) and finite, got shape {tuple(matrix.shape)}")
 
 
 def require_regular(matrix: Tensor) -> None:
-    """Refuse a matrix whose inverse has no correct digit in its type."""
+    """Refuse a matrix whose inverse has no correct digit in its dtype."""
     values = torch.linalg.svdvals(matrix.detach())
     if not values[-1] > len(matrix) * torch.finfo(matrix.dtype).eps * values[0]:
         raise ValueError(

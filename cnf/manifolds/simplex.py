@@ -1,7 +1,8 @@
 """Flows on the simplex in closed form: affine maps of the logarithms, `q = softmax(A log p + c)`.
 
-They are a group: a row of them is one of them, see `compose`. All `log_det`s are with respect to the Riemannian volume
-of the simplex, of dimension n − 1. Everything is computed in logarithms, so that float32 holds tiny probabilities.
+These maps form a group: several in a row are one of them, see `compose`. All log-determinants are with respect to the
+Riemannian volume of the simplex, which has dimension n − 1. Everything is computed with logarithms, so that float32
+suffices for tiny probabilities.
 """
 
 from __future__ import annotations
@@ -26,11 +27,19 @@ Points = Annotated[Numbers, Rule("with elements along a last axis", lambda p: p.
 
 @checked
 def smooth(p: Points, epsilon: Fraction = 1e-6) -> Tensor:
-    """Move points into the simplex, away from its zeros: `(1 − ε) p + ε/n`.
+    """Points without zeros: `(1 − ε) p + ε/n`.
 
     Args:
         p: Points on the simplex, `(…, n)`.
         epsilon: ε in (0, 1), the share of the uniform distribution.
+
+    Raises:
+        ValueError: Points off the simplex.
+
+    Example:
+        >>> import torch
+        >>> smooth(torch.tensor([1.0, 0.0]), 0.01)
+        tensor([0.9950, 0.0050])
     """
     require_simplex(p, p.shape[-1])
     return (1 - epsilon) * p + epsilon / p.shape[-1]
@@ -40,7 +49,13 @@ def smooth(p: Points, epsilon: Fraction = 1e-6) -> Tensor:
 class LogAffine(Transform, ABC):
     """`encode`: `q = softmax(A log p + c)` with `A1 = λ1`, `log_det = log(|det A|/|λ|) + Σ (log qᵢ − log pᵢ)`.
 
-    `decode`: `p = softmax(A⁻¹(log q − c))`. In the Riemannian volume of the simplex.
+    `decode`: `p = softmax(A⁻¹(log q − c))`. The members of the family are `Calibration` and `GeneralizedCalibration`.
+
+    Args:
+        n: Length of the vectors.
+        shift: Initial c, `(n,)`, or None for zeros.
+        bias: Whether there is a c.
+        context_dim: Length of the context; c is affine in it.
     """
 
     domain = codomain = constraints.unit_interval
@@ -59,16 +74,16 @@ class LogAffine(Transform, ABC):
     @property
     @abstractmethod
     def matrix(self) -> Tensor:
-        """A without a context, `(n, n)`; of the matrices that make the same map, the one with `1ᵀA = λ1ᵀ`."""
+        """The matrix A without a context, `(n, n)`; of those that make the same map, the one with `1ᵀA = λ1ᵀ`."""
 
     @property
     def shift(self) -> Tensor:
-        """c without a context, `(n,)`."""
+        """The vector c without a context, `(n,)`."""
         return self.matrix.new_zeros(self.n) if self.constant is None else self.constant
 
     @abstractmethod
     def _multiply(self, logs: Tensor, context: Tensor | None, *, inverse: bool) -> tuple[Tensor, Tensor]:
-        """`A · logs` or `A⁻¹ · logs`, up to multiples of 1, and `log(|det A|/|λ|)` of what was multiplied by."""
+        """`A · logs` or `A⁻¹ · logs`, up to multiples of 1, and `log(|det A|/|λ|)` of the matrix used."""
 
     def encode(self, x: Tensor, context: Tensor | None = None) -> Mapped:
         require_vectors(x, self.n)
@@ -108,21 +123,26 @@ class LogAffine(Transform, ABC):
 class Calibration(LogAffine):
     """`encode`: `q = softmax(a⁻¹ log p + c)`, `log_det = (1 − n) log |a| + Σ (log qᵢ − log pᵢ)`.
 
-    `decode`: `p = softmax(a (log q − c))`. In the Riemannian volume of the simplex. It starts at the identity.
-    Temperature scaling of a classifier's posteriors is the case `c = 0`: `Calibration(n, bias=False)`.
+    `decode`: `p = softmax(a (log q − c))`. It starts at the identity. Temperature scaling of a classifier's posteriors
+    is the case `c = 0`: `Calibration(n, bias=False)`.
 
     Args:
         n: Length of the vectors.
-        temperature: Where a starts; positive, or negative, which reverses the order of the elements. It keeps its sign.
-        shift: Where c starts, `(n,)`; zeros by default.
+        temperature: Initial a, not 0. It keeps its sign; a negative one reverses the order of the elements.
+        shift: Initial c, `(n,)`; zeros by default.
         bias: Whether there is a c.
-        context_dim: Length of the context, in which log |a| and c are affine; 0 for an unconditional map.
+        context_dim: Length of the context; log |a| and c are affine in it. 0 for none.
 
     Raises:
-        ValueError: n below 2, a temperature of zero, a shift of another shape.
+        ValueError: n is below 2, the temperature is 0, or the shift has another shape.
 
     References:
         Guo et al. 2017, arXiv 1706.04599, for temperature scaling.
+
+    Example:
+        >>> import torch
+        >>> Calibration(3, temperature=2.0).calibrate(torch.tensor([0.7, 0.2, 0.1])).detach()
+        tensor([0.5229, 0.2795, 0.1976])
     """
 
     sign: Tensor
@@ -146,7 +166,7 @@ class Calibration(LogAffine):
 
     @property
     def temperature(self) -> Tensor:
-        """a without a context, a scalar."""
+        """The temperature a without a context, a scalar."""
         return self.sign * self.log_temperature.exp()
 
     @property
@@ -158,29 +178,38 @@ class Calibration(LogAffine):
         if self.log_slope is not None and context is not None:
             log_a = log_a + context @ self.log_slope
         log_factor = log_a if inverse else -log_a
-        return self.sign * log_factor.exp().reshape(-1, 1) * logs, (self.n - 1) * log_factor
+        factor = self.sign * log_factor.exp()
+        return (factor.unsqueeze(-1) if factor.dim() else factor) * logs, (self.n - 1) * log_factor
 
 
 @checked
 class GeneralizedCalibration(LogAffine):
     """`encode`: `q = softmax(A log p + c)` with `A1 = λ1`, `log_det = log(|det A|/|λ|) + Σ (log qᵢ − log pᵢ)`.
 
-    `decode`: the same with `A⁻¹` and `−A⁻¹c`. In the Riemannian volume of the simplex. It starts at the identity.
+    `decode`: the same with `A⁻¹` and `−A⁻¹c`. It starts at the identity.
 
-    The constraint is built in: with T an orthonormal basis of the vectors with sum 0, `A = 11ᵀ/n + T S Tᵀ`, and S is
-    any invertible matrix of size n − 1. λ, and what A adds to all logits alike, have no influence on the map, for
-    softmax takes it out again; so `λ = 1` and `1ᵀA = 1ᵀ` lose nothing, and `|det A|/|λ| = |det S|`.
+    The constraint `A1 = λ1` is built in: `A = 11ᵀ/n + T S Tᵀ`, where T is an orthonormal basis of the vectors with sum
+    0 and S is any invertible matrix of size n − 1. Softmax does not depend on λ, nor on what A adds to all logits
+    equally. So λ = 1 and `1ᵀA = 1ᵀ` without loss, and `|det A|/|λ| = |det S|`.
 
     Args:
         n: Length of the vectors.
         positive: Whether A is kept symmetric and positive definite.
-        matrix: Where A starts, `(n, n)`, invertible with `A1 = λ1`; the identity by default.
-        shift: Where c starts, `(n,)`; zeros by default.
+        matrix: Initial A, `(n, n)`, invertible with `A1 = λ1`; the identity by default.
+        shift: Initial c, `(n,)`; zeros by default.
         bias: Whether there is a c.
 
     Raises:
-        ValueError: n below 2, wrong shapes, rows of `matrix` with different sums, a singular one, or with `positive`
-            one that is not symmetric and positive definite.
+        ValueError: n is below 2, a shape is wrong, the rows of `matrix` have different sums, or it is singular. With
+            `positive`, also a matrix that is not symmetric and positive definite.
+
+    Example:
+        >>> import torch
+        >>> matrix = torch.tensor([[2.0, 0.0, -1.0], [0.0, 1.0, 0.0], [-1.0, 0.0, 2.0]])
+        >>> layer = GeneralizedCalibration(3, matrix=matrix)
+        >>> x = torch.tensor([[0.7, 0.2, 0.1]])
+        >>> layer.encode(x).value.detach()
+        tensor([[0.9581, 0.0391, 0.0028]])
     """
 
     def __init__(
@@ -226,22 +255,26 @@ def _require_equal_sums(matrix: Tensor) -> None:
 @checked
 @torch.no_grad()
 def compose(*calibrations: LogAffine) -> Calibration | GeneralizedCalibration:
-    """The one calibration that does what several do in a row, a new one; the first of them sees the data.
+    """A new calibration that equals several in a row; the first of them sees the data.
 
-    `(A₂, c₂) ∘ (A₁, c₁) = (A₂A₁, A₂c₁ + c₂)`; of temperatures, `(a₂, c₂) ∘ (a₁, c₁) = (a₁a₂, c₁/a₂ + c₂)`.
+    `(A₂, c₂) ∘ (A₁, c₁) = (A₂A₁, A₂c₁ + c₂)`; for temperatures, `(a₂, c₂) ∘ (a₁, c₁) = (a₁a₂, c₁/a₂ + c₂)`.
 
     Args:
         calibrations: At least one, all of the same n and without context.
 
     Raises:
-        ValueError: None, or of different n.
-        TypeError: One has a context.
+        ValueError: No calibration, or different n.
+        TypeError: One of them has a context.
+
+    Example:
+        >>> compose(Calibration(3, temperature=2.0), Calibration(3, temperature=3.0)).temperature.detach()
+        tensor(6.)
     """
     if len({calibration.n for calibration in calibrations}) != 1:
         sizes = [calibration.n for calibration in calibrations]
-        raise ValueError(f"only calibrations of the same n, at least one, can be composed, got n = {sizes}")
+        raise ValueError(f"compose takes one or more calibrations of the same n, got n = {sizes}")
     if any(calibration.context_dim for calibration in calibrations):
-        raise TypeError("a calibration with a context is another one for each row: chain it with cnf.Compose")
+        raise TypeError("a calibration with a context differs from row to row: chain it with cnf.Compose instead")
     first, n = calibrations[0], calibrations[0].n
     matrix, shift = torch.eye(n).to(first.matrix), first.matrix.new_zeros(n)
     for calibration in calibrations:

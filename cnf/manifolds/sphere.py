@@ -1,7 +1,7 @@
-"""Flows on the unit sphere of ℝⁿ in closed form: translate or multiply a vector, then bring it back to length one.
+"""Flows on the unit sphere of ℝⁿ in closed form: translate a vector or multiply it, then divide it by its length.
 
-All `log_det`s are with respect to the Riemannian volume of the sphere. Chains of these flows (`Compose`) gain with
-every member, those of linear ones alone do not: they collapse to one.
+All log-determinants are with respect to the Riemannian volume of the sphere. A chain (`Compose`) of translations and
+linear maps is more flexible with every member. A chain of linear maps alone is just one linear map.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from cnf.transforms import Mapped, Transform
 
 
 def margin(dtype: torch.dtype) -> float:
-    """How far the lengths of translations stay below 1, where a type still tells `1 − ‖c‖` from rounding."""
+    """How far the length of a translation stays below 1, so that `1 − ‖c‖` is above the rounding error of the dtype."""
     return 1e-9 if dtype == torch.float64 else 1e-5
 
 
@@ -28,19 +28,26 @@ def margin(dtype: torch.dtype) -> float:
 class NormalizedTranslation(Transform):
     """`encode`: `y = (x + c)/‖x + c‖` with `‖c‖ < 1`, `log_det = log(1 + xᵀc) − n log ‖x + c‖`.
 
-    `decode`: `x = ℓy − c` with `ℓ = yᵀc + √((yᵀc)² + 1 − ‖c‖²)`. In the Riemannian volume of the sphere.
-    The map draws points towards `c/‖c‖`; so densities of the data have their mode on the other side.
+    `decode`: `x = ℓy − c` with `ℓ = yᵀc + √((yᵀc)² + 1 − ‖c‖²)`. `encode` moves points towards `c/‖c‖`, so the density
+    of the data is highest at the opposite point `−c/‖c‖`.
 
-    The length is held below 1 by `c = r/√(1 + ‖r‖²)`, up to rounding's margin, with r trainable and, where there is a
-    context, affine in it. The margin is 1e-9 where the shift was given in float64, else 1e-5.
+    `c = r/√(1 + ‖r‖²)` is shorter than 1 for every r, which is trained. With a context, r is affine in it. A margin
+    for rounding keeps `‖c‖` below `1 − 1e-9` if the shift is given in float64, else below `1 − 1e-5`.
 
     Args:
         n: Length of the vectors.
-        shift: Where c starts, `(n,)`; a random short vector by default, so that the members of a chain differ.
-        context_dim: Length of the context; 0 for an unconditional map.
+        shift: Initial c, `(n,)`; by default a short random vector, so that the members of a chain differ.
+        context_dim: Length of the context; 0 for none.
 
     Raises:
-        ValueError: n below 2, or `shift` of another shape or not shorter than 1.
+        ValueError: n is below 2, or `shift` has another shape or a length not below 1.
+
+    Example:
+        >>> import torch
+        >>> layer = NormalizedTranslation(3, shift=torch.tensor([0.0, 0.0, 0.5]))
+        >>> z, log_det, _ = layer.encode(torch.tensor([[1.0, 0.0, 0.0]]))
+        >>> z.detach(), log_det.detach()
+        (tensor([[0.8944, 0.0000, 0.4472]]), tensor([-0.3347]))
     """
 
     domain = codomain = UnitVectors()
@@ -63,11 +70,11 @@ class NormalizedTranslation(Transform):
 
     @property
     def shift(self) -> Tensor:
-        """c without a context, `(n,)`."""
+        """The vector c without a context, `(n,)`."""
         return self._shift_and_gap(None)[0]
 
     def _shift_and_gap(self, context: Tensor | None) -> tuple[Tensor, Tensor]:
-        """c, and `1 − ‖c‖²` without cancellation."""
+        """The vector c, and `1 − ‖c‖²` without cancellation."""
         raw = self.raw if self.slope is None or context is None else self.raw + context @ self.slope.mT
         squared = raw.square().sum(-1, keepdim=True)
         gap = (1 + self.margin * (2 - self.margin) * squared) / (1 + squared)
@@ -92,7 +99,7 @@ class NormalizedTranslation(Transform):
         return Mapped(F.normalize(length * z - c, dim=1), -self._log_ratio(length, gap))
 
     def _log_ratio(self, length: Tensor, gap: Tensor) -> Tensor:
-        """From `ℓ = ‖x + c‖`, for `1 + xᵀc = (ℓ² + 1 − ‖c‖²)/2` has positive terms only."""
+        """The log-determinant from `ℓ = ‖x + c‖`: all terms of `1 + xᵀc = (ℓ² + 1 − ‖c‖²)/2` are positive."""
         return (((length.square() + gap) / 2).log() - self.n * length.log()).squeeze(1)
 
 
@@ -100,15 +107,24 @@ class NormalizedTranslation(Transform):
 class NormalizedLinear(Transform):
     """`encode`: `y = Mx/‖Mx‖`, `log_det = log |det M| − n log ‖Mx‖`; `decode` is the same with `M⁻¹`.
 
-    In the Riemannian volume of the sphere. M is `P L U` with a diagonal that cannot vanish; a multiple of M is the same
-    map. On a uniform base it gives the angular central Gaussian density.
+    M is `P L U` with a diagonal that cannot be 0. Multiples of M make the same map. On a uniform base the density is
+    the angular central Gaussian.
 
     Args:
         n: Length of the vectors.
-        matrix: Where M starts, `(n, n)`; a random rotation by default, so that the members of a chain differ.
+        matrix: Initial M, `(n, n)`; by default a random rotation, so that the members of a chain differ.
 
     Raises:
-        ValueError: n below 2, or `matrix` of another shape or singular.
+        ValueError: n is below 2, or `matrix` has another shape or is singular.
+
+    References:
+        Tyler 1987, Biometrika 74, for the density.
+
+    Example:
+        >>> import torch
+        >>> layer = NormalizedLinear(2, matrix=torch.diag(torch.tensor([2.0, 1.0])))
+        >>> layer.encode(torch.tensor([[0.6, 0.8]])).value.detach()
+        tensor([[0.8321, 0.5547]])
     """
 
     domain = codomain = UnitVectors()
@@ -122,7 +138,7 @@ class NormalizedLinear(Transform):
 
     @property
     def matrix(self) -> Tensor:
-        """M, `(n, n)`."""
+        """The matrix M, `(n, n)`."""
         return dense(self.linear)
 
     def encode(self, x: Tensor, context: Tensor | None = None) -> Mapped:
@@ -144,17 +160,25 @@ class NormalizedLinear(Transform):
 class NormalizedAffine(Transform):
     """`encode`: `y = (Mx + c)/‖Mx + c‖` with `‖M⁻¹c‖ < 1`, `log_det = log(|det M| (1 + xᵀM⁻¹c)/‖Mx + c‖ⁿ)`.
 
-    In the Riemannian volume of the sphere. As `Mx + c = M(x + M⁻¹c)`, it is a `NormalizedTranslation` by `b = M⁻¹c`
-    followed by a `NormalizedLinear`, and so it is computed: b and M are what is trained, each held where it may be.
+    Because `Mx + c = M(x + M⁻¹c)`, it is computed as a `NormalizedTranslation` by `b = M⁻¹c` followed by a
+    `NormalizedLinear`. What is trained are b and M, within the bounds of those two.
 
     Args:
         n: Length of the vectors.
-        matrix: Where M starts, see `NormalizedLinear`.
-        shift: Where c starts, `(n,)`; a random short vector by default.
-        context_dim: Length of the context, in which b is affine before its length is bounded.
+        matrix: Initial M, see `NormalizedLinear`.
+        shift: Initial c, `(n,)`; by default a short random vector.
+        context_dim: Length of the context; b, before its length is bounded, is affine in it.
 
     Raises:
-        ValueError: n below 2, wrong shapes, `matrix` singular or `‖M⁻¹c‖` not below 1.
+        ValueError: n is below 2, a shape is wrong, `matrix` is singular, or `‖M⁻¹c‖` is not below 1.
+
+    Example:
+        >>> import torch, cnf
+        >>> from cnf.distributions import SphereUniform
+        >>> chain = cnf.Compose([NormalizedAffine(3) for _ in range(4)])
+        >>> flow = cnf.Flow(chain, SphereUniform(3))
+        >>> flow.sample(5).norm(dim=1)
+        tensor([1., 1., 1., 1., 1.])
     """
 
     domain = codomain = UnitVectors()
@@ -170,7 +194,7 @@ class NormalizedAffine(Transform):
 
     @torch.no_grad()
     def _pulled(self, shift: Tensor) -> Tensor:
-        """`M⁻¹c`, checked."""
+        """The vector `M⁻¹c`, checked."""
         if shift.shape != (self.linear.n,):
             raise ValueError(f"shift must be a vector ({self.linear.n},), got shape {tuple(shift.shape)}")
         pulled = self.linear.to(shift).linear.solve(shift.unsqueeze(0))[0]
@@ -183,12 +207,12 @@ class NormalizedAffine(Transform):
 
     @property
     def matrix(self) -> Tensor:
-        """M, `(n, n)`."""
+        """The matrix M, `(n, n)`."""
         return self.linear.matrix
 
     @property
     def shift(self) -> Tensor:
-        """c without a context, `(n,)`."""
+        """The vector c without a context, `(n,)`."""
         return self.matrix @ self.translation.shift
 
     def encode(self, x: Tensor, context: Tensor | None = None) -> Mapped:
