@@ -1,4 +1,8 @@
-"""Calibrating a classifier: its posteriors are corrected after training, on data it was not trained on."""
+"""Calibration of classifiers: their posteriors are corrected after training, on data they were not trained on.
+
+Three models can be fitted, in the order of their flexibility: `cnf.manifolds.Calibration` (without bias it is
+temperature scaling), `cnf.manifolds.GeneralizedCalibration` and `DirichletCalibration`.
+"""
 
 from __future__ import annotations
 
@@ -17,16 +21,24 @@ from cnf.manifolds.simplex import LogAffine
 
 @checked
 class DirichletCalibration(nn.Module):
-    """`q = softmax(A log p + c)` with any matrix A: the posteriors when those of each class are Dirichlet distributed.
+    """`q = softmax(A log p + c)` with any matrix A: correct if the posteriors of each class are Dirichlet distributed.
 
-    For classification only: A need not have an inverse, so this is no `Transform` and has no density. It starts at the
-    identity.
+    It is for classification only. A need not have an inverse, so this is no `Transform` and has no density. It starts
+    at the identity.
 
     Args:
         n: Number of classes.
 
+    Raises:
+        ValueError: n is below 2.
+
     References:
         Kull et al. 2019, arXiv 1910.12656.
+
+    Example:
+        >>> import torch
+        >>> DirichletCalibration(3).calibrate(torch.tensor([0.7, 0.2, 0.1])).detach()
+        tensor([0.7000, 0.2000, 0.1000])
     """
 
     def __init__(self, n: Size) -> None:
@@ -40,7 +52,7 @@ class DirichletCalibration(nn.Module):
         return (log_interior(p, self.n) @ self.matrix.mT + self.shift).log_softmax(-1)
 
     def calibrate(self, p: Tensor) -> Tensor:
-        """q: posteriors `(…, n)` to posteriors."""
+        """The corrected posteriors q of posteriors `(…, n)`."""
         return as_point(self.log_posteriors(p))
 
     def forward(self, p: Tensor) -> Tensor:
@@ -55,29 +67,37 @@ Calibrator = TypeVar("Calibrator", LogAffine, DirichletCalibration)
 def fit_calibration(
     posteriors: Tensor, labels: Tensor, model: Calibrator, *, penalty: NonNegative = 0.0, iterations: Count = 500
 ) -> Calibrator:
-    """Fit a calibration to posteriors and true classes, by `min −mean log q(label)` with L-BFGS in float64.
+    """Fit a calibration to posteriors and true classes: minimise `−mean log q(label)` by L-BFGS in float64.
 
-    Deterministic: all data at once, from where the parameters of `model` are. Calibrate with data that the classifier
-    was not trained on, else its errors do not show.
+    The result is deterministic: L-BFGS uses all data at once and starts at the parameters of `model`. Fit it to data
+    that the classifier was not trained on; on training data its errors do not show.
 
     Args:
-        posteriors: What the classifier gives, `(N, n)`, inside the simplex.
-        labels: The true classes, whole numbers 0 … n − 1, `(N,)`.
-        model: A `Calibration` (without bias it is temperature scaling), `GeneralizedCalibration` or
-            `DirichletCalibration`; it is left as it is.
-        penalty: Weight of the sum of squared changes of the parameters; for many classes with few data.
-        iterations: Steps of L-BFGS at most.
+        posteriors: Posteriors from the classifier, `(N, n)`, inside the simplex.
+        labels: The true classes, whole numbers from 0 to n − 1, `(N,)`.
+        model: A `Calibration`, `GeneralizedCalibration` or `DirichletCalibration`; it is not changed.
+        penalty: Weight of the sum of squared changes of the parameters; useful for many classes and few data.
+        iterations: Largest number of steps of L-BFGS.
 
     Returns:
         A fitted copy of `model`; `fitted.calibrate(posteriors)` applies it.
 
     Raises:
-        ValueError: Labels that are no classes or not as many as posteriors; posteriors off the simplex or with zeros
-            (`smooth` them).
-        TypeError: A model that needs a context.
+        ValueError: Labels that are not classes or not as many as the posteriors; posteriors off the simplex or with
+            zeros (use `smooth`).
+        TypeError: The model reads a context.
+
+    Example:
+        >>> import torch
+        >>> from cnf.manifolds import Calibration
+        >>> posteriors = torch.tensor([[0.9, 0.1]] * 4)  # the classifier says 90 %
+        >>> labels = torch.tensor([0, 0, 0, 1])  # but is right in 75 %
+        >>> fitted = fit_calibration(posteriors, labels, Calibration(2, bias=False))
+        >>> fitted.calibrate(posteriors[:1]).detach()
+        tensor([[0.7500, 0.2500]])
     """
     if getattr(model, "context_dim", 0):
-        raise TypeError("a calibration with a context is fitted as a flow, or without the context")
+        raise TypeError("fit_calibration takes a model without a context: train it as a flow, with cnf.fit")
     _require_classes(posteriors, labels, model.n)
     fitted = copy.deepcopy(model).double().requires_grad_(True)
     p, classes = posteriors.detach().double(), labels.to(torch.long)

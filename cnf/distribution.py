@@ -17,7 +17,7 @@ DRAWS = 1024  # samples of a Monte Carlo mean
 
 
 class Sampled(Protocol):
-    """What a flow does for its distribution."""
+    """The methods of a flow that its distribution uses."""
 
     event_shape: torch.Size
 
@@ -34,14 +34,18 @@ class Sampled(Protocol):
 
 
 class FlowDistribution(Distribution):
-    """A flow as a `torch.distributions.Distribution`, for BoTorch, sbi, Pyro and the like.
+    """A flow as a `torch.distributions.Distribution`, for BoTorch, sbi, Pyro and similar libraries.
 
-    Once Pyro is imported, `flow.distribution()` gives one that has Pyro's methods too (`to_event`, `mask`, plates, …),
+    If Pyro is imported, `flow.distribution()` returns one that also has Pyro's methods (`to_event`, `mask`, plates, …),
     so that `pyro.sample("z", flow.distribution())` works in models and guides.
 
     Args:
         flow: The flow.
-        context: `(*batch, C)`: a batch of distributions, one for each condition; None for unconditional flows.
+        context: `(*batch, C)` for a batch of distributions, one for each condition; None for unconditional flows.
+        validate_args: As for every distribution of torch.
+
+    Raises:
+        ValueError: A missing or unexpected context, or one of another shape.
 
     Example:
         >>> import torch, cnf
@@ -88,7 +92,7 @@ class FlowDistribution(Distribution):
             return self.rsample(sample_shape)
 
     def rsample_and_log_prob(self, sample_shape: Sequence[int] = torch.Size()) -> tuple[Tensor, Tensor]:
-        """Samples with their log-densities in one pass."""
+        """Samples and their log-densities in one pass."""
         return self.flow.sample_and_log_prob(*self._drawn(sample_shape))
 
     def log_prob(self, value: Tensor) -> Tensor:
@@ -97,7 +101,7 @@ class FlowDistribution(Distribution):
         return self.flow.log_prob(value.expand(shape + value.shape[len(batch) :]), self._context(shape))
 
     def entropy(self) -> Tensor:
-        """A Monte Carlo mean over 1024 samples, differentiable; `cnf.metrics.entropy` gives its error too."""
+        """The entropy in nats as a mean over 1024 samples, differentiable; `cnf.metrics.entropy` also has its error."""
         return -self.rsample_and_log_prob((DRAWS,))[1].mean(0)
 
     @property
@@ -130,7 +134,7 @@ class FlowDistribution(Distribution):
 
 
 def distribution_of(flow: Sampled, context: Tensor | None = None) -> FlowDistribution:
-    """The distribution of a flow, with the methods of Pyro if Pyro is imported."""
+    """The distribution of a flow; if Pyro is imported, with its methods."""
     guest = sys.modules.get("pyro.distributions")
     return (FlowDistribution if guest is None else _mixed(guest.TorchDistribution))(flow, context)
 

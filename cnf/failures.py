@@ -1,4 +1,4 @@
-"""Rows whose density cannot be found: they leave the batch and are named, and the others have their values."""
+"""Rows whose density cannot be computed: they are taken out of the batch and named, the others have their values."""
 
 from __future__ import annotations
 
@@ -42,13 +42,13 @@ def surviving(
 
 
 def warn(failures: Mapping[int, str], n: int, place: str = "NaN stands in their place") -> None:
-    """A warning that names failed rows, if there are any, and says what is in their place."""
+    """Warn about failed rows, if there are any, and say what is in their place."""
     if failures:
         warnings.warn(FailedRowsWarning(f"{told(failures, n)}; {place}"), stacklevel=3)
 
 
 def told(failures: Mapping[int, str], n: int, shown: int = 8) -> str:
-    """How many rows failed and which ones, each with its reason."""
+    """The number of failed rows, and the first ones with their reasons, in words."""
     first = [f"row {row}: {reason}" for row, reason in list(failures.items())[:shown]]
     rest = ["…"] if len(failures) > shown else []
     return f"{len(failures)} of {n} rows have no log-density ({'; '.join([*first, *rest])})"

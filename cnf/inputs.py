@@ -1,4 +1,4 @@
-"""What a flow is given: shapes, types, devices and values, checked in one place and said in the reader's terms."""
+"""Checks of what a flow is given: shapes, dtypes, devices and values."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ PRECISIONS = (torch.float32, torch.float64)
 
 
 class Like(Protocol):
-    """What has the type and the place that data must have, such as a base density."""
+    """Something with the dtype and device that data must have, such as a base density."""
 
     @property
     def dtype(self) -> torch.dtype: ...
@@ -26,11 +26,15 @@ class Like(Protocol):
 
 
 def as_shape(shape: int | Sequence[int]) -> torch.Size:
-    """An int as a shape of one dimension, a shape as itself.
+    """An int as a shape of one dimension; a shape as it is.
 
     Raises:
         TypeError: It does not consist of whole numbers.
         ValueError: One of them is negative.
+
+    Example:
+        >>> as_shape(5), as_shape((4, 3))
+        (torch.Size([5]), torch.Size([4, 3]))
     """
     sizes = tuple(shape) if isinstance(shape, (list, tuple)) else (shape,)
     if not all(isinstance(size, Integral) and not isinstance(size, bool) for size in sizes):
@@ -45,7 +49,7 @@ def batch_shape(name: str, x: Tensor, event: torch.Size, like: Like) -> torch.Si
     """The batch shape of data `(*batch, *event)`.
 
     Raises:
-        TypeError: No tensor.
+        TypeError: It is not a tensor.
         ValueError: Another event shape, dtype or device.
     """
     require_kind(name, x, like)
@@ -59,14 +63,14 @@ def context_rows(context: Tensor | None, batch: torch.Size, expected: int | None
     """The context of a batch as transforms see it, `(N, C)` or None.
 
     Args:
-        context: `(*batch, C)`, or what broadcasts to it.
+        context: `(*batch, C)`, or a shape that broadcasts to it.
         batch: The batch shape of the data.
         expected: C; 0 for unconditional flows, None if it is not known.
-        like: Has the dtype and device that it must have.
+        like: Has the right dtype and device.
 
     Raises:
-        TypeError: No tensor.
-        ValueError: A missing, unexpected or wrongly shaped context, another dtype or device, NaN or infinite values.
+        TypeError: It is not a tensor.
+        ValueError: A missing or unexpected context; another shape, dtype or device; NaN or infinite values.
     """
     if context is None and not expected:
         return None
@@ -90,7 +94,7 @@ def sample_context_rows(context: Tensor | None, shape: torch.Size, expected: int
     """The context of samples of a shape, `(N, C)` or None; see `context_rows`.
 
     Raises:
-        ValueError: As there. Several conditions that do not fit the shape are told how to be sampled.
+        ValueError: As there. If there are conditions for another number of samples, the message says what to call.
     """
     try:
         return context_rows(context, shape, expected, like)
@@ -108,7 +112,7 @@ def require_context(context: Tensor | None, owner: str, expected: int | None, ba
 
     Args:
         context: `(N, C)`, or None.
-        owner: What reads it, in a word.
+        owner: The word for the object that reads it.
         expected: C; None if it is not known.
         batch: Its batch shape, in words.
 
@@ -157,7 +161,7 @@ def require_features(x: Tensor, features: int) -> None:
 
 
 def require_precision(like: Like) -> None:
-    """Refuse to compute in anything but float32 and float64.
+    """Refuse all dtypes but float32 and float64.
 
     Raises:
         ValueError: 16-bit, complex or whole numbers.
@@ -170,10 +174,10 @@ def require_precision(like: Like) -> None:
 
 
 def require_kind(name: str, tensor: Tensor, like: Like) -> None:
-    """Refuse what has not the dtype and device of a flow.
+    """Refuse a tensor of another dtype or device than a flow.
 
     Raises:
-        TypeError: No tensor.
+        TypeError: It is not a tensor.
         ValueError: Another dtype or device.
     """
     require_precision(like)
@@ -198,10 +202,10 @@ def require_kind(name: str, tensor: Tensor, like: Like) -> None:
 
 
 def require_values(name: str, rows: Tensor) -> None:
-    """Refuse NaN and infinite values, naming the rows `(N, …)` that have them.
+    """Refuse NaN and infinite values in rows `(N, …)`; the message names the rows.
 
     Raises:
-        ValueError: There are such values, and they can be seen.
+        ValueError: There are such values, and values are known (see `cnf.tracing`).
     """
     bad = rows_with(~rows.isfinite())
     if bad:

@@ -1,4 +1,4 @@
-"""Where the bulk of a column lies and how wide it is, whatever a few wild rows say."""
+"""Centre and scale of the bulk of a column, robust against a few outliers."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-WILD = 3.0  # standard deviation over that of the bulk, from which on it is not the bulk's: a lognormal column has 2
-FEWEST = 20  # rows that a spline can be fitted to, or quantiles trusted
-LOOKED_AT = 8192  # rows for quantiles that nothing but a scale depends on
+WILD = 3.0  # ratio of the standard deviation to that of the bulk above which there are outliers; of a lognormal it is 2
+FEWEST = 20  # rows from which quantiles can be trusted and a spline be fitted
+LOOKED_AT = 8192  # rows that suffice for the quantiles of a scale
 
 
 class Spread(NamedTuple):
     """Centre and scale of D columns.
 
     Attributes:
-        centre: The mean, or the median of columns with wild rows.
-        scale: The standard deviation, or that of a normal with the quartiles of such columns.
-        wild: Which columns those are.
+        centre: The mean; the median of columns with outliers.
+        scale: The standard deviation; for columns with outliers, that of a normal density with the same quartiles.
+        wild: Which columns have outliers.
     """
 
     centre: Tensor
@@ -27,11 +27,17 @@ class Spread(NamedTuple):
 
 
 def spread_of(ordered: Tensor, mean: Tensor, std: Tensor) -> Spread:
-    """Of columns `(D, N)` whose rows increase, with their mean and standard deviation `(D,)`.
+    """Centre and scale of sorted columns `(D, N)`, given their mean and standard deviation `(D,)`.
 
-    The bulk is the middle half of the rows, or, where half of the rows agree, the middle nine tenths. Its scale
-    replaces the standard deviation where that is more than `WILD` times as large: 0.2 % of rows a thousand times too
-    large make it forty times what the others have.
+    The bulk is the middle half of the rows or, if half of the rows are equal, the middle nine tenths. Its scale
+    replaces the standard deviation if that is more than `WILD` times as large. For example, if 0.2 % of the rows are a
+    thousand times too large, the standard deviation is forty times that of the others.
+
+    Example:
+        >>> import torch
+        >>> column = torch.cat([torch.linspace(-1, 1, 99), torch.tensor([1000.0])])[None]
+        >>> spread_of(column, column.mean(1), column.std(1)).wild
+        tensor([True])
     """
     n = ordered.shape[1]
     half = (ordered[:, n - 1 - n // 4] - ordered[:, n // 4]) / (2 * 0.6745)
@@ -42,7 +48,7 @@ def spread_of(ordered: Tensor, mean: Tensor, std: Tensor) -> Spread:
 
 
 def column_spread(x: Tensor) -> Spread:
-    """Of the columns of rows `(N, D)`, in float64; the quantiles from some of many rows."""
+    """Centre and scale of the columns of rows `(N, D)`; quantiles of many rows come from some of them."""
     std, mean = torch.std_mean(x, 0)
     some = torch.linspace(0, len(x) - 1, min(len(x), LOOKED_AT), device=x.device).round().long()
     return spread_of(x[some].mT.sort(1).values, mean, std)

@@ -1,4 +1,4 @@
-"""Data-dependent starts: those that take long report their steps, and those that were forgotten are called to mind."""
+"""Data-dependent starts: long ones report their steps, and a warning reminds of one that was forgotten."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ UNSTARTED = (
 
 
 class Started(Protocol):
-    """What is known of a flow with a data-dependent start."""
+    """What the reminder needs to know of a flow."""
 
     training: bool
 

@@ -1,4 +1,4 @@
-"""Whether the values of tensors can be looked at: not while a function is exported, compiled or mapped by `vmap`."""
+"""Whether the values of tensors are known: they are not while a function is exported, compiled or run by `vmap`."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ FIXED = f"take a fixed grid, cnf.reconfigure(flow, solver=cnf.RungeKutta('rk4', 
 
 
 def visible(*tensors: Tensor) -> bool:
-    """Whether Python may branch on values; checks of values are left out where it may not."""
+    """Whether Python may branch on values; if not, checks of values are skipped."""
     traced = torch.compiler.is_compiling() or torch.jit.is_tracing()
     return not traced and not any(map(_batched, tensors))
 
 
 def rows_with(bad: Tensor) -> list[int]:
-    """The rows of `(N, …)` in which something is true; none where values cannot be looked at."""
+    """The rows of `(N, …)` in which an element is true; none if values are not known."""
     if not visible(bad) or not bad.any():
         return []
     rows: list[int] = (bad if bad.dim() == 1 else bad.flatten(1).any(1)).nonzero().flatten().tolist()
@@ -24,22 +24,22 @@ def rows_with(bad: Tensor) -> list[int]:
 
 
 def require_visible(*tensors: Tensor, what: str, remedy: str) -> None:
-    """Refuse an algorithm that branches on values where it cannot.
+    """Refuse an algorithm that branches on values if they are not known.
 
     Args:
-        tensors: Whose values it looks at.
-        what: The algorithm, as the subject of "looks at values".
+        tensors: The tensors whose values it needs.
+        what: The algorithm, as the subject of "needs the values of tensors".
         remedy: What to do instead.
 
     Raises:
-        TypeError: The values cannot be looked at.
+        TypeError: The values are not known.
     """
     if not visible(*tensors):
-        raise TypeError(f"{what} looks at values, which neither vmap nor torch.export allows: {remedy}")
+        raise TypeError(f"{what} needs the values of tensors, which vmap and torch.export hide: {remedy}")
 
 
 def _batched(x: Tensor) -> bool:
-    """Whether `vmap` has taken a dimension away, on any level of `torch.func`."""
+    """Whether `vmap` has taken away a dimension, on any level of `torch.func`."""
     functorch = torch._C._functorch
     while functorch.is_functorch_wrapped_tensor(x):
         if functorch.is_batchedtensor(x):

@@ -133,5 +133,5 @@ def test_bad_input_is_refused(call, message):
 
 
 def test_a_conditional_calibration_is_not_fitted_to_posteriors():
-    with pytest.raises(TypeError, match="a calibration with a context"):
+    with pytest.raises(TypeError, match="a model without a context"):
         fit_calibration(*GOOD, Calibration(2, context_dim=1))

@@ -67,7 +67,7 @@ class LearnedInverse(Transform, ABC):
         """Random tangent vectors v at `z` with `E[v vᵀ] = I` on the tangent space, `(probes, N, D)`."""
 
     def functions(self, context: Tensor | None) -> tuple[PointMap, PointMap]:
-        """f and g as maps of points, given the context `(N, C)`."""
+        """The maps of points f and g, given the context `(N, C)`."""
 
         def encoder(x: Tensor) -> Tensor:
             return self.image(self.encoder(x, context))
@@ -138,8 +138,13 @@ class EncoderDecoder(LearnedInverse):
 
 
 def along(function: PointMap, x: Tensor, directions: Tensor) -> Tensor:
-    """The products of the Jacobian at `x`, `(N, D)`, with directions `(K, N, D)`, by forward mode."""
+    """The products of the Jacobian at `x`, `(N, D)`, with directions `(K, N, D)`, by forward mode.
 
+    Example:
+        >>> import torch
+        >>> along(torch.square, torch.tensor([[1.0, 3.0]]), torch.ones(1, 1, 2))
+        tensor([[[2., 6.]]])
+    """
     place = x.contiguous()  # forward mode takes no expanded tensors
 
     def product(direction: Tensor) -> Tensor:

@@ -22,21 +22,21 @@ from cnf.twin import exchanged, parts_of
 class FreeForm:
     """`mean(β ‖x − g(f(x))‖² − log p_Z(f(x)) − Σ_k vₖᵀ f'(x) sg[g'(z) vₖ] / K)` for a flow with an `EncoderDecoder`.
 
-    The last term has the gradient of `log |det f'|` as far as the decoder g inverts the encoder f, at the cost of K
-    products with each Jacobian, whatever the dimension. Its value is not the log-determinant, so neither is the loss a
-    likelihood; `flow.log_prob` is, exactly. In few dimensions `MaximumLikelihood({"reconstruction": β})` trains the
+    The last term has the gradient of `log |det f'|` to the accuracy with which the decoder g inverts the encoder f. It
+    costs K products with each Jacobian, whatever the dimension. Its value is not the log-determinant, so the loss is
+    not a likelihood; `flow.log_prob` is exact. In few dimensions `MaximumLikelihood({"reconstruction": β})` trains the
     same flow with the exact gradient.
 
-    The metric `reconstruction` is `mean ‖x − g(f(x))‖²`, in the units of the transform (of standardised data). Unless
-    it is small, samples do not follow the density.
+    The metric `reconstruction` is `mean ‖x − g(f(x))‖²`, in the units of the transform (of standardised data). If it is
+    not small, samples do not follow the density.
 
     Args:
-        beta: β. Too small, and the decoder does not follow: the gradient is then wrong, and the encoder folds. On moons
-            after 1,000 steps, `∫ p = 1.5` with 10 and 1.006 with 50. Larger ones learn more slowly.
-        probes: K, at most the number of dimensions; with as many, there is no noise.
+        beta: β. If it is too small, the decoder is no inverse, the gradient is wrong and f maps several points to one:
+            on moons after 1,000 steps, `∫ p = 1.5` with 10 and 1.006 with 50. If it is large, training is slow.
+        probes: K, at most the number of dimensions; with that many there is no noise.
 
     Raises:
-        ValueError: β that is not positive, or no probes.
+        ValueError: β is not positive, or there are no probes. In use, more probes than dimensions.
         TypeError: In use, a flow without an `EncoderDecoder`.
 
     References:
@@ -45,6 +45,8 @@ class FreeForm:
     Example:
         >>> import torch, cnf
         >>> loss = FreeForm()(cnf.build("free_form", 2), torch.randn(64, 2))
+        >>> loss.rows.shape, list(loss.metrics)
+        (torch.Size([64]), ['reconstruction'])
     """
 
     beta: Positive = 50.0

@@ -18,10 +18,17 @@ from cnf.transforms.interface import ContinuousPart, Mapped, Transform, context_
 class Compose(Transform):
     """Several transforms in a row, `encode = f_k ∘ … ∘ f_1`; log-determinants and costs add up.
 
-    Conditional and unconditional transforms mix: a context goes to those whose `context_dim` is not 0.
+    Conditional and unconditional transforms can be mixed: those whose `context_dim` is not 0 read the context.
 
     Args:
         transforms: In the order of `encode`: the first one sees the data.
+
+    Example:
+        >>> import torch, cnf
+        >>> from cnf.discrete import Affine
+        >>> chain = Compose([Affine(2, shift=1.0), Affine(2, scale=2.0)])
+        >>> chain.encode(torch.tensor([[3.0, 5.0]]))
+        Mapped(value=tensor([[1., 2.]]), log_det=tensor([-1.3863]), costs={})
     """
 
     def __init__(self, transforms: Sequence[Transform]) -> None:
@@ -67,7 +74,7 @@ class Compose(Transform):
 
     @torch.no_grad()
     def initialize(self, x: Tensor, context: Tensor | None = None) -> None:
-        """Initialize the members one after another, each on what the ones before it make of `x`."""
+        """Initialize the members one after another, each on the output of those before it."""
         waiting = sum(transform.data_dependent for transform in self._members)
         for transform in self._members:
             transform.initialize(x, context_for(transform, context))
@@ -92,8 +99,10 @@ class Compose(Transform):
         return inner.continuous_part(z, x, context_for(inner, context))
 
     def path(self, z: Tensor, times: Tensor, context: Tensor | None = None) -> Tensor:
-        """The path of the continuous members, each taking an equal share of [0, 1]; the discrete ones
-        act on every state, so that all of them are in the units of the data."""
+        """The path of the continuous members, each of which takes an equal share of [0, 1].
+
+        The discrete members act on every state, so that all states are in the units of the data.
+        """
         shares = sum(transform.continuous for transform in self._members)
         if not shares:
             return super().path(z, times, context)

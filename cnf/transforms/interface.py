@@ -19,6 +19,10 @@ class Mapped(NamedTuple):
         value: The image of the input, `(N, *event)`.
         log_det: `log |det ∂value/∂input|` in nats, `(N,)`.
         costs: Path integrals by name, each `(N,)`; empty for discrete layers.
+
+    Example:
+        >>> import torch
+        >>> value, log_det, costs = Mapped(torch.ones(1, 2), torch.zeros(1))
     """
 
     value: Tensor
@@ -27,7 +31,7 @@ class Mapped(NamedTuple):
 
 
 def _mapping(method: Callable[..., Any]) -> Callable[..., Mapped]:
-    """The method with what it returns as a `Mapped`, checked."""
+    """The method, with its result checked and made a `Mapped`."""
 
     @functools.wraps(method)
     def mapping(self: Transform, x: Tensor, context: Tensor | None = None) -> Mapped:
@@ -92,12 +96,14 @@ class Transform(nn.Module, ABC):
 
     @property
     def exact(self) -> bool:
-        """Whether log-determinants are exact; False where one in it is estimated, with noise or by a cut-off series,
-        or where decode is not the inverse of encode but has learned to be."""
+        """Whether all log-determinants in it are exact and `decode` is the inverse of `encode`.
+
+        False if one is estimated, with noise or by a series that is cut off, or if an inverse is only learned.
+        """
         return all(part.exact for part in self.modules() if isinstance(part, Transform) and part is not self)
 
     def data_shape(self, base_shape: torch.Size) -> torch.Size:
-        """The shape of one sample of the data, given that at the base end; the same unless dimensions are added."""
+        """The shape of one sample of the data, given that of a base point; the same unless it changes."""
         return base_shape
 
     def base_shape(self, data_shape: torch.Size) -> torch.Size:
@@ -117,40 +123,40 @@ class Transform(nn.Module, ABC):
         return self.encode(x, context)
 
     def push(self, z: Tensor, context: Tensor | None = None) -> Tensor:
-        """The value of `decode` alone, for transforms that can leave out the cost of the log-determinant."""
+        """The value of `decode` alone; transforms that can save the log-determinant define their own."""
         return self.decode(z, context).value
 
     def initialize(self, x: Tensor, context: Tensor | None = None) -> None:  # noqa: B027
-        """Take the data-dependent start from `x`; transforms without one do nothing."""
+        """Set data-dependent parameters from data `x`; transforms without such parameters do nothing."""
 
     def path(self, z: Tensor, times: Tensor, context: Tensor | None = None) -> Tensor:
-        """The states at `times` between base (0) and data (1), `(len(times), N, *event)`; continuous only.
+        """The states at `times` between base (0) and data (1), `(len(times), N, *event)`; continuous transforms only.
 
         Raises:
-            TypeError: The transform is discrete, so there is nothing between its two ends.
+            TypeError: The transform is discrete.
         """
         raise TypeError(
             f"{type(self).__name__} has no path: a trajectory needs a continuous transform (a CNF) in the flow"
         )
 
     def continuous_part(self, z: Tensor, x: Tensor, context: Tensor | None = None) -> ContinuousPart:
-        """The field in it, with base points `z` and data `x` brought to the two ends of its path.
+        """The field in it, with base points `z` and data `x` mapped to the two ends of its path.
 
         Raises:
             TypeError: The transform is discrete.
-            ValueError: It holds several continuous transforms, of which none has a path of its own.
+            ValueError: It holds several continuous transforms.
         """
         raise TypeError(f"{type(self).__name__} is discrete: flow matching needs a flow with a CNF")
 
 
 class ContinuousPart(NamedTuple):
-    """The continuous transform inside another one, between two points that correspond to its ends.
+    """The continuous transform inside another one, and points at the two ends of its path.
 
     Attributes:
         velocity: Its field, `(t, x, context)` to `dx/dt`.
-        base: `(N, *event)` at t = 0.
-        data: `(N, *event)` at t = 1.
-        context: As the field reads it, `(N, C)` or None.
+        base: Points at t = 0, `(N, *event)`.
+        data: Points at t = 1, `(N, *event)`.
+        context: The context as the field reads it, `(N, C)` or None.
     """
 
     velocity: Callable[..., Tensor]

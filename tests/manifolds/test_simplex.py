@@ -191,7 +191,7 @@ EDGE = torch.tensor([[0.5, 0.5], [1.0, 0.0]])
         (lambda: Calibration(3).calibrate(EDGE), r"must have shape \(…, 3\), got \(2, 2\)"),
         (lambda: smooth(EDGE, 0.0), "epsilon must be .* above 0 and below 1"),
         (lambda: smooth(EDGE + 1), "not on the simplex"),
-        (lambda: compose(), "at least one"),
+        (lambda: compose(), "one or more"),
         (lambda: compose(Calibration(2), Calibration(3)), r"got n = \[2, 3\]"),
     ],
 )
