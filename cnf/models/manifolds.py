@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from cnf.arguments import Ambient, Size, SizeOrZero, Sizes, Widths, checked
+from cnf.continuous.cnf import CNF
 from cnf.continuous.divergences import Divergence, Exact
 from cnf.continuous.fields import FourierField, Frequency
 from cnf.continuous.regularizers import Regularizer
@@ -12,7 +13,6 @@ from cnf.continuous.solvers import Solver
 from cnf.discrete import CircularSpline
 from cnf.distributions import SphereUniform, TorusUniform
 from cnf.flows import Flow
-from cnf.manifolds.continuous import ManifoldCNF
 from cnf.manifolds.geometry import Torus
 from cnf.models.assembly import EVALUATION, assemble, size, sphere_of
 from cnf.models.couplings import Net
@@ -103,7 +103,7 @@ def sphere_cnf(
     field = FourierField(
         sphere.n, hidden=hidden, depth=depth, context_dim=context_dim, frequency=frequency, activation=activation
     )
-    member = ManifoldCNF(sphere, field, divergence, regularizers, solver)
+    member = CNF(field, divergence, regularizers, solver, manifold=sphere)
     return assemble(event_shape, context_dim, [member], "none", flat=False, base=SphereUniform(sphere.n))
 
 
@@ -149,5 +149,5 @@ def torus_cnf(
     field = FourierField(
         2 * torus.d, hidden=hidden, depth=depth, context_dim=context_dim, frequency=frequency, activation=activation
     )
-    member = ManifoldCNF(torus, field, divergence, regularizers, solver)
+    member = CNF(field, divergence, regularizers, solver, manifold=torus)
     return assemble(event_shape, context_dim, [member], "none", flat=True, base=TorusUniform(event_shape))

@@ -16,8 +16,8 @@ from cnf.objectives.paths import Path
 class GeodesicPath(Path):
     """`x_t = exp_{x₀}(t v)`, `v = log_{x₀} x₁`: from a base point to a data point with constant speed.
 
-    Great circles on a sphere, straight lines that wrap round a torus. With a uniform base and `FlowMatching` it is
-    Riemannian flow matching with the geodesic distance as premetric.
+    On a sphere these are great circles, on a torus straight lines that wrap round. With a uniform base and
+    `FlowMatching` it is Riemannian flow matching with the geodesic distance as premetric.
 
     Args:
         manifold: Where the points lie.
@@ -28,8 +28,12 @@ class GeodesicPath(Path):
     Example:
         >>> import torch, cnf
         >>> from cnf.manifolds import Sphere
-        >>> flow = cnf.build("sphere_cnf", 3)
-        >>> loss = cnf.FlowMatching(path=cnf.GeodesicPath(Sphere(3)))(flow, Sphere(3).sample(64))
+        >>> path, north, east = GeodesicPath(Sphere(3)), torch.eye(3)[2:], torch.eye(3)[:1]
+        >>> point, velocity = path(torch.tensor([[0.5]]), north, east, torch.zeros(1, 3))
+        >>> point, velocity.norm()  # half way, at a quarter of a great circle in a unit of time
+        (tensor([[0.7071, 0.0000, 0.7071]]), tensor(1.5708))
+        >>> flow = cnf.build("sphere_cnf", 3, hidden=8)
+        >>> loss = cnf.FlowMatching(path=path)(flow, Sphere(3).sample(64))
     """
 
     manifold: Manifold

@@ -17,8 +17,14 @@ class Loss(NamedTuple):
     Attributes:
         value: The scalar to minimise, a mean over the batch.
         metrics: Further scalars to log, without gradient.
-        rows: The loss of each row of data, `(N,)`, where there is one: names the rows at fault, and takes the weights
-            that `fit` was given if it has a gradient.
+        rows: The loss of each row of data, `(N,)`, where there is one. Messages name the rows whose loss is not
+            finite; with its gradient, `cnf.fit` can weigh the rows.
+
+    Example:
+        >>> import torch
+        >>> rows = torch.tensor([1.0, 3.0], requires_grad=True)
+        >>> Loss(rows.mean(), {"largest": rows.max().detach()}, rows).value
+        tensor(2., grad_fn=<MeanBackward0>)
     """
 
     value: Tensor
@@ -26,7 +32,21 @@ class Loss(NamedTuple):
     rows: Tensor | None = None
 
 
-Objective = Callable[[Flow, Tensor, Tensor | None], Loss | Tensor]  # a scalar tensor is a loss without metrics
+Objective = Callable[[Flow, Tensor, Tensor | None], Loss | Tensor]
+"""What `cnf.fit` minimises: any callable of a flow, a batch and its context or None. A scalar tensor is a loss too.
+
+An objective that is a module is trained and saved with the flow. One that draws its own samples says so by an attribute
+`draws_samples = True`; then `cnf.fit` takes `data=None`, and does not look at the values of rows that it is given.
+
+Example:
+    >>> import torch, cnf
+    >>> def robust(flow, x, context=None):
+    ...     rows = -flow.log_prob(x, context)
+    ...     return cnf.Loss(rows.clamp(max=20.0).mean(), {"worst": rows.max().detach()}, rows)
+    >>> flow, config = cnf.build("realnvp", 2, hidden=8), cnf.FitConfig(steps=2, progress=False)
+    >>> sorted(cnf.fit(flow, torch.randn(64, 2), robust, config=config).history[-1])
+    ['epoch', 'evaluations', 'learning_rate', 'loss', 'seconds', 'step', 'worst']
+"""
 
 
 def as_loss(returned: object) -> Loss:

@@ -22,23 +22,23 @@ from cnf.objectives.paths import Path, StraightPath
 @checked
 @dataclass(frozen=True)
 class FlowMatching:
-    """`E ‖f(t, x_t) − u_t‖²` over times, base points and rows of data: the regression whose minimum is a field that
-    carries the base to the data.
+    """Flow matching: regression of the field on velocities, `E ‖f(t, x_t) − u_t‖²` over times, base points and data.
 
-    No equation is solved, so a step costs three evaluations of the field whatever its stiffness. The log-density of the
-    trained flow is exact as that of any other. Transforms around the CNF (standardisation, a logit) are part of the
-    data and the base; they are not trained.
+    The minimum is a field that carries the base to the data. No equation is solved, so a step costs about three
+    evaluations of the field. The log-density of the trained flow is as exact as that of any other. Transforms around
+    the CNF (standardisation, a logit) act on data and base, and are not trained.
 
-    The metric `matching` is the loss. It does not go to zero: what is left is the variance of the velocities that meet
-    in a point, which an optimal coupling makes small.
+    The metric `matching` is the loss. It does not go to zero: the rest is the variance of the velocities that meet in a
+    point, which an optimal coupling makes small.
 
     Args:
         path: From base to data; `PATHS`.
         coupling: Which base point goes with which row; `COUPLINGS`.
-        source: `n` to `n` finite points in the place of base samples, for transport from one data set to another.
-            Densities of the flow keep to its base and mean nothing then, so `fit` takes no validation rows.
-        late: Times are `1 − u^late` with u uniform: above 1 more of them are near the data, where sharp edges and
-            small things are made. The minimum is the same field.
+        source: A function of n that gives n finite points in the place of base samples, for transport from one data
+            set to another. The densities of the flow are still those of its base and mean nothing then, so `cnf.fit`
+            takes no validation rows.
+        late: Times are `1 − u^late` with u uniform: above 1 more of them are near the data, where edges and details are
+            formed. The minimum is the same field.
 
     Raises:
         TypeError: The flow has no CNF, or path or coupling is none, such as a name or a class.
@@ -49,8 +49,10 @@ class FlowMatching:
 
     Example:
         >>> import torch, cnf
-        >>> flow = cnf.build("cnf", 2)
-        >>> loss = cnf.FlowMatching()(flow, torch.randn(64, 2))
+        >>> flow = cnf.build("cnf", 2, hidden=8)
+        >>> loss = cnf.FlowMatching(coupling=cnf.OptimalTransport())(flow, torch.randn(64, 2))
+        >>> loss.value.shape, loss.rows.shape
+        (torch.Size([]), torch.Size([64]))
     """
 
     path: Path = StraightPath()
@@ -76,8 +78,9 @@ class FlowMatching:
 class Reflow:
     """Flow matching on pairs that a trained flow makes: base points and where it carries them.
 
-    The paths of a flow do not cross, so a second flow trained on straight lines between their ends has straighter ones
-    and can be sampled in fewer steps. The rows of data say only how many pairs to make, and give the contexts.
+    The paths of a flow do not cross. So a second flow that is trained on straight lines between their ends has
+    straighter paths, and can be sampled in fewer steps. The rows of data only say how many pairs to make, and give the
+    contexts.
 
     Args:
         teacher: The trained flow; a loose tolerance makes it cheaper (`cnf.reconfigure`).
@@ -93,8 +96,11 @@ class Reflow:
 
     Example:
         >>> import copy, torch, cnf
-        >>> flow = cnf.build("cnf", 2)
-        >>> loss = cnf.Reflow(teacher=copy.deepcopy(flow))(flow, torch.randn(64, 2))
+        >>> flow = cnf.build("cnf", 2, hidden=8)
+        >>> objective = cnf.Reflow(teacher=copy.deepcopy(flow))
+        >>> [points.shape for points in objective.pairs(3)]
+        [torch.Size([3, 2]), torch.Size([3, 2])]
+        >>> loss = objective(flow, torch.randn(64, 2))
     """
 
     teacher: Flow

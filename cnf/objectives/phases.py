@@ -1,4 +1,4 @@
-"""Phases of training: the same weights by one objective after another, such as matching first and likelihood last."""
+"""Phases of training: one objective after another for the same flow, such as matching and then likelihood."""
 
 from __future__ import annotations
 
@@ -17,15 +17,16 @@ OPTIMIZERS = ("adamw", "muon")
 @checked
 @dataclass(frozen=True)
 class Phase:
-    """One phase of training. Settings concern training only: the flow keeps those that it is evaluated with.
+    """One phase of training: an objective and the settings it is minimised with.
 
-    Each phase begins with the best weights of the one before (without validation rows the averaged ones), and has its
-    own optimizer state, warm-up and cosine.
+    The settings are for training only: the flow keeps those that it is evaluated with. Each phase begins with the best
+    weights of the one before (the averaged ones without validation rows), and has its own optimizer state, warm-up and
+    cosine.
 
     Args:
         objective: What is minimised.
-        share: Its part of the budget, relative to that of the other phases; what early stopping leaves goes to the
-            next phase.
+        share: Its part of the budget, relative to that of the other phases; what early stopping leaves over goes to
+            the next phase.
         solver: Solver of training; None for the flow's own.
         divergence: Divergence of training; None for the flow's own.
         learning_rate: Peak of the learning rate.
@@ -38,7 +39,10 @@ class Phase:
 
     Example:
         >>> import cnf
-        >>> phases = [Phase(cnf.FlowMatching(), share=3), Phase(cnf.MaximumLikelihood(), learning_rate=1e-3)]
+        >>> flow = cnf.build("cnf", 2)
+        >>> flow.recipe = (Phase(cnf.FlowMatching(), share=3), Phase(cnf.MaximumLikelihood(), learning_rate=1e-3))
+        >>> [type(phase.objective).__name__ for phase in flow.recipe]
+        ['FlowMatching', 'MaximumLikelihood']
     """
 
     objective: Annotated[Objective, advice("such as cnf.MaximumLikelihood()")] = MaximumLikelihood()

@@ -38,3 +38,8 @@ def test_a_weight_of_zero_logs_without_training() -> None:
 def test_a_weight_without_a_cost_is_an_error() -> None:
     with pytest.raises(ValueError, match="no path cost named speed: the flow's CNFs have kinetic, frobenius"):
         cnf.MaximumLikelihood({"speed": 1.0})(regularised(), torch.zeros(2, 2).double(), None)
+
+
+def test_a_negative_weight_would_make_paths_as_long_as_they_can_be_and_is_refused() -> None:
+    with pytest.raises(ValueError, match="weights must be .* not below 0 .* got -1 at 'kinetic'"):
+        cnf.MaximumLikelihood({"kinetic": -1})
