@@ -9,17 +9,38 @@ from torch import Tensor
 
 
 class Estimate(NamedTuple):
-    """A mean and its standard error."""
+    """A mean and its standard error.
+
+    Attributes:
+        mean: The mean.
+        standard_error: Its standard error; NaN if it is not known.
+
+    Example:
+        >>> mean, standard_error = Estimate(0.5, 0.1)
+        >>> mean
+        0.5
+    """
 
     mean: float
     standard_error: float
 
 
 def mean_and_error(values: Tensor) -> Estimate:
-    """Mean of `(N,)` and the standard error `s/√N` of it, NaN where there is one value only.
+    """Mean of independent values and its standard error `s/√N`, with the standard deviation s of the values.
+
+    Args:
+        values: N numbers, of any shape.
+
+    Returns:
+        The two numbers; the standard error of a single value is NaN.
 
     Raises:
         ValueError: No values.
+
+    Example:
+        >>> import torch
+        >>> mean_and_error(torch.tensor([1.0, 3.0]))
+        Estimate(mean=2.0, standard_error=1.0)
     """
     if not values.numel():
         raise ValueError("a mean needs at least one value, got none")

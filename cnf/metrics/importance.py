@@ -15,7 +15,12 @@ from cnf.flows import Flow
 
 
 class LogMean(NamedTuple):
-    """The logarithm of a mean for each row, `(*batch)`, and its standard error."""
+    """The logarithm of a mean for each row.
+
+    Attributes:
+        value: `(*batch)`.
+        standard_error: `(*batch)`, of `value`.
+    """
 
     value: Tensor
     standard_error: Tensor
@@ -24,25 +29,32 @@ class LogMean(NamedTuple):
 @checked
 @torch.no_grad()
 def importance_log_prob(flow: Flow, x: Tensor, context: Tensor | None = None, *, samples: Size = 64) -> LogMean:
-    """`log 1/K Σ_k p(x, e_k)/q(e_k)`, `e_k ~ q`: the density of a flow with noise beside the data, see `Augment`.
+    """Log-density of a flow with noise (`Augment`, `Dequantize`): `log 1/K Σₖ p(x, eₖ)/q(eₖ)`, `eₖ ~ q`.
 
-    A lower bound of `log p(x)` in expectation, tighter with every sample and tight as K grows; with K = 1 that of
-    `flow.log_prob`. The error is that of the logarithm by the delta method, `s/(m √K)` with mean m and standard
-    deviation s of the ratios. All samples of all rows are in memory at once. Where the density is exact there is
-    nothing to average.
+    In expectation it is a lower bound of `log p(x)`, which becomes tight as K grows; `flow.log_prob` is the case K = 1.
+    The standard error is that of the delta method, `s/(m √K)` with mean m and standard deviation s of the ratios. All
+    samples of all rows are in memory together. For exact densities it is `flow.log_prob`, with an error of 0.
 
     Args:
         flow: The density.
         x: Data `(*batch, *event)`.
         context: As for `flow.log_prob`.
-        samples: K.
+        samples: K, the number of samples of each row.
 
     Raises:
         ValueError: Fewer than 2 samples, or log-determinants that are estimated: the exponential of their noise
-            would push the mean above the truth.
+            would make the mean too large.
 
     References:
         Burda et al. 2016, Importance weighted autoencoders, arXiv 1509.00519.
+
+    Example:
+        >>> import torch, cnf
+        >>> _ = torch.manual_seed(0)
+        >>> flow = cnf.build("augmented_cnf", 1, extra=1, hidden=8)
+        >>> value, standard_error = importance_log_prob(flow, torch.zeros(3, 1), samples=10)
+        >>> value.shape, bool((standard_error > 0).all())
+        (torch.Size([3]), True)
     """
     if samples < 2:
         raise ValueError(f"a standard error needs at least 2 samples, got {samples}")

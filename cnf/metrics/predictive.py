@@ -16,18 +16,18 @@ BLOCK = 2**24  # distances held at once: 64 MB of float32
 def pit(samples: Numbers, x: Numbers, *, generator: Generator | None = None) -> Tensor:
     """Probability integral transform `F(x)` by samples: uniform on [0, 1] where x follows the samples' distribution.
 
-    `u = (#{s < x} + v (#{s = x} + 1)) / (S + 1)` with `v ~ U(0, 1)` is exactly uniform if x and the S samples have the
-    same distribution, for any S, with ties and without. A histogram of many u is flat for a calibrated flow, U-shaped
-    for one that is too narrow, bell-shaped for one that is too wide.
+    `u = (#{s < x} + v (#{s = x} + 1)) / (S + 1)`, `v ~ U(0, 1)`, is exactly uniform if x and the S samples have the
+    same distribution, for any S, with and without ties. The histogram of many u is flat for a calibrated flow, U-shaped
+    for a flow that is too narrow, and bell-shaped for one that is too wide.
 
     Args:
         samples: S predictions of each observation, `(S, *shape)`, such as
             `flow.distribution(context).sample((S,))`; or `(S, 1, ...)`, the same for all.
         x: Observations `(*shape)`, one number each.
-        generator: Source of v; the global one by default.
+        generator: Source of v; the global one of torch by default.
 
     Returns:
-        u, in the shape of x, for each number by itself.
+        u, in the shape of x: one for each number.
 
     Raises:
         TypeError: No tensors of floating point.
@@ -52,13 +52,14 @@ def pit(samples: Numbers, x: Numbers, *, generator: Generator | None = None) -> 
 
 @checked
 def interval_coverage(u: Numbers, level: Share = 0.9) -> Estimate:
-    """Share of observations within their central prediction interval: `level`, if the predictions are calibrated.
+    """Share of observations inside their central prediction interval; it is `level` if the predictions are calibrated.
 
-    The interval at level l holds the quantiles from (1 − l)/2 to (1 + l)/2, so x lies in it where `|F(x) − ½| ≤ l/2`.
+    The interval of level l reaches from the quantile (1 − l)/2 to the quantile (1 + l)/2, so that it contains x where
+    `|F(x) − ½| ≤ l/2`.
 
     Args:
         u: `F(x)` of independent observations, `(N,)`, from `pit`.
-        level: Probability l of the interval.
+        level: l, the probability of the interval.
 
     Returns:
         The share and its standard error.
@@ -88,14 +89,14 @@ def interval_coverage(u: Numbers, level: Share = 0.9) -> Estimate:
 def crps(samples: Numbers, x: Numbers, *, fair: bool = True) -> Tensor:
     """Continuous ranked probability score, `∫ (F(y) − 1{y ≥ x})² dy = E|X − x| − ½ E|X − X'|`; lower is better.
 
-    It is in the unit of x, and is the absolute error where all samples are equal. From S samples,
-    `1/S Σᵢ |sᵢ − x| − 1/(2 S (S − 1)) Σᵢⱼ |sᵢ − sⱼ|`, whose mean does not depend on S ("fair").
+    Its unit is that of x, and it is the absolute error if all samples are equal. It is estimated from S samples by
+    `1/S Σᵢ |sᵢ − x| − 1/(2 S (S − 1)) Σᵢⱼ |sᵢ − sⱼ|`, whose expectation does not depend on S ("fair").
 
     Args:
         samples: S predictions of each observation, `(S, *shape)`, or `(S, 1, ...)`, the same for all.
         x: Observations `(*shape)`, one number each.
-        fair: Whether to divide by S (S − 1), as above; otherwise by S², the score of the empirical distribution, which
-            is larger for few samples.
+        fair: Whether to divide by S (S − 1), as above. Otherwise by S²: the score of the empirical distribution, which
+            is too large for few samples.
 
     Returns:
         The score of each number, in the shape of x.
@@ -126,7 +127,7 @@ def crps(samples: Numbers, x: Numbers, *, fair: bool = True) -> Tensor:
 def energy_score(samples: Numbers, x: Numbers, *, fair: bool = True) -> Tensor:
     """Energy score `E‖X − x‖ − ½ E‖X − X'‖`, the continuous ranked probability score of vectors; lower is better.
 
-    Columns of unlike units should be standardised first, for the norm adds them up.
+    Columns of different units should be standardised first, since the norm adds them.
 
     Args:
         samples: S predictions of each observation, `(S, *batch, D)`, or `(S, 1, D)`, the same for all.

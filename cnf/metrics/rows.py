@@ -26,22 +26,31 @@ def log_prob_of_rows(
     progress: bool = False,
     on_failure: OnFailure = "nan",
 ) -> Tensor:
-    """Log-densities in nats of many rows, in pieces of bounded memory.
+    """Log-densities of many rows in nats, computed in pieces of bounded memory, without gradients.
 
     Args:
         flow: The density.
-        data: Any data that `cnf.fit` takes; a memory-mapped file stays on disk.
-        batch_size: Rows at a time.
+        data: N rows of any kind that `cnf.fit` takes; a memory-mapped file stays on disk.
+        batch_size: Rows evaluated together.
         progress: Whether to show a progress bar.
-        on_failure: As for `Flow.log_prob`, but "nan" by default: a few bad rows of many do not lose the others. Rows
+        on_failure: As for `Flow.log_prob`, but "nan" by default, so that a few bad rows do not lose the others. Rows
             are named by their numbers in `data`.
 
     Returns:
         `(N,)` on the CPU.
 
     Raises:
-        ValueError: A batch size below 1, or NaN or infinite values in the data.
+        DataError: NaN or infinite values in the data.
         SampleError: The density of some rows cannot be found within the tolerance, and `on_failure` is "raise".
+
+    Warns:
+        FailedRowsWarning: The density of some rows cannot be found, and `on_failure` is "nan".
+
+    Example:
+        >>> import numpy as np, cnf
+        >>> flow = cnf.build("maf", 2, layers=1, hidden=8)
+        >>> cnf.metrics.log_prob_of_rows(flow, np.zeros((5000, 2))).shape
+        torch.Size([5000])
     """
     scored = score_rows(flow, data, batch_size=batch_size, progress=progress, on_failure=on_failure)
     warn(scored.failures, len(scored.log_prob))
@@ -49,7 +58,12 @@ def log_prob_of_rows(
 
 
 class Scored(NamedTuple):
-    """Log-densities of rows, `(N,)`, NaN where there is none, and what happened to those rows, by number."""
+    """Log-densities of rows.
+
+    Attributes:
+        log_prob: `(N,)`, NaN where no density was found.
+        failures: The reason for each of these rows, by row number.
+    """
 
     log_prob: Tensor
     failures: dict[int, str]
@@ -64,7 +78,21 @@ def score_rows(
     progress: bool = False,
     on_failure: OnFailure = "nan",
 ) -> Scored:
-    """What `log_prob_of_rows` returns, and which rows failed for what reason."""
+    """Log-densities of many rows as `log_prob_of_rows` gives them, with the reason for each row that has none.
+
+    Args:
+        flow: As for `log_prob_of_rows`.
+        data: As for `log_prob_of_rows`.
+        batch_size: As for `log_prob_of_rows`.
+        progress: As for `log_prob_of_rows`.
+        on_failure: As for `log_prob_of_rows`.
+
+    Example:
+        >>> import torch, cnf
+        >>> flow = cnf.Flow(cnf.Compose([]), cnf.StandardNormal(2))
+        >>> score_rows(flow, torch.zeros(2, 2))
+        Scored(log_prob=tensor([-1.8379, -1.8379]), failures={})
+    """
     flow = without_costs(flow)
     rows = as_rows(data, flow.base.dtype)
     log_prob, failures = torch.empty(len(rows), dtype=flow.base.dtype), dict[int, str]()

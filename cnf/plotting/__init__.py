@@ -1,7 +1,7 @@
-"""Pictures of flows and their data: the only folder that imports matplotlib.
+"""Pictures of flows and their data.
 
-Every function returns a `matplotlib.figure.Figure` of its own, without pyplot and its global state, so that pictures
-can be made anywhere, with or without a display. `save_figure` writes them, `path_animation` writes a GIF.
+Each function returns a new `matplotlib.figure.Figure`. pyplot and its global state are not used, so no display is
+needed. `save_figure` writes a figure, `path_animation` writes a GIF.
 """
 
 from cnf.plotting.animation import path_animation

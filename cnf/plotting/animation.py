@@ -1,4 +1,4 @@
-"""The way from noise to data of a continuous flow on the plane, as a GIF."""
+"""The path from noise to data of a continuous flow on the plane, as a GIF."""
 
 from __future__ import annotations
 
@@ -36,27 +36,34 @@ def path_animation(
     context: Tensor | None = None,
     generator: Generator | None = None,
 ) -> Path:
-    """Write the way from noise to data of a continuous flow on the plane as a GIF that plays in a loop.
+    """Write the path from noise to data of a continuous flow on the plane as a GIF that plays in a loop.
 
     Args:
         flow: A continuous flow of event shape `(2,)`.
-        path: Where to write, ending in `.gif`; the file appears whole or not at all.
-        n: How many samples travel.
-        frames: Pictures, at equal distances in time from t = 0 to t = 1.
-        fps: Pictures a second.
-        hold: Seconds to stay on the last picture.
-        density: Whether to show the samples' smoothed density; otherwise the samples themselves.
-        resolution: Cells of the density along the longer side, 0.016 inches each. Fine detail wants more samples too:
-            of more than 30,000 the blur covers always as many.
+        path: The file, ending in `.gif`; an error leaves no incomplete file.
+        n: Number of samples that are followed.
+        frames: Number of pictures, at equal distances in time from t = 0 to t = 1.
+        fps: Pictures per second.
+        hold: Seconds for which the last picture is shown.
+        density: Whether to show the smoothed density of the samples; otherwise the samples themselves.
+        resolution: Cells of the density along the longer side, 0.016 inches each. Above 30,000 samples, the smoothing
+            becomes narrower with their number.
         context: The condition `(C,)` of a conditional flow, the same for all samples.
-        generator: Source of the noise; the global one by default.
+        generator: Source of the noise; the global one of torch by default.
 
     Returns:
         The path.
 
     Raises:
         TypeError: The flow has no continuous transform.
-        ValueError: The flow is not two-dimensional, a context is missing, the path is no GIF, or a number is too small.
+        ValueError: The flow is not two-dimensional, a context is missing, another suffix, or a number is too small.
+
+    Example:
+        >>> import tempfile, cnf
+        >>> flow = cnf.build("cnf", 2, hidden=(8, 8))
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     print(cnf.plotting.path_animation(flow, f"{folder}/path.gif", n=50, frames=2, resolution=20).name)
+        path.gif
     """
     path = Path(path)
     if path.suffix.lower() != ".gif":
@@ -73,7 +80,7 @@ def path_animation(
 
 
 def _pictures(states: np.ndarray, times: np.ndarray, *, density: bool, bins: int) -> list[Image.Image]:
-    """A picture of the points at each time, from their states at equal distances in time."""
+    """A picture of the points at each time, from their states at equally spaced times."""
     window = path_window(states)
     blur = bins * min(1 / 200, math.sqrt(0.75 / states.shape[1]))  # in bins, finer for more than 30,000 points
     darkest = levels(smoothed(states[-1], window, bins, blur * _width(1)), [0.01])[0]
@@ -96,12 +103,12 @@ def _pictures(states: np.ndarray, times: np.ndarray, *, density: bool, bins: int
 
 
 def _width(time: float) -> float:
-    """Bins of blur: noise is smoother than most data."""
+    """Width of the smoothing in bins: noise is smoother than most data."""
     return 5 - 3 * time
 
 
 def _between(states: np.ndarray, time: float) -> np.ndarray:
-    """The state at a time in [0, 1], on straight lines between the states at equal distances."""
+    """The state at a time in [0, 1], linear between the states at equally spaced times."""
     place = time * (len(states) - 1)
     k = min(int(place), len(states) - 2)
     line: np.ndarray = states[k] + (place - k) * (states[k + 1] - states[k])
@@ -109,7 +116,7 @@ def _between(states: np.ndarray, time: float) -> np.ndarray:
 
 
 def _gif(pictures: Sequence[Image.Image], milliseconds: Sequence[float]) -> bytes:
-    """The pictures as a GIF, all in the same colours, so that nothing flickers."""
+    """The pictures as a GIF with one palette for all, so that no colour flickers."""
     shades = np.concatenate([DENSITY(np.linspace(0, 1, 96))[:, :3], np.linspace(0, 0.9, 32)[:, None].repeat(3, 1)])
     palette = Image.new("P", (1, 1))
     palette.putpalette((255 * shades).round().astype(np.uint8).tobytes())

@@ -1,4 +1,4 @@
-"""Tables and their samples, column by column and pair by pair."""
+"""Corner plots: a table and samples of it, column by column and pair by pair."""
 
 from __future__ import annotations
 
@@ -34,20 +34,29 @@ def corner_figure(
 ) -> Figure:
     """Compare a table with samples of it: a histogram of each column, contours of each pair of columns.
 
-    The contours enclose 30, 60 and 90 per cent of the rows; dots are rows of the data. A table of less than 200 rows is
-    drawn as dots, and as strokes along the lower edge in the place of a histogram. The bulk of the data sets the limits
-    (that of both tables, if the data are few), and a power of ten that an axis is divided by stands in brackets after
-    its name.
+    The contours enclose 30, 60 and 90 per cent of the rows; the dots are rows of the data. A table of less than 200
+    rows is drawn as dots, and as strokes on the lower edge instead of a histogram. The axes show the bulk of the data.
+    If the numbers of an axis are divided by a power of ten, it stands in brackets after the name.
 
     Args:
         data: `(N, D)`, drawn filled.
         samples: `(M, D)`, drawn as lines.
-        columns: Names of the `D` columns.
-        max_columns: Of more columns than these the first ones are shown, and the legend's title says so.
-        labels: What to call the two tables.
+        columns: Names of the D columns.
+        max_columns: Largest number of columns to show; of more columns the first ones are shown.
+        labels: Names of the two tables in the legend.
+
+    Returns:
+        The figure.
 
     Raises:
         ValueError: Tables of unequal width, another number of names, no rows, or values that are not finite.
+
+    Example:
+        >>> import torch, cnf
+        >>> data, samples = torch.randn(50, 2), torch.randn(50, 2)
+        >>> figure = cnf.plotting.corner_figure(data, samples, ["flow", "power"])
+        >>> len(figure.axes)
+        3
     """
     tables = _tables(data, samples, columns, labels)
     shown = min(len(columns), max_columns)

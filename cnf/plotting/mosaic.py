@@ -11,14 +11,22 @@ from cnf.plotting.style import Values, as_numpy
 
 @checked
 def image_figure(images: Values, *, columns: Size = 10) -> Figure:
-    """Images in a grid, row by row.
+    """Draw images in a grid, row by row.
 
     Args:
         images: Grey `(N, 1, H, W)` or coloured `(N, 3, H, W)`, with values in [0, 1].
-        columns: Images in a row.
+        columns: Images per row.
+
+    Returns:
+        The figure.
 
     Raises:
         ValueError: Another shape, no images, or values outside [0, 1].
+
+    Example:
+        >>> import torch, cnf
+        >>> cnf.plotting.image_figure(torch.rand(20, 1, 8, 8)).get_figwidth()  # inches
+        6.0
     """
     pixels = as_numpy(images)
     if pixels.ndim != 4 or pixels.shape[1] not in (1, 3) or not pixels.size:

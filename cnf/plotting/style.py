@@ -1,4 +1,4 @@
-"""What all pictures share: colours, the look of axes, and how they are written."""
+"""Colours, axes and files of all pictures."""
 
 from __future__ import annotations
 
@@ -28,18 +28,25 @@ DENSITY = LinearSegmentedColormap.from_list("density", NIGHT)
 
 @checked
 def save_figure(figure: Figure, path: str | Path, *, dpi: Positive = 150) -> Path:
-    """Write a figure, whole or not at all; a missing folder is made.
+    """Write a figure to a file; a missing folder is made, and an error leaves no incomplete file.
 
     Args:
-        figure: What to write.
-        path: Where to; its suffix is the format.
-        dpi: Pixels an inch.
+        figure: The figure.
+        path: The file, ending in .png, .pdf, .svg, .jpg or .webp.
+        dpi: Pixels per inch.
 
     Returns:
         The path.
 
     Raises:
         ValueError: An unknown suffix.
+
+    Example:
+        >>> import tempfile, torch, cnf
+        >>> figure = cnf.plotting.image_figure(torch.rand(4, 1, 8, 8))
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     print(save_figure(figure, f"{folder}/samples.png").name)
+        samples.png
     """
     path = Path(path)
     suffix = path.suffix.lower().removeprefix(".")
@@ -52,12 +59,14 @@ def save_figure(figure: Figure, path: str | Path, *, dpi: Positive = 150) -> Pat
 
 
 def as_numpy(values: Values) -> np.ndarray:
+    """An array of float64."""
     if isinstance(values, Tensor):
         values = values.detach().double().cpu().numpy()
     return np.asarray(values, dtype=np.float64)
 
 
 def as_table(name: str, values: Values) -> np.ndarray:
+    """An array `(N, D)` of finite numbers; anything else is a ValueError under this name."""
     rows = as_numpy(values)
     if rows.ndim != 2:
         raise ValueError(f"the {name} must be a table (N, D), got shape {rows.shape}")
@@ -73,7 +82,7 @@ def as_table(name: str, values: Values) -> np.ndarray:
 
 
 def tidy(axes: Axes, ticks: int) -> None:
-    """Thin grey lines, small numbers and few of them."""
+    """Thin grey axes with few small tick labels."""
     axes.spines[:].set(linewidth=0.6, color=GREY)
     axes.tick_params(labelsize=7, length=2.5, width=0.6, color=GREY, labelcolor="0.25")
     for axis in (axes.xaxis, axes.yaxis):
@@ -81,6 +90,6 @@ def tidy(axes: Axes, ticks: int) -> None:
 
 
 def shortened(name: str, room: int = 30) -> str:
-    """A name of at most `room` characters, with no dollar that would start a formula."""
+    """A name of at most `room` characters; a dollar sign starts no formula."""
     name = name if len(name) <= room else name[: room - 1] + "…"
     return name.replace("$", r"\$")

@@ -1,4 +1,4 @@
-"""Curves of a training run."""
+"""The curves of a training run."""
 
 from __future__ import annotations
 
@@ -15,16 +15,25 @@ CURVES = {"loss": BLUE, "validation_nll": VERMILION, "evaluations": GREY}  # of 
 
 
 def training_figure(history: Sequence[Mapping[str, float]]) -> Figure:
-    """Loss and validation likelihood over the steps, and below them the evaluations a solve.
+    """Draw loss and validation likelihood over the steps, and below them the evaluations per solve.
 
-    A loss that is no likelihood (flow matching) has a panel of its own, for it has other units. The steep start is
-    left out where it would flatten all that follows.
+    A loss that is not a likelihood (flow matching) has a panel of its own. The vertical axis shows the last nine tenths
+    of the steps; the steep start may lie outside.
 
     Args:
-        history: `FitResult.history`: one mapping a check.
+        history: `FitResult.history`, one mapping for each check.
+
+    Returns:
+        The figure.
 
     Raises:
         ValueError: The history is empty.
+
+    Example:
+        >>> import cnf
+        >>> history = [{"step": 100, "loss": 3.0, "nll": 3.0}, {"step": 200, "loss": 2.5, "nll": 2.5}]
+        >>> [axes.get_xlabel() for axes in cnf.plotting.training_figure(history).axes]
+        ['step']
     """
     if not history:
         raise ValueError("the history is empty: training ended before its first check")
@@ -73,7 +82,7 @@ def _curve_label(name: str, values: np.ndarray) -> str:
 
 
 def _zoom(axes: Axes) -> None:
-    """Leave out the steep start, beside which all that follows would be flat."""
+    """Limits of the last nine tenths of the steps: beside the steep start they would look flat."""
     points = np.concatenate([np.asarray(line.get_xydata()) for line in axes.lines])
     late = points[points[:, 0] > 0.1 * points[:, 0].max(), 1]
     late = late[np.isfinite(late)]

@@ -1,4 +1,4 @@
-"""What a picture of points shows: limits from their bulk, smoothed densities and their levels."""
+"""Limits of a picture from the bulk of its points, smoothed densities, and their levels."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Window(NamedTuple):
 
 
 def limits_of(values: np.ndarray) -> tuple[float, float]:
-    """Limits that show the bulk of the values: all of them, but for those far from the middle 99 per cent."""
+    """Limits that show all values except those far outside the middle 99 per cent."""
     low, high = np.quantile(values, [0.005, 0.995])
     reach = 0.25 * (high - low)
     start, end = max(low - reach, values.min()), min(high + reach, values.max())
@@ -47,7 +47,7 @@ def limits_of(values: np.ndarray) -> tuple[float, float]:
 
 
 def window_of(sides: np.ndarray) -> Window:
-    """A window with at least these sides: isometric and not too flat, unless they differ too much in length."""
+    """A window with at least these sides: isometric and not too flat, unless their lengths differ too much."""
     lengths = np.diff(sides, axis=1)
     isometric = bool(lengths.max() <= 4 * lengths.min())
     if isometric:
@@ -57,7 +57,7 @@ def window_of(sides: np.ndarray) -> Window:
 
 
 def path_window(states: np.ndarray) -> Window:
-    """A window that shows nearly all of the points at the end of their way, and 98 per cent of them before."""
+    """A window that shows nearly all points at the end of their path, and 98 per cent of them before."""
     end = np.array([limits_of(states[-1, :, 0]), limits_of(states[-1, :, 1])])
     low, high = np.quantile(states, [0.01, 0.99], axis=1)
     return window_of(np.stack([np.minimum(end[:, 0], low.min(0)), np.maximum(end[:, 1], high.max(0))], 1))
