@@ -26,6 +26,11 @@ def _refuse(value: Any, kind: type[Exception] = ValueError) -> NoReturn:
 
 
 def matched(hint: Any, value: Any) -> Any:
+    """The value, if it is what the hint says; numbers of other libraries as Python's.
+
+    Raises:
+        Misfit: It is something else.
+    """
     kind, parts = get_origin(hint) or hint, get_args(hint)
     if isinstance(hint, TypeVar):
         return _any_of(hint.__constraints__ or (hint.__bound__ or Any,), value)

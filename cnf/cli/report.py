@@ -68,6 +68,7 @@ def likelihood(flow: Flow) -> str:
 
 
 def summary(numbers: dict[str, Any], out: Path) -> str:
+    """The numbers as `cnf fit` prints them."""
     solves = numbers["evaluations_a_solve"]
     lines = [
         f"test NLL {numbers['test_nll']:.4f} ± {numbers['test_nll_standard_error']:.4f} nats "

@@ -14,7 +14,7 @@ READERS = (".csv", ".npy")
 
 
 def load_table(path: str | Path, *, header: bool | None = None, only: Sequence[str] | None = None) -> Table:
-    """Read a table from a `.csv` or `.npy` file, and check that every cell is a finite number.
+    r"""Read a table from a `.csv` or `.npy` file, and check that every cell is a finite number.
 
     A CSV file may begin with blank lines and `#` comments. Its first row is a header if one of its cells is text,
     unless `header` says otherwise. The separator is `,`, `;` or tab, whichever is most frequent in the first row.
@@ -39,7 +39,7 @@ def load_table(path: str | Path, *, header: bool | None = None, only: Sequence[s
         >>> import pathlib, tempfile
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     path = pathlib.Path(folder) / "pump.csv"
-        ...     _ = path.write_text("flow,power\\n1.5,20\\n2.5,31\\n")
+        ...     _ = path.write_text("flow,power\n1.5,20\n2.5,31\n")
         ...     table = load_table(path)
         >>> table.columns, table.values.tolist()
         (('flow', 'power'), [[1.5, 20.0], [2.5, 31.0]])

@@ -25,8 +25,9 @@ def image_figure(images: Values, *, columns: Size = 10) -> Figure:
 
     Example:
         >>> import torch, cnf
-        >>> cnf.plotting.image_figure(torch.rand(20, 1, 8, 8)).get_figwidth()  # inches
-        6.0
+        >>> figure = cnf.plotting.image_figure(torch.rand(20, 1, 8, 8))
+        >>> print(figure.get_figwidth(), "inches wide")
+        6.0 inches wide
     """
     pixels = as_numpy(images)
     if pixels.ndim != 4 or pixels.shape[1] not in (1, 3) or not pixels.size:
