@@ -48,7 +48,12 @@ def warn(failures: Mapping[int, str], n: int, place: str = "NaN stands in their 
 
 
 def told(failures: Mapping[int, str], n: int, shown: int = 8) -> str:
-    """The number of failed rows, and the first ones with their reasons, in words."""
+    """The number of failed rows, and the first ones with their reasons, in words.
+
+    Example:
+        >>> told({3: "NaN"}, 10)
+        '1 of 10 rows have no log-density (row 3: NaN)'
+    """
     first = [f"row {row}: {reason}" for row, reason in list(failures.items())[:shown]]
     rest = ["…"] if len(failures) > shown else []
     return f"{len(failures)} of {n} rows have no log-density ({'; '.join([*first, *rest])})"

@@ -149,7 +149,8 @@ class Flow(nn.Module):
 
         Example:
             >>> import torch, cnf
-            >>> flow = cnf.Flow(cnf.CNF(cnf.MLPField(2, hidden=4), cnf.Hutchinson()), cnf.StandardNormal(2))
+            >>> solver = cnf.RungeKutta("rk4", steps=4)
+            >>> flow = cnf.Flow(cnf.CNF(cnf.MLPField(2), cnf.Hutchinson(), solver=solver), cnf.StandardNormal(2))
             >>> value, standard_error, solver_error = flow.log_prob_with_error(torch.ones(3, 2), probes=2)
             >>> bool((standard_error > 0).all()), bool((solver_error < 1e-3).all())
             (True, True)

@@ -12,7 +12,15 @@ from torch.utils._python_dispatch import TorchDispatchMode
 Operator = Callable[..., Any]
 
 
-class Recorded(TorchDispatchMode):
+class _Mode(TorchDispatchMode):
+    """A mode that does without the compiler of torch, whose import takes seconds."""
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        return False
+
+
+class Recorded(_Mode):
     """Keeps all random numbers that torch draws within the block, from whichever generator.
 
     It sees the operators that torch itself marks as random, in place or not: `torch.randn(3)`, `x.normal_()`, and what
@@ -45,11 +53,20 @@ class Recorded(TorchDispatchMode):
         return result
 
 
-class Replayed(TorchDispatchMode):
+class Replayed(_Mode):
     """Gives numbers that were drawn before, one tensor after the other, in the dtype that is asked for now.
 
+    Args:
+        draws: The numbers, from `Recorded`.
+
     Raises:
-        RuntimeError: Other shapes are drawn than before, or more of them.
+        RuntimeError: In the block, other shapes are drawn than before, or more of them.
+
+    Example:
+        >>> import torch
+        >>> with Replayed([torch.tensor([1.0, 2.0])]):
+        ...     torch.randn(2)
+        tensor([1., 2.])
     """
 
     def __init__(self, draws: Sequence[Tensor]) -> None:

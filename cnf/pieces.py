@@ -11,7 +11,12 @@ BLOCK = 2048  # rows that are drawn at once, a multiple of the 16 numbers that t
 
 
 def block_sizes(n: int) -> list[int]:
-    """Sizes of the blocks of n rows; the last block is never small, because torch draws few numbers in another way."""
+    """Sizes of the blocks of n rows; the last block is never small, because torch draws few numbers in another way.
+
+    Example:
+        >>> block_sizes(5000)
+        [2048, 2952]
+    """
     whole = max(n // BLOCK, 1) - 1
     return [BLOCK] * whole + [n - BLOCK * whole]
 

@@ -12,18 +12,36 @@ from cnf.arguments import one_of
 
 
 def rademacher(x: Tensor, k: int, generator: torch.Generator | None = None) -> Tensor:
-    """Elements that are 1 or −1, `(k, *x.shape)`."""
+    """Elements that are 1 or −1, `(k, *x.shape)`.
+
+    Example:
+        >>> import torch
+        >>> rademacher(torch.zeros(5, 3), 2).square().sum()
+        tensor(30.)
+    """
     shape = (k, *x.shape)
     return torch.randint(0, 2, shape, generator=generator, device=x.device).to(x.dtype).mul_(2).sub_(1)
 
 
 def gaussian(x: Tensor, k: int, generator: torch.Generator | None = None) -> Tensor:
-    """Standard normal elements, `(k, *x.shape)`."""
+    """Standard normal elements, `(k, *x.shape)`.
+
+    Example:
+        >>> import torch
+        >>> gaussian(torch.zeros(5, 3), 2).shape
+        torch.Size([2, 5, 3])
+    """
     return torch.randn((k, *x.shape), generator=generator, dtype=x.dtype, device=x.device)
 
 
 def sphere(x: Tensor, k: int, generator: torch.Generator | None = None) -> Tensor:
-    """Independent vectors, uniform on the sphere of radius `√D`, `(k, *x.shape)`."""
+    """Independent vectors, uniform on the sphere of radius `√D`, `(k, *x.shape)`.
+
+    Example:
+        >>> import torch
+        >>> sphere(torch.zeros(3, 4), 1).norm(dim=2).round(decimals=3)
+        tensor([[2., 2., 2.]])
+    """
     noise = gaussian(x, k, generator)
     length = noise.flatten(2).norm(dim=2).reshape(k, -1, *[1] * (x.dim() - 1))
     return noise * (x.shape[1:].numel() ** 0.5 / length)
@@ -37,6 +55,12 @@ def orthogonal(x: Tensor, k: int, generator: torch.Generator | None = None) -> T
 
     References:
         Mezzadri 2007, arXiv math-ph/0609050: signs from the diagonal of R make the rotation uniform.
+
+    Example:
+        >>> import torch
+        >>> first, second = orthogonal(torch.zeros(3, 4), 2)
+        >>> (first * second).sum(1).abs().max() < 1e-5
+        tensor(True)
     """
     dim = x.shape[1:].numel()
     if k > dim:

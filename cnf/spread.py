@@ -19,6 +19,11 @@ class Spread(NamedTuple):
         centre: The mean; the median of columns with outliers.
         scale: The standard deviation; for columns with outliers, that of a normal density with the same quartiles.
         wild: Which columns have outliers.
+
+    Example:
+        >>> import torch
+        >>> Spread(torch.zeros(2), torch.ones(2), torch.tensor([False, True])).wild.sum()
+        tensor(1)
     """
 
     centre: Tensor
@@ -48,7 +53,13 @@ def spread_of(ordered: Tensor, mean: Tensor, std: Tensor) -> Spread:
 
 
 def column_spread(x: Tensor) -> Spread:
-    """Centre and scale of the columns of rows `(N, D)`; quantiles of many rows come from some of them."""
+    """Centre and scale of the columns of rows `(N, D)`; quantiles of many rows come from some of them.
+
+    Example:
+        >>> import torch
+        >>> column_spread(torch.tensor([[1.0], [2.0], [3.0]]).double()).centre
+        tensor([2.], dtype=torch.float64)
+    """
     std, mean = torch.std_mean(x, 0)
     some = torch.linspace(0, len(x) - 1, min(len(x), LOOKED_AT), device=x.device).round().long()
     return spread_of(x[some].mT.sort(1).values, mean, std)

@@ -21,7 +21,13 @@ _watcher: ContextVar[Watcher | None] = ContextVar("watcher", default=None)
 
 @contextmanager
 def watched(watcher: Watcher) -> Iterator[None]:
-    """Call `watcher` after each step of the starts in this block; without it, all steps are taken."""
+    """Call `watcher` after each step of the starts in this block; without it, all steps are taken.
+
+    Example:
+        >>> with watched(lambda: True):
+        ...     time_is_up()
+        True
+    """
     token = _watcher.set(watcher)
     try:
         yield
@@ -30,7 +36,12 @@ def watched(watcher: Watcher) -> Iterator[None]:
 
 
 def time_is_up() -> bool:
-    """Report a step of a start; True if the remaining steps are to be skipped, where the map is complete without."""
+    """Report a step of a start; True if the remaining steps are to be skipped, where the map is complete without.
+
+    Example:
+        >>> time_is_up()
+        False
+    """
     watcher = _watcher.get()
     return watcher is not None and watcher()
 

@@ -10,13 +10,27 @@ FIXED = f"take a fixed grid, cnf.reconfigure(flow, solver=cnf.RungeKutta('rk4', 
 
 
 def visible(*tensors: Tensor) -> bool:
-    """Whether Python may branch on values; if not, checks of values are skipped."""
+    """Whether Python may branch on values; if not, checks of values are skipped.
+
+    Example:
+        >>> import torch
+        >>> visible(torch.zeros(2))
+        True
+        >>> torch.func.vmap(lambda x: x + visible(x))(torch.zeros(2))
+        tensor([0., 0.])
+    """
     traced = torch.compiler.is_compiling() or torch.jit.is_tracing()
     return not traced and not any(map(_batched, tensors))
 
 
 def rows_with(bad: Tensor) -> list[int]:
-    """The rows of `(N, …)` in which an element is true; none if values are not known."""
+    """The rows of `(N, …)` in which an element is true; none if values are not known.
+
+    Example:
+        >>> import torch
+        >>> rows_with(torch.tensor([[1.0, 2.0], [3.0, float("nan")]]).isnan())
+        [1]
+    """
     if not visible(bad) or not bad.any():
         return []
     rows: list[int] = (bad if bad.dim() == 1 else bad.flatten(1).any(1)).nonzero().flatten().tolist()

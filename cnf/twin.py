@@ -46,12 +46,25 @@ def exchanged(module: Module, kind: type[Part], other: Callable[[Part], nn.Modul
         module: A flow, or any other module.
         kind: The class of the parts.
         other: The module that takes the place of a part.
+
+    Example:
+        >>> import cnf
+        >>> from cnf.discrete import Affine
+        >>> chain = cnf.Compose([cnf.CNF(cnf.MLPField(2)), Affine(2)])
+        >>> [type(part).__name__ for part in exchanged(chain, cnf.CNF, lambda part: Affine(2)).transforms]
+        ['Affine', 'Affine']
     """
     return copy.deepcopy(module, {**_kept(module), **{id(part): other(part) for part in parts_of(module, kind)}})
 
 
 def parts_of(module: nn.Module, kind: type[Part]) -> list[Part]:
-    """All parts of a module that are of a kind, itself included."""
+    """All parts of a module that are of a kind, itself included.
+
+    Example:
+        >>> import cnf
+        >>> len(parts_of(cnf.Compose([cnf.CNF(cnf.MLPField(2)) for _ in range(3)]), cnf.CNF))
+        3
+    """
     return [part for part in module.modules() if isinstance(part, kind)]
 
 

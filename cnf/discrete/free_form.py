@@ -155,5 +155,11 @@ def along(function: PointMap, x: Tensor, directions: Tensor) -> Tensor:
 
 
 def squared_distance(x: Tensor, y: Tensor) -> Tensor:
-    """`‖x − y‖²` of each row, `(N,)`."""
+    """`‖x − y‖²` of each row, `(N,)`.
+
+    Example:
+        >>> import torch
+        >>> squared_distance(torch.zeros(2, 3), torch.ones(2, 3))
+        tensor([3., 3.])
+    """
     return (x - y).square().sum(1)

@@ -80,7 +80,13 @@ class PositiveDefinite(Linear):
 
 
 def dense(linear: Linear) -> Tensor:
-    """The matrix W of a linear layer, `(D, D)`."""
+    """The matrix W of a linear layer, `(D, D)`.
+
+    Example:
+        >>> dense(LULinear(2)).detach()
+        tensor([[1., 0.],
+                [0., 1.]])
+    """
     parameter = next(linear.parameters())
     return linear.multiply(torch.eye(linear.dim, dtype=parameter.dtype, device=parameter.device)).mT
 

@@ -93,6 +93,15 @@ def surrogate(pair: LearnedInverse, x: Tensor, probes: int, context: Tensor | No
 
     Returns:
         `(N, D)` and `(N,)`.
+
+    Example:
+        >>> import torch
+        >>> from cnf.discrete import EncoderDecoder
+        >>> from cnf.networks import ResidualMLP, Skip
+        >>> pair = EncoderDecoder(Skip(ResidualMLP(2, 2, hidden=8)), Skip(ResidualMLP(2, 2, hidden=8)))
+        >>> z, volume = surrogate(pair, torch.zeros(3, 2), probes=1)
+        >>> z.shape, volume.shape
+        (torch.Size([3, 2]), torch.Size([3]))
     """
     pair.check(x)
     encoder, decoder = pair.functions(context)

@@ -157,6 +157,13 @@ class ContinuousPart(NamedTuple):
         base: Points at t = 0, `(N, *event)`.
         data: Points at t = 1, `(N, *event)`.
         context: The context as the field reads it, `(N, C)` or None.
+
+    Example:
+        >>> import torch, cnf
+        >>> flow = cnf.build("cnf", 2)
+        >>> part = flow.transform.continuous_part(torch.zeros(3, 2), torch.ones(3, 2))
+        >>> part.velocity(torch.tensor(0.5), part.base).shape
+        torch.Size([3, 2])
     """
 
     velocity: Callable[..., Tensor]

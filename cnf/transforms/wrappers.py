@@ -81,10 +81,10 @@ class Wrapper(Transform):
         return self.transform.continuous_part(self.enter(z), self.enter(x), self._context(context))
 
     def _shape(self, inner: Callable[[torch.Size], torch.Size], shape: torch.Size) -> torch.Size:
-        """The outer shape that corresponds to another one; points without values tell what the hooks do to shapes."""
-        points = torch.empty(1, *shape, device="meta")
-        value = torch.empty(1, *inner(self.enter(points).shape[1:]), device="meta")
-        return self.leave(value, points).shape[1:]
+        """The outer shape at the other end: one point of zeros shows what the hooks do to shapes."""
+        like = next(self.parameters(), torch.zeros(()))
+        points = like.new_zeros(1, *shape)
+        return self.leave(like.new_zeros(1, *inner(self.enter(points).shape[1:])), points).shape[1:]
 
     def _context(self, context: Tensor | None) -> Tensor | None:
         return context_for(self.transform, self.enter_context(context))
