@@ -30,6 +30,8 @@ class Progress:
     checks: int = 0
     best: float = math.inf
     best_step: int = 0
+    best_evaluations: float = 0.0
+    slowing: float = 1.0
     stale: int = 0
     phase: int = 0
     phase_step: int = 0

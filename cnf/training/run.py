@@ -20,6 +20,7 @@ from cnf.data.rows import Batch, Batches, Rows
 from cnf.errors import CheckpointError, SampleError, TrainingError
 from cnf.flows import Flow
 from cnf.objectives.interface import Loss
+from cnf.objectives.likelihood import MaximumLikelihood
 from cnf.objectives.phases import Phase
 from cnf.training import record
 from cnf.training.bar import Bar
@@ -30,7 +31,7 @@ from cnf.training.judge import Judge, Weights, check_fit
 from cnf.training.learner import Learner
 from cnf.training.mishaps import bad_rows, rows_at_fault, training_error
 from cnf.training.record import Progress
-from cnf.training.schedule import Schedule
+from cnf.training.schedule import SLOWER, Schedule, comes_apart
 from cnf.training.settings import FitConfig, FitResult
 from cnf.training.start import initialize
 
@@ -161,6 +162,7 @@ class Run:
             self._check()  # the last steps of a phase are judged before they are left
         at = self.at
         at.phase, at.phase_step, at.phase_begun, at.stale = at.phase + 1, at.step, self.schedule.fraction(at), 0
+        at.slowing, at.best_evaluations = 1.0, 0.0
         self.learner.begin(at.phase)
 
     def _loader(self) -> DataLoader[Any]:
@@ -213,12 +215,22 @@ class Run:
         row |= {"learning_rate": self.schedule.learning_rate(at), **self._means()}
         if self.judge is not None:
             row["validation_nll"] = nll = self.judge(at.phase)
-            at.stale += 1
-            if nll < at.best:
-                at.best, at.best_step, at.stale = nll, at.step, 0
-                self.learner.note_best()
+            row["stepped_back"] = self._weigh(nll, row.get("evaluations", 0.0))
         at.history.append(row)
         self._write()
+
+    def _weigh(self, nll: float, evaluations: float) -> float:
+        """Keep the weights where they are the best; step back to the best where the run comes apart, and say so."""
+        at = self.at
+        at.stale += 1
+        if nll < at.best:
+            at.best, at.best_step, at.stale, at.best_evaluations = nll, at.step, 0, evaluations
+            self.learner.note_best()
+        elif isinstance(self.task.phases[at.phase].objective, MaximumLikelihood) and comes_apart(nll, evaluations, at):
+            self.learner.begin(at.phase)
+            at.slowing *= SLOWER
+            return 1.0
+        return 0.0
 
     def _means(self) -> dict[str, float]:
         """Means over the steps since the last check, and over processes."""

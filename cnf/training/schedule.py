@@ -12,6 +12,9 @@ from cnf.training.settings import FitConfig
 
 EARLY_CHECKS = (0.25, 0.5)  # parts of the space between checks: on a small table a flow may be at its best that soon
 LONGEST_WARMUP = 1 / 20  # of a phase: short budgets have no hundred steps to lose
+RISE = 0.02  # nats above the best validation from which a run comes apart: more than averaged weights waver by
+EXPLOSION = 2.0  # times the evaluations of a solve at the best weights
+SLOWER = 0.5  # the learning rate after a step back, in parts of that before
 
 
 @dataclass(frozen=True)
@@ -57,7 +60,23 @@ class Schedule:
         return math.floor(spaces) + sum(spaces >= early for early in EARLY_CHECKS)
 
     def learning_rate(self, at: Progress) -> float:
-        """Linear warm-up, over before `LONGEST_WARMUP` of the phase, and a cosine to zero over all of it."""
+        """Linear warm-up, over before `LONGEST_WARMUP` of the phase, and a cosine to zero over all of it.
+
+        Every step back to better weights makes it slower by `SLOWER`.
+        """
         passed = (self.fraction(at) - at.phase_begun) / (self.end_of_phase(at) - at.phase_begun)
         rise = min(1.0, max((at.step - at.phase_step + 1) / max(self.config.warmup, 1), passed / LONGEST_WARMUP))
-        return self.phases[at.phase].learning_rate * rise * 0.5 * (1 + math.cos(math.pi * min(1.0, passed)))
+        peak = at.slowing * self.phases[at.phase].learning_rate
+        return peak * rise * 0.5 * (1 + math.cos(math.pi * min(1.0, passed)))
+
+
+def comes_apart(nll: float, evaluations: float, at: Progress) -> bool:
+    """Whether a validation is so much worse than the best, or the solves so much longer, that one should go back.
+
+    Args:
+        nll: The validation.
+        evaluations: A solve of training takes, on average since the check before.
+        at: Has those of the best weights.
+    """
+    exploded = at.best_evaluations > 0 and evaluations > EXPLOSION * at.best_evaluations
+    return math.isfinite(at.best) and (not nll <= at.best + RISE or exploded)

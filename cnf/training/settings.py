@@ -37,7 +37,8 @@ class FitConfig:
         ema: Decay of the running average of the weights, which is what is judged and returned.
         checks: Validations, log rows and checkpoints over the whole budget; two more early, one at the end of a phase.
         patience: Checks without improvement after which to end the phase, and with the last phase the run; None for
-            never.
+            never. (Before that, a phase of maximum likelihood whose validation rises by more than 0.02 nats above the
+            best, or whose solves take twice the evaluations, goes back to the best weights, at half the rate.)
         seed: Of the order of the data and of all noise.
         solver: Solver of training; None for that of the model's recipe.
         divergence: Divergence of training; None for that of the model's recipe.
@@ -95,7 +96,8 @@ class FitResult:
     Attributes:
         flow: The flow that was passed in, with its best weights.
         history: One mapping a check: step, epoch, seconds, learning rate, means of loss and metrics since the check
-            before, evaluations a solve (those of an adjoint's way back included), validation NLL in nats.
+            before, evaluations a solve (those of an adjoint's way back included), validation NLL in nats, and
+            `stepped_back`, 1 where the run then went back to its best weights.
         steps: Steps done.
         seconds: Seconds of training.
         best_validation: Lowest mean validation NLL in nats, adaptive solves at a tolerance of 0.001; None without
