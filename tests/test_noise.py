@@ -111,7 +111,7 @@ class Shaken(Transform):
 
 def test_noise_drawn_in_place_is_no_error_of_the_solver():
     """If the noise of the two solves differed, their distance would be near 1."""
-    flow = Flow(Compose([Shaken(), CNF(MLPField(3, 8))]), StandardNormal(3))
+    flow = Flow(Compose([Shaken(), CNF(MLPField(3, hidden=8))]), StandardNormal(3))
     _, of_noise, of_solver = flow.log_prob_with_error(torch.randn(50, 3))
     assert of_noise.mean() > 0.05
     assert of_solver.max() < 1e-4
