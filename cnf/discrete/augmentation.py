@@ -12,22 +12,28 @@ from cnf.transforms import Mapped, Transform
 
 @checked
 class Augment(Transform):
-    """Appends standard normal noise e to the data: `z = (x, e)`, `log_det = −log q(e)`; decode drops it again.
+    """`z = (x, e)` with standard normal noise e, `log_det = −log q(e)`; decode drops e again.
 
-    With the joint density `p(x, e)` of the rest of a flow, its `log_prob` is one draw of `log p(x, e) − log q(e)`,
-    whose mean is at most `log p(x)`, with equality where `p(e | x) = q(e)`. `cnf.metrics.importance_log_prob` comes as
-    close as one likes. `decode` gives `log_det = log q(e)` of the e that it drops: over samples of the flow the mean of
-    `log p(x, e) − log q(e)` is at least, not at most, that of `log p(x)`.
+    With the joint density `p(x, e)` of the rest of a flow, its `log_prob` is one draw of `log p(x, e) − log q(e)`. The
+    mean of it is at most `log p(x)`, with equality where `p(e | x) = q(e)`. `cnf.metrics.importance_log_prob` gives
+    estimates as close as needed. `decode` gives `log_det = log q(e)` of the e that it drops: over samples of the flow,
+    the mean of `log p(x, e) − log q(e)` is at least that of `log p(x)`.
 
     Args:
         extra: How many dimensions of noise.
-        event_shape: Shape of the data, which is put in a row; None for vectors of any length.
+        event_shape: Shape of the data, which become a vector; None for vectors of any length.
 
     Raises:
         ValueError: `extra` is not positive.
 
     References:
         Huang et al. 2020, Augmented normalizing flows, arXiv 2002.07101; Chen et al. 2020, VFlow, arXiv 2002.09741.
+
+    Example:
+        >>> import torch, cnf
+        >>> layer = cnf.Augment(2)
+        >>> layer.encode(torch.zeros(4, 3)).value.shape, layer.decode(torch.zeros(4, 5)).value.shape
+        (torch.Size([4, 5]), torch.Size([4, 3]))
     """
 
     def __init__(self, extra: Size, event_shape: Shape | None = None) -> None:

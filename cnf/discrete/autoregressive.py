@@ -16,8 +16,8 @@ from cnf.transforms import Mapped, Transform
 class Autoregressive(Transform):
     """`z_i = τ(x_i; θ_i)` with `θ_i` a function of `x_{<i}` and the context; `log_det = Σᵢ log dz_i/dx_i`.
 
-    Encode is one pass of the network. Decode goes through the dimensions in the order of the network, each hidden unit
-    computed once. `Inverse(Autoregressive(...))` has the two exchanged: the inverse autoregressive flow.
+    Encode is one pass of the network. Decode goes through the dimensions in the order of the network and computes each
+    hidden unit once. `Inverse(Autoregressive(...))` exchanges the two: it is the inverse autoregressive flow.
 
     Args:
         elementwise: τ, with its number of parameters.
@@ -30,8 +30,9 @@ class Autoregressive(Transform):
         Papamakarios et al. 2017, MAF, arXiv 1705.07057. Kingma et al. 2016, IAF, arXiv 1606.04934.
 
     Example:
-        >>> from cnf.discrete.maps import AffineMap
-        >>> maf = Autoregressive(AffineMap(), MADE(3, AffineMap().size, hidden=32))
+        >>> import torch, cnf
+        >>> from cnf.discrete import AffineMap, Autoregressive
+        >>> maf = Autoregressive(AffineMap(), cnf.networks.MADE(3, AffineMap().size, hidden=32))
         >>> maf.encode(torch.zeros(5, 3)).value.shape
         torch.Size([5, 3])
     """

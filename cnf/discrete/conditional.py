@@ -14,17 +14,20 @@ from cnf.transforms import Mapped, Transform
 
 @checked
 class Conditional(Transform):
-    """`zᵢ = τ(xᵢ; θᵢ(context))`: every element is moved by what the condition says, and by nothing else.
+    """`zᵢ = τ(xᵢ; θᵢ(context))`: each element is mapped on its own, by parameters that depend on the context alone.
 
     Args:
         elementwise: τ, with its number of parameters.
         net: θ, from the context `(N, C)` to `(N, D · size)`.
         context_dim: C.
 
+    Raises:
+        ValueError: In use, no context.
+
     Example:
-        >>> from cnf.discrete.maps import AffineMap
-        >>> from cnf.networks import ResidualMLP
-        >>> layer = Conditional(AffineMap(), ResidualMLP(3, 5 * AffineMap().size), 3)
+        >>> import torch, cnf
+        >>> from cnf.discrete import AffineMap, Conditional
+        >>> layer = Conditional(AffineMap(), cnf.networks.ResidualMLP(3, 5 * AffineMap().size), 3)
         >>> layer.encode(torch.zeros(4, 5), torch.zeros(4, 3)).value.shape
         torch.Size([4, 5])
     """
@@ -49,11 +52,24 @@ class Conditional(Transform):
 
 @checked
 class Regression(Transform):
-    """`z = (x − A context − b) · exp(−s)`; `initialize` sets it by least squares, from there on it is trained.
+    """`z = (x − A c − b) · exp(−s)` with a context c; `log_det = −Σ s`. `initialize` sets A, b and s by least squares.
+
+    From there on they are trained.
 
     Args:
         dim: D.
         context_dim: C.
+
+    Raises:
+        ValueError: In use, no context.
+
+    Example:
+        >>> import torch, cnf
+        >>> layer = cnf.discrete.Regression(1, 1)
+        >>> context = torch.tensor([[0.0], [1.0], [2.0], [3.0]])
+        >>> layer.initialize(2 * context + 1 + 0.1 * torch.tensor([[1.0], [-1.0], [-1.0], [1.0]]), context)
+        >>> round(layer.weight.item(), 3), round(layer.bias.item(), 3)
+        (2.0, 1.0)
     """
 
     data_dependent = True

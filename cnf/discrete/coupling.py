@@ -19,20 +19,49 @@ Function = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]  # elements and raw
 
 @checked
 def alternating(dim: Size, *, flip: bool = False) -> Tensor:
-    """The mask `1, 0, 1, 0, …` of a vector or of channels, `(dim,)`; flipped `0, 1, 0, 1, …`."""
+    """The mask `1, 0, 1, 0, …` of a vector or of channels, `(dim,)`.
+
+    Args:
+        dim: D.
+        flip: Whether it starts with 0.
+
+    Example:
+        >>> alternating(5)
+        tensor([ True, False,  True, False,  True])
+    """
     return torch.arange(dim, device="cpu") % 2 == int(flip)
 
 
 @checked
 def half(dim: Size, *, flip: bool = False) -> Tensor:
-    """The mask of the first half of a vector or of channels, `(dim,)`, which has the odd one; flipped, of the rest."""
+    """The mask of the first half of a vector or of channels, `(dim,)`; of an odd number, the first half is the larger.
+
+    Args:
+        dim: D.
+        flip: Whether it is the mask of the second half.
+
+    Example:
+        >>> half(5)
+        tensor([ True,  True,  True, False, False])
+    """
     first = torch.arange(dim, device="cpu") < (dim + 1) // 2
     return ~first if flip else first
 
 
 @checked
 def checkerboard(height: Size, width: Size, *, flip: bool = False) -> Tensor:
-    """The mask of every other pixel, `(height, width)`."""
+    """The mask of every other pixel, `(height, width)`.
+
+    Args:
+        height: H.
+        width: W.
+        flip: Whether it starts with 0.
+
+    Example:
+        >>> checkerboard(2, 3).int()
+        tensor([[1, 0, 1],
+                [0, 1, 0]], dtype=torch.int32)
+    """
     rows, columns = torch.arange(height, device="cpu")[:, None], torch.arange(width, device="cpu")
     return (rows + columns) % 2 == int(flip)
 
@@ -41,27 +70,28 @@ def checkerboard(height: Size, width: Size, *, flip: bool = False) -> Tensor:
 class CouplingLayer(Transform):
     """`z_a = x_a`, `z_b = τ(x_b; θ(x_a, context))`; `log_det = Σ log dz_b/dx_b`. Both directions are one pass.
 
-    The mask is true where the event stays. A mask `(D,)` selects along the first axis of the event, elements of a
-    vector or channels of an image, and the network maps the selected ones, `(N, A, …)`, to `(N, B · size, …)`. A mask
-    `(H, W)` covers pixels of an image: the network sees the image with zeros in the place of what moves, and
-    gives `(N, C · size, H, W)`.
+    The mask is true where the event stays as it is (a). A mask `(D,)` selects along the first axis of the event:
+    elements of a vector, or channels of an image. The network then maps the A elements that stay, `(N, A, …)`, to `(N,
+    B · size, …)` parameters of the B others. A mask `(H, W)` selects pixels of an image. The network then reads the
+    image with zeros at the other pixels, and gives `(N, C · size, H, W)`.
 
     Args:
         elementwise: τ, with its number of parameters.
         net: θ.
-        mask: Where the event stays, boolean: `alternating`, `half`, `checkerboard` or any other.
+        mask: Boolean, true where the event stays: `alternating`, `half`, `checkerboard` or any other.
 
     Raises:
-        ValueError: A mask that is not boolean, leaves nothing to see or nothing to move.
+        ValueError: A mask that is not boolean, or is all true or all false; in use, a network of another size.
 
     References:
         Dinh et al. 2014, NICE, arXiv 1410.8516. Dinh et al. 2017, RealNVP, arXiv 1605.08803.
 
     Example:
-        >>> from cnf.discrete.maps import AffineMap
-        >>> from cnf.networks import ResidualMLP
-        >>> coupling = CouplingLayer(AffineMap(), ResidualMLP(3, 2 * AffineMap().size), alternating(5))
-        >>> coupling.encode(torch.zeros(4, 5)).value.shape
+        >>> import torch, cnf
+        >>> from cnf.discrete import AffineMap, CouplingLayer, alternating
+        >>> net = cnf.networks.ResidualMLP(3, 2 * AffineMap().size)
+        >>> layer = CouplingLayer(AffineMap(), net, alternating(5))
+        >>> layer.encode(torch.zeros(4, 5)).value.shape
         torch.Size([4, 5])
     """
 
@@ -84,7 +114,13 @@ class CouplingLayer(Transform):
 
     @classmethod
     def sized(cls, elementwise: ElementwiseMap, net: NetOfSizes, mask: Tensor) -> CouplingLayer:
-        """The layer of a mask `(D,)`, with the network that `net(inputs, outputs)` makes of the sizes it needs."""
+        """The layer of a mask `(D,)`, with a network of the sizes it needs, made by `net(inputs, outputs)`.
+
+        Args:
+            elementwise: τ.
+            net: Makes θ from its numbers of inputs and outputs.
+            mask: True where the event stays.
+        """
         seen = int(mask.sum())
         return cls(elementwise, net(seen, (len(mask) - seen) * elementwise.size), mask)
 

@@ -24,15 +24,23 @@ Scale = Annotated[Reals, Rule("and not zero", lambda value: value != 0)]
 class Affine(Transform):
     """`z = (x − shift) / scale` with constants: `log_det = −Σ log |scale|`.
 
-    Where the square of an element of z is beyond the range of the dtype, so is any log-density there: `encode` brings
-    the element back to the end of that range and gives `log_det = −∞`, so that layers after it stay finite.
+    Where the square of an element of z is too large for the dtype, `encode` limits the element to the largest usable
+    value and gives `log_det = −∞`, so that later layers stay finite.
 
     Args:
+        event_shape: Shape of one sample.
         shift: Broadcasts to the event.
         scale: Broadcasts to the event; not zero.
 
     Raises:
         ValueError: A scale is zero or not finite.
+
+    Example:
+        >>> import torch, cnf
+        >>> layer = cnf.discrete.Affine(2, shift=1.0, scale=torch.tensor([2.0, 4.0]))
+        >>> z, log_det, _ = layer.encode(torch.tensor([[3.0, 5.0]]))
+        >>> z, log_det
+        (tensor([[1., 1.]]), tensor([-2.0794]))
     """
 
     shift: Tensor
@@ -61,15 +69,24 @@ class Affine(Transform):
 
 @checked
 class Logit(Transform):
-    """From the unit interval, widened by `α/(1 − 2α)` on both sides, to the line: `z = logit(α + (1 − 2α) x)`.
+    """`z = logit(s)`, `s = α + (1 − 2α) x`: from the unit interval, with a margin at both ends, to the line.
 
-    `log_det = Σ log(1 − 2α) − log s − log(1 − s)` with `s = α + (1 − 2α) x`.
+    `log_det = Σ log(1 − 2α) − log s − log(1 − s)`. The margin in units of x is `α / (1 − 2α)`.
 
     Args:
-        alpha: Margin α that keeps 0 and 1 at a finite place; in [0, ½).
+        alpha: α in [0, ½); above 0, it keeps 0 and 1 at a finite place.
+
+    Raises:
+        ValueError: Data outside the interval; the message names the rows.
 
     References:
         Dinh et al. 2017, RealNVP, arXiv 1605.08803.
+
+    Example:
+        >>> import torch, cnf
+        >>> z, log_det, _ = cnf.discrete.Logit(0.05).encode(torch.tensor([[0.0, 0.5, 1.0]]))
+        >>> z.round(decimals=3)
+        tensor([[-2.9440,  0.0000,  2.9440]])
     """
 
     def __init__(
@@ -102,7 +119,17 @@ class Logit(Transform):
 
 
 class Softplus(Transform):
-    """From the positive half line to the line: `x = log(1 + eᶻ)`."""
+    """`x = log(1 + eᶻ)`: from the positive half line to the line; `log_det` of encode is `−Σ log σ(z)`.
+
+    Raises:
+        ValueError: Data that are not positive; the message names the rows.
+
+    Example:
+        >>> import torch, cnf
+        >>> z, log_det, _ = cnf.discrete.Softplus().encode(torch.tensor([[0.1, 1.0, 10.0]]))
+        >>> z.round(decimals=3)
+        tensor([[-2.2520,  0.5410, 10.0000]])
+    """
 
     domain = constraints.positive
 

@@ -13,7 +13,7 @@ from cnf.discrete.linear import Linear
 class Householder(Linear):
     """A product of K reflections, `W = H_1 … H_K` with `H_k = I − 2 v_k v_kᵀ / ‖v_k‖²`: orthogonal, log-determinant 0.
 
-    Multiplied out at once, `W = I − V S⁻¹ Vᵀ` with the unit vectors in the columns of V and S the upper triangle of
+    It is computed at once as `W = I − V S⁻¹ Vᵀ`, with the unit vectors in the columns of V and S the upper triangle of
     `VᵀV`, its diagonal halved. K = D reflections reach every orthogonal matrix of determinant (−1)ᴰ.
 
     Args:
@@ -23,6 +23,12 @@ class Householder(Linear):
     References:
         Tomczak and Welling 2016, arXiv 1611.09630; Meng et al. 2020, arXiv 2003.01941;
         Joffrain et al. 2006, Accumulating Householder transformations, revisited.
+
+    Example:
+        >>> import torch, cnf
+        >>> layer = cnf.discrete.Householder(3)
+        >>> torch.allclose(layer.weight @ layer.weight.T, torch.eye(3), atol=1e-5)
+        True
     """
 
     def __init__(self, dim: Size, *, reflections: Size | None = None) -> None:
@@ -31,12 +37,19 @@ class Householder(Linear):
 
     @classmethod
     def of(cls, rotation: Tensor) -> Householder:
-        """The reflections whose product is a given orthogonal matrix `(D, D)`.
+        """The layer of a given orthogonal matrix `(D, D)`.
 
-        Where fewer than D are needed, pairs that cancel fill them up, so that all of them can be trained.
+        Where fewer than D reflections are needed, pairs that cancel each other fill them up, so that all can be
+        trained.
 
         Raises:
             ValueError: The matrix is not orthogonal.
+
+        Example:
+            >>> import torch, cnf
+            >>> rotation = torch.tensor([[0.0, -1.0], [1.0, 0.0]])
+            >>> cnf.discrete.Householder.of(rotation).encode(torch.tensor([[1.0, 0.0]])).value.detach().round().abs()
+            tensor([[0., 1.]])
         """
         vectors = _reflections(rotation.detach())
         while len(vectors) < len(rotation):

@@ -22,7 +22,33 @@ from cnf.discrete.roots import Monotone
 
 @dataclass(frozen=True)
 class ElementwiseMap(ABC):
-    """An increasing function of the line, or of the circle, one for each element."""
+    """An increasing function of the line, or of the circle, for each element; its parameters are given with each call.
+
+    To write one, derive a frozen dataclass and define `size`, `encode` and `decode`. `raw = 0` should be the identity.
+    On a circle or an interval, set `domain` and `codomain`. `CouplingLayer`, `Autoregressive` and `Conditional` take
+    it.
+
+    Attributes:
+        domain: Where an element of the data may lie, a constraint of torch.
+        codomain: Where its image lies.
+
+    Example:
+        >>> import torch
+        >>> from dataclasses import dataclass
+        >>> @dataclass(frozen=True)
+        ... class Stretch(ElementwiseMap):
+        ...     @property
+        ...     def size(self):
+        ...         return 1
+        ...
+        ...     def encode(self, x, raw):
+        ...         return x * raw[..., 0].exp(), raw[..., 0]
+        ...
+        ...     def decode(self, z, raw):
+        ...         return z * (-raw[..., 0]).exp(), -raw[..., 0]
+        >>> Stretch().encode(torch.ones(2), torch.tensor([[0.0], [1.0]]))
+        (tensor([1.0000, 2.7183]), tensor([0., 1.]))
+    """
 
     domain: ClassVar[constraints.Constraint] = constraints.real  # where an element of the data may lie
     codomain: ClassVar[constraints.Constraint] = constraints.real  # where its image lies
@@ -30,7 +56,7 @@ class ElementwiseMap(ABC):
     @property
     @abstractmethod
     def size(self) -> int:
-        """Raw numbers an element."""
+        """How many raw numbers an element needs."""
 
     @abstractmethod
     def encode(self, x: Tensor, raw: Tensor) -> tuple[Tensor, Tensor]:
@@ -51,10 +77,16 @@ class ElementwiseMap(ABC):
 
 @dataclass(frozen=True)
 class Shift(ElementwiseMap):
-    """`z = x + t`, the map of additive coupling.
+    """`z = x + t`, the map of additive coupling, with slope 1.
 
     References:
         Dinh et al. 2014, NICE, arXiv 1410.8516.
+
+    Example:
+        >>> import torch
+        >>> z, log_slope = Shift().encode(torch.zeros(2), torch.tensor([[1.0], [2.0]]))
+        >>> z, log_slope
+        (tensor([1., 2.]), tensor([0., 0.]))
     """
 
     @property
@@ -74,16 +106,22 @@ LogBound = Annotated[float, inside(0, 80)]  # of the logarithm of a scale: float
 @checked
 @dataclass(frozen=True)
 class AffineMap(ElementwiseMap):
-    """`z = eˢ x + t` with `s = b tanh(r / b)`: the slope stays within `e⁻ᵇ` and `eᵇ`, whatever the raw numbers.
+    """`z = eˢ x + t` with `s = b tanh(r / b)`: the slope stays within `e⁻ᵇ` and `eᵇ`, whatever the raw numbers (t, r).
 
     Args:
-        bound: Largest `|s|`, b. With 3 a layer scales by up to 20 and five of them still invert in float32.
+        bound: b, the largest `|s|`. With 3, a layer scales by up to 20, and five layers can be inverted in float32.
 
     Raises:
         ValueError: The bound is not positive.
 
     References:
-        Dinh et al. 2017, RealNVP, arXiv 1605.08803. Behrmann et al. 2021, arXiv 2006.09347, on what happens unbounded.
+        Dinh et al. 2017, RealNVP, arXiv 1605.08803. Behrmann et al. 2021, arXiv 2006.09347, on unbounded scales.
+
+    Example:
+        >>> import torch
+        >>> z, log_slope = AffineMap(bound=2.0).encode(torch.ones(2), torch.tensor([[0.0, 0.0], [1.0, 100.0]]))
+        >>> z.round(decimals=3), log_slope
+        (tensor([1.0000, 8.3890]), tensor([0., 2.]))
     """
 
     bound: LogBound = 3.0
@@ -108,10 +146,10 @@ class AffineMap(ElementwiseMap):
 @checked
 @dataclass(frozen=True)
 class LogisticMixture(ElementwiseMap):
-    """The distribution function of a mixture of logistics, followed by the logit.
+    """`z = logit F(x)` with the distribution function F of a mixture of logistics, `F(x) = Σₖ wₖ σ((x − μₖ) / sₖ)`.
 
-    `z = logit F(x)`, `F(x) = Σₖ wₖ σ((x − μₖ) / sₖ)`, `log dz/dx = log F' − log F − log(1 − F)`. One component is an
-    affine map. The inverse is bracketed by the quantiles of the components, `μₖ + sₖ z`, and solved.
+    `log dz/dx = log F' − log F − log(1 − F)`. One component is an affine map. The inverse has no closed form: it lies
+    between the quantiles `μₖ + sₖ z` of the components and is found by `solve_monotone`.
 
     Args:
         components: K.
@@ -122,6 +160,14 @@ class LogisticMixture(ElementwiseMap):
 
     References:
         Ho et al. 2019, Flow++, arXiv 1902.00275.
+
+    Example:
+        >>> import torch
+        >>> mixture = LogisticMixture(components=2)
+        >>> raw = mixture.raw(torch.tensor([[-1.0, 1.0]]), torch.tensor([[0.5, 0.5]]))
+        >>> z, log_slope = mixture.encode(torch.tensor([2.0]), raw)
+        >>> z.round(decimals=3), mixture.decode(z, raw)[0].round(decimals=3)
+        (tensor([2.7370]), tensor([2.]))
     """
 
     components: Size = 8

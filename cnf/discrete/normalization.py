@@ -15,13 +15,23 @@ from cnf.transforms import Mapped, Transform
 class ActNorm(Transform):
     """`z = (x + shift) · exp(log_scale)` for each feature; `log_det = P Σ log_scale` with P pixels (1 for vectors).
 
-    `initialize` sets both so that the features have mean 0 and variance 1; from there on they are trained.
+    `initialize` sets both so that each feature has mean 0 and variance 1. From there on they are trained.
 
     Args:
         features: Size of the first axis of the event: D of vectors `(N, D)`, C of images `(N, C, H, W)`.
 
+    Raises:
+        ValueError: In `initialize`, a feature is constant; in use, another number of features.
+
     References:
         Kingma and Dhariwal 2018, Glow, arXiv 1807.03039.
+
+    Example:
+        >>> import torch, cnf
+        >>> layer = cnf.discrete.ActNorm(2)
+        >>> layer.initialize(torch.tensor([[1.0, 10.0], [3.0, 30.0]]))
+        >>> layer.encode(torch.tensor([[2.0, 30.0]])).value.detach()
+        tensor([[0.0000, 1.0000]])
     """
 
     data_dependent = True
@@ -59,19 +69,19 @@ class ActNorm(Transform):
 
 @checked
 class BatchNorm(Transform):
-    """`z = γ (x − m) / √(v + ε) + β` for each feature, m and v the mean and variance of the batch, or running ones.
+    """`z = γ (x − m) / √(v + ε) + β` for each feature, with mean m and variance v of the batch, or running ones.
 
     `log_det = P Σ (log γ − ½ log(v + ε))` with P pixels (1 for vectors).
 
-    The caveat: in training mode, `encode` normalises by the statistics of its own batch. There the rows of a batch
-    influence each other, the log-determinant treats m and v as constants, and the map is not the one that `decode`
-    inverts; calling it moves the running statistics, the only case where a module changes by being called.
-    In evaluation mode, and always in `decode`, the running statistics make it a fixed affine map, a proper flow.
-    `initialize` sets them to those of its data: on the whole training set, as MAF's test numbers have it.
+    In training mode, `encode` uses the statistics of its own batch and updates the running ones. The rows of a batch
+    then depend on each other, the log-determinant treats m and v as constants, and `decode` is not the exact inverse.
+    This is the only layer that changes when it is called. In evaluation mode, and always in `decode`, the running
+    statistics make it a fixed affine map. `initialize` sets them to those of its data. Give it the whole training set,
+    as MAF does before a test.
 
     Args:
         features: Size of the first axis of the event.
-        momentum: Share of a new batch in the running statistics.
+        momentum: Weight of a new batch in the running statistics.
         eps: ε, added to the variance.
 
     Raises:
@@ -79,6 +89,14 @@ class BatchNorm(Transform):
 
     References:
         Dinh et al. 2017, RealNVP, arXiv 1605.08803; Papamakarios et al. 2017, MAF, arXiv 1705.07057.
+
+    Example:
+        >>> import torch, cnf
+        >>> layer = cnf.discrete.BatchNorm(1).eval()
+        >>> layer.initialize(torch.tensor([[1.0], [3.0], [5.0]]))
+        >>> layer.encode(torch.tensor([[3.0], [5.0]])).value.detach().round(decimals=3)
+        tensor([[0.0000],
+                [1.2250]])
     """
 
     data_dependent = True

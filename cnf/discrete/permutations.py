@@ -29,6 +29,11 @@ class Permutation(Transform):
 
     Raises:
         ValueError: `order` is not a permutation.
+
+    Example:
+        >>> import torch, cnf
+        >>> cnf.discrete.Permutation([2, 0, 1]).encode(torch.tensor([[10.0, 11.0, 12.0]])).value
+        tensor([[12., 10., 11.]])
     """
 
     order: Tensor

@@ -22,11 +22,19 @@ class Rotation(Transform):
 
     Args:
         dim: D.
-        kind: A key of `ROTATIONS`.
-        seed: Of what is random in it.
+        kind: One of `ROTATIONS`: "pca", "ica" or "random".
+        seed: Seed of what is random in it.
 
     Raises:
         ValueError: An unknown kind.
+
+    Example:
+        >>> import torch, cnf
+        >>> layer = cnf.discrete.Rotation(2, kind="pca")
+        >>> x = torch.randn(100, 1) * torch.tensor([1.0, 1.0]) + 0.1 * torch.randn(100, 2)
+        >>> layer.initialize(x)
+        >>> bool(layer.encode(x).value.T.corrcoef()[0, 1].abs() < 1e-4)
+        True
     """
 
     data_dependent = True
@@ -67,7 +75,22 @@ RotationFit = Callable[[Tensor, torch.Generator], Tensor]  # data (N, D) in floa
 
 @checked
 def random_rotation(dim: Size, *, generator: torch.Generator | None = None, dtype: torch.dtype | None = None) -> Tensor:
-    """An orthogonal matrix `(D, D)` drawn uniformly (Haar)."""
+    """An orthogonal matrix `(D, D)` drawn uniformly (Haar).
+
+    Args:
+        dim: D.
+        generator: Source of the noise; the global one by default.
+        dtype: Of the matrix; the default one by default.
+
+    References:
+        Mezzadri 2007, arXiv math-ph/0609050.
+
+    Example:
+        >>> import torch, cnf
+        >>> r = cnf.discrete.random_rotation(3)
+        >>> torch.allclose(r @ r.T, torch.eye(3), atol=1e-5)
+        True
+    """
     q, r = torch.linalg.qr(torch.randn(dim, dim, generator=generator, dtype=dtype))
     return q * r.diagonal().sign()
 

@@ -107,14 +107,14 @@ def _check_spline(bins: int, min_size: float) -> None:
 @checked
 @dataclass(frozen=True)
 class RationalQuadratic(ElementwiseMap):
-    """A rational-quadratic spline on `[−B, B]`, the identity with slope 1 outside.
+    """A rational-quadratic spline on `[−B, B]`, the identity outside; see `Bins` for the formula.
 
     The raw numbers are K widths and K heights, made positive and of sum 2B by a softmax, then K − 1 slopes at the inner
-    knots, made positive by a softplus.
+    knots, made positive by a softplus. The slopes at both ends are 1.
 
     Args:
         bins: K.
-        bound: B. Data should be standardised: what lies outside is not transformed.
+        bound: B. Data should be standardised, since points beyond B are not transformed.
         min_size: Smallest width and height of a bin, as a part of 2B.
         min_slope: Smallest slope at a knot.
 
@@ -123,6 +123,14 @@ class RationalQuadratic(ElementwiseMap):
 
     References:
         Durkan et al. 2019, Neural spline flows, arXiv 1906.04032. Gregory and Delbourgo 1982.
+
+    Example:
+        >>> import torch
+        >>> spline = RationalQuadratic(bins=2, bound=3.0)
+        >>> raw = torch.tensor([1.0, 0.0, 0.0, 0.0, 0.0])  # the first bin is wider than the second, heights are equal
+        >>> z, log_slope = spline.encode(torch.tensor([-1.0, 0.0, 5.0]), raw.expand(3, -1))
+        >>> z.round(decimals=3)
+        tensor([-1.6070, -1.0390,  5.0000])
     """
 
     bins: Ambient = 8
@@ -160,11 +168,11 @@ class RationalQuadratic(ElementwiseMap):
 @checked
 @dataclass(frozen=True)
 class CircularSpline(ElementwiseMap):
-    """A rational-quadratic spline of the circle, followed by a rotation: `z = (s(x) + φ) mod 2π`, angles in [0, 2π).
+    """A rational-quadratic spline of the circle, then a rotation: `z = (s(x) + φ) mod 2π`, with angles in [0, 2π).
 
-    s increases from `s(0) = 0` to `s(2π) = 2π` with the same slope at both, so the map and its slope are continuous
-    on the circle; φ takes the point that s leaves in place anywhere. The raw numbers are K widths, K heights and
-    K slopes as for `RationalQuadratic`, then φ. A conditioner must be continuous on the circle too: `angles=True`.
+    s increases from `s(0) = 0` to `s(2π) = 2π` with the same slope at both ends, so that the map and its slope are
+    continuous on the circle. The raw numbers are K widths, K heights and K slopes as for `RationalQuadratic`, then φ.
+    The network that gives them must be continuous on the circle too: build it with `angles=True`.
 
     Args:
         bins: K.
@@ -172,10 +180,19 @@ class CircularSpline(ElementwiseMap):
         min_slope: Smallest slope at a knot.
 
     Raises:
-        ValueError: Fewer than 2 bins, smallest sizes that do not fit; or, in use, angles outside [0, 2π).
+        ValueError: Fewer than 2 bins, or smallest sizes that do not fit; in use, angles outside [0, 2π).
 
     References:
         Rezende et al. 2020, Normalizing flows on tori and spheres, arXiv 2002.02428.
+
+    Example:
+        >>> import torch
+        >>> spline = CircularSpline(bins=4)
+        >>> raw = torch.zeros(2, spline.size)
+        >>> raw[:, -1] = 1.0  # rotates by one radian
+        >>> spline.encode(torch.tensor([[0.0], [6.0]]), raw.unsqueeze(1))[0].round(decimals=3)
+        tensor([[1.0000],
+                [0.7170]])
     """
 
     bins: Ambient = 8

@@ -17,13 +17,20 @@ FAR_CONTEXT = 10.0  # standard deviations up to which a network sees a condition
 
 @checked
 class Standardize(Affine):
-    """An `Affine` whose shift and scale `initialize` sets to the mean and standard deviation of the data.
+    """`z = (x − shift) / scale` with the mean and the standard deviation of each element, which `initialize` sets.
 
-    Vectors with a few wild rows, whose standard deviation says nothing of the others, get the median and the scale of
-    the bulk instead, see `cnf.spread`.
+    For vectors, a column whose standard deviation comes from a few wild rows gets its median and the scale of the other
+    rows instead; see `cnf.spread`.
 
     Args:
         event_shape: Shape of one sample; every element has its own mean and standard deviation.
+
+    Example:
+        >>> import torch, cnf
+        >>> layer = cnf.discrete.Standardize(2)
+        >>> layer.initialize(torch.tensor([[1.0, 10.0], [2.0, 20.0], [3.0, 30.0]]))
+        >>> layer.encode(torch.tensor([[3.0, 20.0]])).value
+        tensor([[1., 0.]])
     """
 
     data_dependent = True
@@ -66,9 +73,17 @@ def _too_coarse(x: Tensor, spread: Spread) -> Tensor:
 
 @checked
 class StandardizeCondition(Standardize):
-    """A `Standardize` of what a network reads: it need not vary, and what lies far out comes logarithmically near.
+    """A `Standardize` of what a network reads: elements may be constant, and far values are compressed.
 
-    `z` beyond ±10 is `±10 (1 + log(|z| / 10))`, so that a condition a thousand standard deviations away is seen at 56.
+    `z` beyond ±10 becomes `±10 (1 + log(|z| / 10))`: a condition 1000 standard deviations away is read as 56.
+
+    Example:
+        >>> import torch
+        >>> layer = StandardizeCondition(1)
+        >>> layer.initialize(torch.tensor([[-1.0], [0.0], [1.0]]))
+        >>> layer.read(torch.tensor([[1.0], [1000.0]])).round(decimals=1)
+        tensor([[ 1.0000],
+                [56.1000]])
     """
 
     @torch.no_grad()
@@ -88,11 +103,18 @@ class StandardizeCondition(Standardize):
 
 @checked
 class StandardizeContext(Wrapper):
-    """A transform that sees its context standardised; `initialize` takes mean and standard deviation from the data.
+    """A transform that reads its context standardised; `initialize` takes mean and standard deviation from the data.
 
     Args:
         transform: The conditional transform.
         context_dim: Length of the context.
+
+    Example:
+        >>> import torch, cnf
+        >>> layer = cnf.discrete.StandardizeContext(cnf.discrete.Regression(2, 1), 1)
+        >>> layer.initialize(torch.randn(50, 2), torch.linspace(1000.0, 2000.0, 50)[:, None])
+        >>> layer.encode(torch.zeros(3, 2), torch.full((3, 1), 1500.0)).value.shape
+        torch.Size([3, 2])
     """
 
     def __init__(self, transform: Transform, context_dim: Size) -> None:
