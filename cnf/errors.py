@@ -1,6 +1,6 @@
-"""The errors of the package: one family, so that one `except cnf.CnfError` sees all of them.
+"""The errors and warnings of the package; `except cnf.CnfError` catches all of the errors.
 
-Wrong arguments are plain ValueErrors and TypeErrors, as everywhere in Python.
+Wrong arguments are ValueErrors and TypeErrors, as usual in Python.
 """
 
 from __future__ import annotations
@@ -13,7 +13,16 @@ Self = TypeVar("Self", bound="SampleError")
 
 
 class CnfError(Exception):
-    """The base of all errors of the package."""
+    """The base class of all errors of the package.
+
+    Example:
+        >>> import cnf
+        >>> try:
+        ...     cnf.load("no/such/folder")
+        ... except cnf.CnfError as error:
+        ...     print(type(error).__name__)
+        CheckpointError
+    """
 
 
 class SampleError(CnfError, RuntimeError):
@@ -21,7 +30,7 @@ class SampleError(CnfError, RuntimeError):
 
     Args:
         reason: What happened.
-        samples: Rows of the batch that failed.
+        samples: Numbers of the rows that failed.
         advice: What to try.
 
     Example:
@@ -43,25 +52,29 @@ class SampleError(CnfError, RuntimeError):
         return self.reason
 
     def reasons(self) -> list[str]:
-        """What happened to each of the samples."""
+        """What happened to each of the samples, in their order."""
         return [self.reason] * len(self.samples)
 
     def renumbered(self: Self, rows: Sequence[int]) -> Self:
-        """The same error, where the batch was the given rows of more data."""
+        """The same error for a batch that consists of the given rows of a larger data set."""
         error = copy.copy(self)
         error.samples = list(dict.fromkeys(int(rows[sample]) for sample in self.samples))  # each row once
         return error
 
 
 class SolverError(SampleError):
-    """A solve that cannot reach its end within its tolerance.
+    """An ODE solve that cannot reach its end within its tolerance.
 
     Args:
         reason: What happened.
-        samples: Rows of the batch that stopped it.
+        samples: Numbers of the rows that failed.
         advice: What to try.
-        time: Where the solve stood.
-        each: Reason and time of each of the samples, where they are known; else those of all.
+        time: The time t at which the solve stopped.
+        each: Reason and time for each of the samples; by default `reason` and `time` for all.
+
+    Example:
+        >>> print(SolverError("the state is infinite", [3], "a smaller learning rate.", time=0.25))
+        the state is infinite at t = 0.25. Samples: 3 (1 in all). Try: a smaller learning rate.
     """
 
     def __init__(
@@ -84,16 +97,25 @@ class SolverError(SampleError):
 
 
 class ConvergenceError(SampleError):
-    """An iteration, such as that of an inverse without a closed form, that ended before it met its tolerance."""
+    """An iteration that ended before it met its tolerance, such as that of an inverse without a closed form.
+
+    Example:
+        >>> print(ConvergenceError("no root was found", [7]))
+        no root was found. Samples: 7 (1 in all).
+    """
 
 
 class TrainingError(CnfError, RuntimeError):
-    """Training that cannot go on; the message says at which step, for which rows and what to try.
+    """Training that cannot continue; the message says at which step, for which rows, and what to try.
 
     Args:
         reason: What happened, at which step and for which rows.
-        kept: What the flow and the folder hold now.
+        kept: What the flow and the folder contain now.
         advice: What to try.
+
+    Example:
+        >>> print(TrainingError("the loss is NaN at step 12", "The flow has its weights of step 10", "other data."))
+        the loss is NaN at step 12. The flow has its weights of step 10. Try: other data.
     """
 
     def __init__(self, reason: str, kept: str = "", advice: str = "") -> None:
@@ -106,7 +128,7 @@ class TrainingError(CnfError, RuntimeError):
 
 
 class CheckpointError(CnfError, RuntimeError):
-    """A saved model or checkpoint that cannot be read; the message names the file and what is wrong with it."""
+    """A saved model or checkpoint that cannot be read; the message names the file and says what is wrong with it."""
 
 
 class DataError(CnfError, ValueError):
@@ -114,8 +136,8 @@ class DataError(CnfError, ValueError):
 
 
 class DataWarning(UserWarning):
-    """Data of which a density means little; the message names the columns and says what to do."""
+    """Data whose density means little; the message names the columns and says what to do."""
 
 
 class FailedRowsWarning(UserWarning):
-    """Rows whose density cannot be found; the message names them, each with its reason."""
+    """Rows whose density cannot be computed; the message names them, each with its reason."""

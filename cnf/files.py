@@ -1,4 +1,4 @@
-"""Files that are whole or absent, and are held against their checksums when they are read."""
+"""Files that are written completely or not at all, and whose checksums are compared when they are read."""
 
 from __future__ import annotations
 
@@ -23,15 +23,27 @@ UNKNOWN = "0" * 64  # stands in a file while its checksum is computed
 
 
 def write_bytes(path: Path, data: bytes) -> None:
-    """Write a file whole or not at all."""
+    """Write a file completely or not at all."""
     write_pieces(path, [data])
 
 
 def write_pieces(path: Path, pieces: Iterable[bytes]) -> None:
-    """Write a file piece by piece, whole or not at all: under a temporary name, then renamed.
+    """Write a file piece by piece, completely or not at all: under a temporary name, which is then changed.
+
+    Args:
+        path: The file; a missing folder is made.
+        pieces: Its content.
 
     Raises:
-        OSError: It cannot be written; the message names it and says what is left.
+        OSError: The file cannot be written; the message names it and says what is there now.
+
+    Example:
+        >>> import pathlib, tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = pathlib.Path(folder) / "new" / "text.txt"
+        ...     write_pieces(path, [b"one ", b"two"])
+        ...     print(path.read_text())
+        one two
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
@@ -55,12 +67,12 @@ def write_pieces(path: Path, pieces: Iterable[bytes]) -> None:
 def _forget(path: Path) -> None:
     try:
         path.unlink(missing_ok=True)
-    except OSError:  # a folder that is gone or full of errors: the first of them is the one to report
+    except OSError:  # the first error is the one to report
         return
 
 
 def remove_leftovers(folder: Path, name: str | None = None) -> None:
-    """Remove temporary files of processes that were killed while they wrote, all of them or those of one file."""
+    """Remove temporary files of processes that were killed while they wrote: all of them, or those of one file."""
     if not folder.is_dir():
         return
     for path in folder.iterdir():
@@ -70,7 +82,7 @@ def remove_leftovers(folder: Path, name: str | None = None) -> None:
 
 
 def _runs(process: int) -> bool:
-    """Whether there may be such a process; where it cannot be asked for, there may."""
+    """Whether such a process exists; true where this cannot be found out."""
     if os.name != "posix":
         return True
     try:
@@ -83,7 +95,7 @@ def _runs(process: int) -> bool:
 
 
 def write_json(path: Path, value: Mapping[str, Any]) -> None:
-    """Write a JSON object whole or not at all; numbers that are not finite become null."""
+    """Write a JSON object completely or not at all; numbers that are not finite become null."""
     write_bytes(path, (json.dumps(_finite(value), indent=2, allow_nan=False) + "\n").encode())
 
 
@@ -99,7 +111,7 @@ def read_bytes(path: Path) -> bytes:
     """The content of a file.
 
     Raises:
-        CheckpointError: There is none, or it cannot be read.
+        CheckpointError: There is no such file, or it cannot be read.
     """
     try:
         return path.read_bytes()
@@ -113,14 +125,14 @@ def read_json(path: Path) -> dict[str, Any]:
     """A JSON object.
 
     Raises:
-        CheckpointError: The file is missing, damaged or no object.
+        CheckpointError: The file is missing or damaged, or holds something else.
     """
     try:
         value = json.loads(read_bytes(path))
     except (ValueError, RecursionError) as error:
-        raise CheckpointError(f"{path} is damaged, it is no JSON: {error}") from error
+        raise CheckpointError(f"{path} is damaged, it is not JSON: {error}") from error
     if not isinstance(value, dict):
-        raise CheckpointError(f"{path} holds no JSON object")
+        raise CheckpointError(f"{path} does not hold a JSON object")
     return value
 
 
@@ -140,11 +152,11 @@ def _tensors(path: Path, data: bytes) -> dict[str, Tensor]:
     try:
         return load_tensors(data)
     except Exception as error:  # SafetensorError, and what it raises for kinds of numbers that torch does not have
-        raise CheckpointError(f"{path} is damaged or no safetensors file: {error}") from error
+        raise CheckpointError(f"{path} is damaged or not a safetensors file: {error}") from error
 
 
 def write_state(path: Path, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
-    """Write tensors and JSON facts as one safetensors file with a checksum over all of it, whole or not at all."""
+    """Write tensors and JSON facts as one safetensors file with a checksum, completely or not at all."""
     ready = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
     data = dump_tensors(ready, metadata={"facts": json.dumps(facts), "sha256": UNKNOWN})
     blank = f'"sha256":"{UNKNOWN}"'.encode()
@@ -152,17 +164,17 @@ def write_state(path: Path, tensors: Mapping[str, Tensor], facts: Mapping[str, A
 
 
 def read_state(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """What `write_state` wrote.
+    """Read tensors and facts that `write_state` wrote.
 
     Raises:
-        CheckpointError: The file is missing, damaged or of another origin.
+        CheckpointError: The file is missing or damaged, or was written by something else.
     """
     data = read_bytes(path)
     end = 8 + int.from_bytes(data[:8], "little")
     found = CHECKSUM.search(data, 8, min(end, len(data)))
     if found is None:
         raise CheckpointError(
-            f"{path} has no checksum: it is damaged, no checkpoint of a training run, or of cnf 0.1, which wrote none; "
+            f"{path} has no checksum: it is damaged, not a checkpoint of a training run, or a checkpoint of cnf 0.1; "
             "start the run again in another folder"
         )
     if _digest(data[: found.start(1)] + UNKNOWN.encode() + data[found.end(1) :]) != found[1]:
@@ -171,9 +183,9 @@ def read_state(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     try:
         facts = json.loads(json.loads(data[8:end])["__metadata__"]["facts"])
     except (LookupError, TypeError, ValueError, RecursionError) as error:
-        raise CheckpointError(f"{path} is no checkpoint of a training run: its facts are no JSON") from error
+        raise CheckpointError(f"{path} is not a checkpoint of a training run: its facts are not JSON") from error
     if not isinstance(facts, dict):
-        raise CheckpointError(f"{path} is no checkpoint of a training run: its facts are no JSON object")
+        raise CheckpointError(f"{path} is not a checkpoint of a training run: its facts are not a JSON object")
     return tensors, facts
 
 

@@ -1,9 +1,9 @@
-"""Arguments checked by the signature: what a hint says is what the documentation says and what is enforced.
+"""Arguments that are checked by their type hints.
 
-`@checked` stands on a function or a class. At a call, each argument is held against its hint: plain types, classes,
-`Sequence`, `Mapping`, unions, and the aliases at the end, which narrow a type by rules: `Size` is a whole
-number from 1 on, `Positive` a finite number above 0. A wrong type is a TypeError, a wrong value a ValueError; the
-message says what was expected and what came. What no hint can say, such as that low is below high, stays in the code.
+`@checked` decorates a function or a class. At a call, each argument is compared with its hint: plain types, classes,
+`Sequence`, `Mapping`, unions, and the aliases of `cnf.arguments.hints`, which narrow a type by rules: `Size` is a whole
+number of at least 1, `Positive` a finite number above 0. A wrong type is a TypeError, a wrong value a ValueError; the
+message says what was expected and what came. Rules between arguments, such as low < high, are checked in the code.
 """
 
 from cnf.arguments.checking import checked, conform, hints_of

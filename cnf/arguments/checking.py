@@ -1,4 +1,4 @@
-"""Functions and classes whose arguments are held against their hints."""
+"""Functions and classes whose arguments are compared with their hints."""
 
 from __future__ import annotations
 
@@ -14,11 +14,18 @@ Target = TypeVar("Target", bound=Callable[..., Any])
 
 
 def checked(target: Target) -> Target:
-    """Hold the arguments of a function, or those that a class is made from, against their hints.
+    """Compare the arguments of a function, or of the constructor of a class, with their hints.
 
-    Hints are resolved at the first call. Numbers of other libraries arrive as Python's.
+    Hints are resolved at the first call. Numbers of other libraries, such as `numpy.int64`, become those of Python.
+
+    Args:
+        target: The function or class.
+
+    Returns:
+        The same function or class, checked.
 
     Example:
+        >>> from cnf.arguments import Fraction, Size
         >>> @checked
         ... def layer(width: Size, rate: Fraction = 0.5) -> None: ...
         >>> layer(0)
@@ -33,10 +40,17 @@ def checked(target: Target) -> Target:
 
 
 def hints_of(target: Callable[..., Any]) -> dict[str, Any]:
-    """The hints of the arguments of what is `checked`.
+    """The hints of the arguments of a function or class that is `checked`, by name.
 
     Raises:
-        TypeError: It is not.
+        TypeError: It is not checked.
+
+    Example:
+        >>> from cnf.arguments import Size
+        >>> @checked
+        ... def layer(width: Size) -> None: ...
+        >>> list(hints_of(layer))
+        ['width']
     """
     made: Any = target
     made = made.__init__ if isinstance(target, type) else made
@@ -46,11 +60,24 @@ def hints_of(target: Callable[..., Any]) -> dict[str, Any]:
 
 
 def conform(name: str, hint: Any, value: Any) -> Any:
-    """The value, if it is what the hint says.
+    """The value, if it fits a hint.
+
+    Args:
+        name: Name of the argument, for the message.
+        hint: What is expected.
+        value: What came.
 
     Raises:
-        TypeError: It has another type.
-        ValueError: It breaks a rule.
+        TypeError: The value has another type.
+        ValueError: The value breaks a rule.
+
+    Example:
+        >>> from cnf.arguments import Positive
+        >>> conform("rate", Positive, 3)
+        3.0
+        >>> conform("rate", Positive, -1.0)
+        Traceback (most recent call last):
+        ValueError: rate must be a number above 0 and below infinity, got -1.0
     """
     try:
         return matched(hint, value)

@@ -1,4 +1,4 @@
-"""A value held against a hint, part by part."""
+"""A value compared with a hint, part by part."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from cnf.arguments.words import shown
 
 
 class Misfit(Exception):
-    """Which error it is, what came, in words, and how deep in the value it was."""
+    """Which kind of error it is, what came, in words, and how deep in the value it was."""
 
     def __init__(self, kind: type[Exception], came: str, depth: int = 0) -> None:
         super().__init__(kind, came, depth)

@@ -1,4 +1,4 @@
-"""What a hint may demand beyond its type."""
+"""Rules: what a hint demands beyond its type."""
 
 from __future__ import annotations
 
@@ -12,12 +12,20 @@ from torch import Tensor
 
 @dataclass(frozen=True, eq=False)
 class Rule:
-    """What a hint demands beyond its type.
+    """A demand beyond a type; it stands in `Annotated[type, rule]`.
 
     Args:
-        words: The demand, as it is read after the name of the type.
-        holds: Whether a value, or each element of a tensor, meets it.
-        known: The names to choose from, where the value is one.
+        words: The demand, as it follows the name of the type in a message.
+        holds: Whether a value, or each element of a tensor, meets the demand.
+        known: The names to choose from, if the value is a name.
+
+    Example:
+        >>> from typing import Annotated
+        >>> from cnf.arguments import Rule, conform
+        >>> even = Rule("divisible by 2", lambda n: n % 2 == 0)
+        >>> conform("n", Annotated[int, even], 3)
+        Traceback (most recent call last):
+        ValueError: n must be a whole number divisible by 2, got 3
     """
 
     words: str
@@ -54,12 +62,12 @@ def one_of(known: Collection[str]) -> Rule:
 
 
 def advice(words: str) -> Rule:
-    """No demand, but words for the message."""
+    """Words for the message, without a demand."""
     return Rule(f"({words})", lambda value: True)
 
 
 def of_floats(*dims: int) -> Rule:
-    """A tensor of floating point, with one of these numbers of dimensions, if any are given."""
+    """A tensor of floating point; with numbers, of one of these numbers of dimensions."""
     words = f" with {' or '.join(map(str, dims))} axes" if dims else ""
     return Rule(f"of floating point{words}", lambda v: v.is_floating_point() and (not dims or v.dim() in dims))
 

@@ -1,4 +1,4 @@
-"""Hints and values as they are read in a message."""
+"""Hints and values in the words of a message."""
 
 from __future__ import annotations
 
