@@ -12,7 +12,7 @@ from cnf.training.settings import FitConfig
 
 
 class Bar:
-    """Steps out of the budget in steps or epochs, or seconds out of the budget in seconds, with the latest numbers.
+    """A bar of steps, for a budget in steps or epochs, or of seconds, with the latest numbers.
 
     Args:
         config: Has the budget.

@@ -1,4 +1,4 @@
-"""The training engine (Lightning Fabric), and what is trained as it sees it."""
+"""The training engine (Lightning Fabric), and the objectives as one module that it can wrap."""
 
 from __future__ import annotations
 
@@ -22,7 +22,11 @@ if TYPE_CHECKING:
 
 
 def engine(config: FitConfig) -> Fabric:
-    """The engine that the config asks for, launched; under `torchrun` with as many processes as that started."""
+    """The engine that the config asks for, launched; under `torchrun` with as many processes as that started.
+
+    Raises:
+        ValueError: A device, a precision or a number of processes that this machine does not have.
+    """
     launch = find_launch(config.devices, config.num_nodes)
     from lightning_fabric import Fabric  # after that check, for it reads the launcher's variables while it is imported
 
@@ -44,7 +48,7 @@ def engine(config: FitConfig) -> Fabric:
 
 
 def mean_over_processes(fabric: Fabric, values: Tensor) -> Tensor:
-    """The mean of what every process has."""
+    """The mean over processes of a tensor that each of them has."""
     if fabric.world_size == 1:
         return values
     mean = fabric.all_reduce(values.to(fabric.device), reduce_op="mean")
@@ -53,16 +57,26 @@ def mean_over_processes(fabric: Fabric, values: Tensor) -> Tensor:
 
 
 class Example:
-    """Rows on their way into the engine, which would round bare tensors to the precision of matrix products."""
+    """A batch for the engine, which would round bare tensors to the precision of matrix products.
+
+    Args:
+        x: Rows `(N, *event)`.
+        context: `(N, C)` or None.
+        weights: `(N,)` or None.
+    """
 
     def __init__(self, x: Tensor, context: Tensor | None, weights: Tensor | None) -> None:
         self.x, self.context, self.weights = x, context, weights
 
 
 class Minimand(nn.Module):
-    """The objectives of all phases as a module, so that its forward pass is what the engine wraps and synchronises.
+    """The objectives of all phases as a module, whose forward pass the engine wraps and synchronises.
 
-    Each phase has a flow of its own settings; all of them share their weights.
+    Each phase has a flow with its settings; all of these flows share their weights.
+
+    Args:
+        flow: What is trained.
+        phases: With their objectives and settings.
     """
 
     def __init__(self, flow: Flow, phases: Sequence[Phase]) -> None:

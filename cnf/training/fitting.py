@@ -45,32 +45,33 @@ def fit(
 ) -> FitResult:
     """Train a flow in place.
 
-    The data-dependent start (standardisation and the like) is taken first, unless the run is resumed or the flow was
-    initialised before. Its seconds are part of the budget in seconds, of which it takes half at most: layers that are
-    left then start without the data, and a warning says so. A start of more than a second is shown. The global random
-    state is left as it was. Ctrl-C or SIGTERM ends the run after the current step, with everything saved; a second one
-    ends it at once, and so does one during the data-dependent start. A flow without parameters (`rbig`) is initialized,
-    no more: the whole budget in seconds is its start's, and it has the layers that there was time for.
+    First comes the data-dependent start (standardisation and the like), unless the run is resumed or the flow was
+    initialised before. It may take half of a budget in seconds; the layers that are left then start without the data,
+    and a warning says so. A start that takes more than a second is shown on a bar. A flow without parameters (`rbig`)
+    is only initialised: its start may take the whole budget in seconds, and it has the layers that there was time for.
+
+    Ctrl-C or SIGTERM ends the run after the current step, with everything saved. A second one ends it at once, and so
+    does one during the data-dependent start. The global random state is left as it was.
 
     Args:
         flow: What to train.
         data: Rows `(N, *event)` as a tensor, an array, a memory-mapped `.npy` or a map-style `Dataset`; a pair
             `(x, context)` for conditional flows. None where all objectives draw their own samples (`cnf.ReverseKL`):
             then `batch_size` is the number of samples a step, and there is no data-dependent start.
-        objective: What to minimise, or phases that follow one another; by default `flow.recipe`, the phases of the
-            model, or maximum likelihood if it has none. One objective replaces that of the recipe's last phase, and
-            keeps the other settings of that phase.
-        validation: Rows to judge the averaged weights by; without them there is no early stopping and the last
+        objective: What to minimise, or a sequence of phases. The default is `flow.recipe`, the phases of the model, or
+            maximum likelihood if the flow has none. One objective replaces that of the recipe's last phase, with the
+            other settings of that phase.
+        validation: Rows to judge the averaged weights by. Without them there is no early stopping, and the last
             averaged weights are kept.
         config: Budget and settings. Its solver, divergence and learning rate, if given, replace those of every phase.
-        weights: `(N,)`, not negative; each row's loss is multiplied by its weight over their mean, so that a weight of
-            2 counts as the row written twice. The data-dependent start does not know them.
-        validation_weights: Weights of the validation rows, which are judged alike by default.
+        weights: `(N,)`, not negative. The loss of each row is multiplied by its weight over the mean weight, so that a
+            weight of 2 counts like two equal rows. The data-dependent start does not use them.
+        validation_weights: Weights of the validation rows; all count alike by default.
         folder: Where to keep `checkpoint.safetensors` and `log.csv`, written at every check.
         resume: Go on from the checkpoint in the folder, to the same result as an uninterrupted run (on a CPU, with a
             budget in steps or epochs).
-        fabric: An engine of your own, launched; by default one is made from the config.
-        clock: Gives the seconds that the budget counts; `time.process_time` for those of the processor.
+        fabric: An engine (`lightning_fabric.Fabric`) of your own, launched; by default one is made from the config.
+        clock: Gives the seconds that the budget counts; `time.process_time` counts those of the processor.
 
     Raises:
         TrainingError: The loss, the gradient or the weights are not finite, or a solve fails; names the step and the
@@ -98,7 +99,7 @@ def fit(
     given = Weights(rows, weights, judged, validation_weights)
     if judged is not None and any(_has_a_source(phase) for phase in phases):
         raise ValueError(
-            "an objective with a source of its own makes a flow whose densities mean nothing, so validation rows "
+            "an objective with a source of its own trains a flow whose densities mean nothing, so validation rows "
             "cannot judge it: leave validation out"
         )
     if fabric is None:

@@ -1,4 +1,4 @@
-"""What a run is of, as text that can be compared: objectives, settings of phases, data."""
+"""Objectives, settings of phases and data of a run as text, so that two runs can be compared."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ LONGEST = 60  # of a name in a message
 def identity(
     phases: Sequence[Phase], trained: nn.Module, rows: Rows, validation: Rows | None, weights: Sequence[Tensor | None]
 ) -> dict[str, str]:
-    """Names of the parts of a run, each with a text that is the same in every process that makes the same run.
+    """The parts of a run by name, each as a text that is the same in every process that makes the same run.
 
     Args:
         phases: With their objectives.
-        trained: What the run changes; its numbers are no part of what the run is.
+        trained: What the run changes; its numbers do not count.
         rows: The data.
-        validation: The rows that judge.
-        weights: Of the data and of the validation rows.
+        validation: The validation rows.
+        weights: Weights of both.
     """
     known = {id(tensor) for tensor in (*trained.parameters(), *trained.buffers())}
     parts = {"phases": str(len(phases))}
@@ -48,13 +48,18 @@ def identity(
 
 
 def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """`name before → now` for all that differ."""
+    """`name before → now` for all parts that differ.
+
+    Example:
+        >>> differences({"data": "9 rows", "phases": "1"}, {"data": "8 rows", "phases": "1"})
+        ['data 9 rows → 8 rows']
+    """
     names = dict.fromkeys([*now, *before])
     return [f"{name} {before.get(name)} → {now.get(name)}" for name in names if before.get(name) != now.get(name)]
 
 
 def _named(value: Any, known: set[int]) -> str:
-    """What a person calls it, and the checksum of what it is."""
+    """The name that a person knows it by, and a checksum of its content."""
     text = type(value).__name__ if isinstance(value, nn.Module) else ADDRESS.sub("", repr(value))
     short = text if len(text) <= LONGEST else text[:LONGEST] + "…"
     return f"{short} [{_digest(_content(value, known, set()))}]"
@@ -127,7 +132,7 @@ def _filled(cell: types.CellType) -> bool:
 
 
 def _of_object(values: Mapping[str, Any]) -> Iterator[Any]:
-    """Its settings; lists are left out, for they are where a function keeps what it has seen."""
+    """Its settings; lists are left out, since functions keep in them what they have seen."""
     yield from ((name, part) for name, part in sorted(values.items()) if not isinstance(part, list))
 
 

@@ -12,7 +12,7 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class Interruption:
-    """Whether somebody asked for the end, and by which signal."""
+    """Whether the run was asked to end, and by which signal."""
 
     seen = False
     signal: int | None = None
@@ -20,7 +20,7 @@ class Interruption:
 
 @contextmanager
 def interruption_noted() -> Iterator[Interruption]:
-    """Note the first Ctrl-C or SIGTERM instead of ending; the second one does what it did before."""
+    """Note the first Ctrl-C or SIGTERM instead of ending at once; the second one acts as usual."""
     interruption = Interruption()
     if threading.current_thread() is not threading.main_thread():
         yield interruption

@@ -1,4 +1,4 @@
-"""The rows of a run and their weights, and the judgement of what it has made."""
+"""Validation: the likelihood of rows by which weights are judged, and the weights of rows."""
 
 from __future__ import annotations
 
@@ -27,7 +27,17 @@ VALIDATION_TOLERANCE = 1e-3  # of the solves of a validation: a mean over rows i
 
 
 class Weights:
-    """Weights of the data and of the validation rows, by row number, in float64; None for all alike."""
+    """Weights of the data and of the validation rows, by row number, in float64; None where all rows count alike.
+
+    Args:
+        rows: The data.
+        weights: Of the data, as given to `cnf.fit`.
+        validation: The validation rows.
+        validation_weights: Of these.
+
+    Raises:
+        ValueError: Weights of validation rows that there are not, or weights that cannot be.
+    """
 
     def __init__(self, rows: Rows, weights: Any, validation: Rows | None, validation_weights: Any) -> None:
         if validation is None and validation_weights is not None:
@@ -39,7 +49,11 @@ class Weights:
 
 
 def check_fit(flow: Flow, name: str, batch: Batch) -> None:
-    """Try none of the rows: what does not fit the flow is an error now, not at the first check."""
+    """Evaluate the flow on no rows of a batch, so that data that do not fit are an error before training.
+
+    Raises:
+        ValueError: The rows do not fit the flow.
+    """
     x, context, _ = batch
     try:
         with torch.no_grad():
@@ -49,15 +63,15 @@ def check_fit(flow: Flow, name: str, batch: Batch) -> None:
 
 
 class Judge:
-    """The mean negative log-likelihood of validation rows in nats, with the same noise at every time.
+    """The mean negative log-likelihood of validation rows in nats, with the same noise at every call.
 
     Args:
         fabric: The engine.
-        flow: Whose weights are judged.
+        flow: The flow whose weights are judged.
         phases: Each may have a divergence of its own.
         rows: Validation rows.
-        weights: Of theirs, with mean 1.
-        seed: Of the noise.
+        weights: Their weights, with mean 1.
+        seed: Random seed of the noise.
     """
 
     def __init__(
@@ -71,7 +85,8 @@ class Judge:
     def __call__(self, phase: int) -> float:
         """Judge with the settings of a phase.
 
-        Rows whose density cannot be found are named and left out; more than one in a hundred make it infinite.
+        Rows whose density cannot be found are named in a warning and left out. If there are more than one in a hundred,
+        the result is infinite.
         """
         torch.manual_seed(self.seed)
         total, lost, failures = 0.0, 0.0, dict[int, str]()
@@ -95,7 +110,13 @@ class Judge:
 
 
 def judging_solver(flow: Flow) -> Solver | None:
-    """The flow's adaptive solver at the tolerance of a validation, which costs a third; None for any other."""
+    """The flow's adaptive solver at the tolerance of validation, which costs a third; None for other solvers.
+
+    Example:
+        >>> import cnf
+        >>> judging_solver(cnf.build("cnf", 2)).rtol
+        0.001
+    """
     solvers = [part.solver for part in cnfs_of(flow)]
     solver = next(iter(solvers), None)
     if not isinstance(solver, RungeKutta) or solver.steps is not None or any(other != solver for other in solvers):

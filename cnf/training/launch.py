@@ -1,8 +1,8 @@
 """Whether this process is one of several that train together, and which.
 
-A variable such as `RANK` alone means nothing: clusters and earlier programs leave such variables behind, and a run
-that took itself for a helper would write nothing. So `torchrun` counts only with all of its variables, and a process
-that the engine started itself is known by a mark.
+A variable such as `RANK` alone means nothing, since clusters and earlier programs leave such variables behind: a run
+that mistook itself for a helper would write nothing. So the variables of `torchrun` count only if all are there, and a
+process that the engine started is known by `MARK`.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from dataclasses import dataclass
 TORCHRUN = ("LOCAL_RANK", "RANK", "LOCAL_WORLD_SIZE", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 COUNTS = ("LOCAL_WORLD_SIZE", "WORLD_SIZE")
 NUMBERS = (*COUNTS, "LOCAL_RANK", "RANK", "NODE_RANK")
-MARK = "CNF_LAUNCHED"  # set by a process that starts helpers, and inherited by them
+MARK = "CNF_LAUNCHED"  # set by a process that starts helpers, which inherit it
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""What a run changes: the weights, their running average, the best ones so far, and the state of the optimizers."""
+"""The state that training changes: weights, their running average, the best ones so far, and the optimizers."""
 
 from __future__ import annotations
 
@@ -22,17 +22,16 @@ if TYPE_CHECKING:
 
 
 class Learner:
-    """The flow in training.
+    """The flow in training, with everything that a step changes.
 
     Args:
         fabric: The engine.
-        flow: Is trained in place.
+        flow: The flow, trained in place.
         minimised: The objectives of the phases, each with the flow in its settings.
-        phases: Of which each has an optimizer of its own.
+        phases: Each has optimizers of its own.
         config: Has the decay of the average, the weight decay and the clipping.
 
     Attributes:
-        averaged: The flow with its averaged weights, which are what is judged.
         best: State of the best averaged weights; empty until something was judged.
     """
 
@@ -47,17 +46,17 @@ class Learner:
 
     @property
     def averaged(self) -> Flow:
-        """The flow with its averaged weights."""
+        """The flow with its averaged weights, which are the ones that are judged."""
         return cast(Flow, self.average.module)
 
     def loss(self, example: Example, phase: int) -> Loss:
-        """The loss of a phase for a batch, with a graph and without old gradients."""
+        """The loss of a phase for a batch; gradients of earlier batches are forgotten."""
         self.optimizers.zero_grad()
         loss: Loss = self.minimand(example, phase)
         return loss
 
     def step(self, rate: float) -> None:
-        """Move the weights by the gradient that is there, and their average after them.
+        """Move the weights by their gradient, and update the average.
 
         Raises:
             FloatingPointError: The gradient or the moved weights are not finite.
@@ -74,7 +73,7 @@ class Learner:
         self.flow.load_state_dict(self.best or self.average.module.state_dict())
 
     def begin(self, phase: int) -> None:
-        """Go on to a phase: from the good weights, with a fresh optimizer and a fresh average."""
+        """Begin a phase: from the best weights, with fresh optimizers and a fresh average."""
         self.keep_good()
         self._make_optimizers(phase)
         self.average.n_averaged.zero_()
@@ -84,7 +83,7 @@ class Learner:
         self.optimizers = Optimizers(self.minimised, self.phases[phase].optimizer, self.config.weight_decay, scaler)
 
     def parts(self) -> Parts:
-        """All of it as tensors by name; `take_up` reads them."""
+        """The whole state as tensors by name; `take_up` reads them."""
         return {
             "flow": self.flow.state_dict(),
             "objectives": self.minimised.trained.state_dict(),
@@ -95,10 +94,13 @@ class Learner:
         }
 
     def take_up(self, parts: Parts, phase: int) -> None:
-        """Go back to where `parts` were taken, in the midst of a phase.
+        """Go on from a state that `parts` gave, within a phase.
 
         Raises:
-            LookupError, TypeError, ValueError, RuntimeError: They are of another flow; this one is as it was.
+            LookupError: Parts are missing.
+            ValueError: They are of another flow or another optimizer.
+            TypeError: They are no tensors of the right kind.
+            RuntimeError: They cannot be loaded.
         """
         self._make_optimizers(phase)
         best, state, trained = parts.get("best", {}), self.flow.state_dict(), self.minimised.trained

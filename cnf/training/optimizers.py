@@ -23,12 +23,17 @@ class Optimizers:
     Args:
         module: Has the parameters.
         name: "adamw" or "muon".
-        weight_decay: AdamW's.
-        scaler: Of gradients in 16 bits, where the engine has one.
+        weight_decay: Weight decay of both.
+        scaler: Scales gradients in 16 bits, where the engine does so.
 
     References:
         Loshchilov and Hutter 2019, AdamW, arXiv 1711.05101; Jordan et al. 2024, Muon; Liu et al. 2025,
         arXiv 2502.16982.
+
+    Example:
+        >>> layers = nn.Sequential(nn.Linear(2, 64), nn.Linear(64, 64), nn.Linear(64, 2))
+        >>> [type(optimizer).__name__ for optimizer in Optimizers(layers, "muon", weight_decay=0.01).made]
+        ['AdamW', 'Muon']
     """
 
     def __init__(self, module: nn.Module, name: str, weight_decay: float, scaler: GradScaler | None = None) -> None:
@@ -95,7 +100,7 @@ class Optimizers:
         }
 
     def load_state(self, tensors: Mapping[str, Tensor]) -> None:
-        """Take up a state that `state` gave.
+        """Load what `state` gave.
 
         Raises:
             ValueError: It is of other parameters.
@@ -116,7 +121,7 @@ class Optimizers:
         return {name: torch.tensor(value, dtype=torch.float64) for name, value in state.items()}
 
     def load_scaling(self, tensors: Mapping[str, Tensor]) -> None:
-        """Take up a state that `scaling` gave."""
+        """Load what `scaling` gave."""
         if self.scaler is not None and tensors:
             whole = ("growth_interval", "_growth_tracker")
             values = {name: tensor.item() for name, tensor in tensors.items()}

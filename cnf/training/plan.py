@@ -23,6 +23,12 @@ def phases_of(flow: Flow, objective: Objective | Sequence[Phase] | None, config:
 
     Raises:
         TypeError: An objective that is neither a callable nor a sequence of phases.
+
+    Example:
+        >>> import cnf
+        >>> (phase,) = phases_of(cnf.build("ffjord", 2), None, cnf.FitConfig(learning_rate=0.5))
+        >>> phase.learning_rate, phase.divergence
+        (0.5, Exact())
     """
     recipe = flow.recipe or (Phase(),)
     if objective is None:
@@ -40,7 +46,7 @@ def phases_of(flow: Flow, objective: Objective | Sequence[Phase] | None, config:
 
 
 def _tell_of(changes: dict[str, Any], phases: Sequence[Phase]) -> None:
-    """One setting of the config for phases that had settings of their own is rarely what is meant."""
+    """Warn of a setting of the config that replaces several phases' own: that is rarely what is meant."""
     changed = [name for name, value in changes.items() if any(getattr(phase, name) != value for phase in phases)]
     if changed and len(phases) > 1:
         warnings.warn(

@@ -1,4 +1,4 @@
-"""The state of a run as files: the checkpoint it can be taken up from, and the log of its curves."""
+"""The state of a run as files: the checkpoint to resume from, and the log of its curves."""
 
 from __future__ import annotations
 
@@ -18,12 +18,25 @@ from cnf.files import read_state, write_bytes, write_state
 from cnf.training.identity import differences
 from cnf.training.settings import FitConfig
 
-Parts = dict[str, dict[str, Tensor]]  # state dicts of what a run consists of
+Parts = dict[str, dict[str, Tensor]]  # state dicts of the parts of a run
 
 
 @dataclass
 class Progress:
-    """The part of a run's state that is numbers."""
+    """The part of a run's state that is numbers.
+
+    Attributes:
+        step: Steps done.
+        seconds: Seconds of training.
+        checks: Checks done.
+        best: Lowest validation NLL.
+        best_step: The step at which it was reached.
+        stale: Checks since then.
+        phase: Number of the phase, from 0.
+        phase_step: Step at which it began.
+        phase_begun: Part of the budget that was used up then.
+        history: One mapping for each check.
+    """
 
     step: int = 0
     seconds: float = 0.0
@@ -49,7 +62,7 @@ def write(path: Path, parts: Parts, progress: Progress, config: FitConfig, ident
 
 
 def read(path: Path, config: FitConfig, identity: Mapping[str, str]) -> tuple[Parts, Progress]:
-    """What `write` wrote.
+    """Read what `write` wrote.
 
     Raises:
         CheckpointError: The file is missing or damaged, or of a run with other settings, another objective or data.

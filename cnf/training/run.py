@@ -41,17 +41,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Task:
-    """What a run is of.
+    """What a run is given.
 
     Attributes:
-        flow: What is trained.
-        phases: By which objectives.
-        rows: On which data.
-        validation: Rows that judge, if any.
-        weights: Of both.
-        config: How.
+        flow: The flow to train.
+        phases: Objectives, with their settings.
+        rows: The data.
+        validation: Validation rows, if any.
+        weights: Weights of both.
+        config: Budget and settings.
         path: The checkpoint, if one is kept.
-        clock: Seconds, counted from any moment.
+        clock: Gives seconds, counted from any moment.
         started: Whether the flow takes a start from the data.
     """
 
@@ -67,12 +67,16 @@ class Task:
 
 
 class Run:
-    """One run.
+    """One run of training.
 
     Args:
         fabric: The engine.
-        task: What to do.
+        task: What the run is given.
         resume: Whether to go on from the checkpoint.
+
+    Raises:
+        CheckpointError: There is nothing to resume from, or it is of another run.
+        ValueError: Rows that do not fit the flow.
     """
 
     def __init__(self, fabric: Fabric, task: Task, *, resume: bool) -> None:
@@ -102,7 +106,7 @@ class Run:
                 check_fit(self.task.flow, name, self.fabric.to_device(part.read([0])))
 
     def _identity(self, minimised: Minimand) -> dict[str, str]:
-        """What the run is of, for its checkpoints."""
+        """Objectives, settings and data as text, for the checkpoint."""
         task = self.task
         given = (task.weights.data, task.weights.validation)
         return {} if task.path is None else identity(task.phases, minimised, task.rows, task.validation, given)

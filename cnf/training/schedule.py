@@ -10,7 +10,7 @@ from cnf.objectives.phases import Phase
 from cnf.training.record import Progress
 from cnf.training.settings import FitConfig
 
-EARLY_CHECKS = (0.25, 0.5)  # parts of the space between checks: on a small table a flow may be at its best that soon
+EARLY_CHECKS = (0.25, 0.5)  # in spaces between checks: on a small table a flow may be at its best that soon
 LONGEST_WARMUP = 1 / 20  # of a phase: short budgets have no hundred steps to lose
 RISE = 0.02  # nats above the best validation from which a run comes apart: more than averaged weights waver by
 EXPLOSION = 2.0  # times the evaluations of a solve at the best weights
@@ -19,12 +19,21 @@ SLOWER = 0.5  # the learning rate after a step back, in parts of that before
 
 @dataclass(frozen=True)
 class Schedule:
-    """The budget and what it is spent on.
+    """How far a run is, and what is due there. It has no clock: `Progress` holds the seconds that have passed.
 
     Args:
         config: Has the budget.
-        phases: Which share it.
+        phases: The phases, which share the budget.
         per_epoch: Steps in an epoch.
+
+    Example:
+        >>> import cnf
+        >>> from cnf.training.record import Progress
+        >>> schedule = Schedule(cnf.FitConfig(steps=100, warmup=0), [cnf.Phase(learning_rate=0.1)], per_epoch=10)
+        >>> [round(schedule.learning_rate(Progress(step=step)), 3) for step in (0, 50, 75)]
+        [0.1, 0.05, 0.015]
+        >>> schedule.is_over(Progress(step=100))
+        True
     """
 
     config: FitConfig
@@ -32,7 +41,7 @@ class Schedule:
     per_epoch: int
 
     def fraction(self, at: Progress) -> float:
-        """How much of the budget is used up."""
+        """The part of the budget that is used up."""
         spent = [
             (at.step, self.config.steps),
             (at.step / self.per_epoch, self.config.epochs),
@@ -45,7 +54,7 @@ class Schedule:
         return at.step > 0 and self.fraction(at) >= 1
 
     def phase_is_over(self, at: Progress) -> bool:
-        """Whether patience is lost, or the share of the phase is used up."""
+        """Whether the validation has stopped improving, or the share of the phase is used up."""
         impatient = self.config.patience is not None and at.stale >= self.config.patience
         return at.step > 0 and (impatient or self.fraction(at) >= self.end_of_phase(at))
 
@@ -55,7 +64,7 @@ class Schedule:
         return sum(shares[: at.phase + 1]) / sum(shares)
 
     def checks_due(self, at: Progress) -> int:
-        """Checks that should have been by now: equally spaced, and some within the first space."""
+        """The number of checks due by now: equally spaced ones, and `EARLY_CHECKS` before the first of them."""
         spaces = self.fraction(at) * self.config.checks
         return math.floor(spaces) + sum(spaces >= early for early in EARLY_CHECKS)
 

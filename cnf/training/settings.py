@@ -22,36 +22,46 @@ class FitConfig:
     """How long, how fast and where to train.
 
     The run ends with the first of `steps`, `epochs`, `seconds` that is used up; with none of them given, after 90
-    seconds. (A run bounded by seconds is not repeatable to the bit; one bounded by steps or epochs is, on a CPU.)
+    seconds. A run bounded by seconds is not repeatable to the bit; one bounded by steps or epochs is, on a CPU.
+
+    Learning rate, solver and divergence of training belong to the phases of the flow's recipe, see `cnf.Phase`. Given
+    here, they replace those of every phase; a warning says so where there are several.
 
     Args:
         steps: Budget in optimizer steps.
         epochs: Budget in passes over the data.
         seconds: Budget in seconds of training.
         batch_size: Rows a step, over all processes together.
-        learning_rate: Peak of the schedule, a linear warm-up, then a cosine to zero over the phase; None for that of
-            the model's recipe.
+        learning_rate: Peak of the learning rate of every phase, which rises linearly and falls to zero as a cosine;
+            None for that of each phase.
         warmup: Steps of warm-up, which ends after a twentieth of the phase at the latest.
-        weight_decay: AdamW's.
+        weight_decay: Weight decay of the optimizers.
         clip: Largest norm of the gradient; 0 for no clipping.
-        ema: Decay of the running average of the weights, which is what is judged and returned.
-        checks: Validations, log rows and checkpoints over the whole budget; two more early, one at the end of a phase.
-        patience: Checks without improvement after which to end the phase, and with the last phase the run; None for
-            never. (Before that, a phase of maximum likelihood whose validation rises by more than 0.02 nats above the
-            best, or whose solves take twice the evaluations, goes back to the best weights, at half the rate.)
-        seed: Of the order of the data and of all noise.
-        solver: Solver of training; None for that of the model's recipe.
-        divergence: Divergence of training; None for that of the model's recipe.
+        ema: Decay of the running average of the weights. The averaged weights are judged and returned.
+        checks: Validations, log rows and checkpoints over the whole budget; two more come early, one at the end of each
+            phase.
+        patience: Checks without improvement after which the phase ends, and with the last phase the run; None for
+            never. Before that, a phase of maximum likelihood whose validation NLL rises by more than 0.02 nats above
+            the best, or whose solves take twice the evaluations, goes back to the best weights, at half the rate.
+        seed: Random seed of the order of the data and of all noise.
+        solver: Solver of training for every phase; None for that of each phase.
+        divergence: Divergence of training for every phase; None for that of each phase.
         accelerator: "auto", "cpu", "cuda", …
         devices: Processes on this machine.
         num_nodes: Machines; start the script with `torchrun` on each.
-        precision: Of matrix products in training: one of `PRECISIONS`. The state, the log-determinant and the
-            weights stay as the flow has them; mixed precision wants a training tolerance of 0.01 or more.
+        precision: Precision of matrix products in training, one of `PRECISIONS`. The state, the log-determinant and the
+            weights keep the dtype of the flow. Mixed precision needs a training tolerance of 0.01 or more.
         workers: Processes that load data.
         progress: Whether to show a progress bar.
 
     Raises:
         ValueError: A number out of range.
+
+    Example:
+        >>> FitConfig().seconds_allowed
+        90.0
+        >>> FitConfig(steps=1000, learning_rate=1e-3).seconds_allowed is None
+        True
     """
 
     steps: Count | None = None
@@ -77,7 +87,7 @@ class FitConfig:
 
     @property
     def seconds_allowed(self) -> float | None:
-        """The budget in seconds, 90 if no budget is given."""
+        """The budget in seconds; 90 if no budget is given, None if it is one of steps or epochs."""
         return 90.0 if self.steps is self.epochs is self.seconds is None else self.seconds
 
 
@@ -91,22 +101,29 @@ ENDS = {
 
 @dataclass(frozen=True, repr=False)
 class FitResult:
-    """What `fit` leaves. Printed, it is three lines: the likelihood with steps and seconds, the end, the checkpoint.
+    """What `cnf.fit` returns. Printed, it is three lines: likelihood with steps and seconds, the end, the checkpoint.
 
     Attributes:
         flow: The flow that was passed in, with its best weights.
-        history: One mapping a check: step, epoch, seconds, learning rate, means of loss and metrics since the check
-            before, evaluations a solve (those of an adjoint's way back included), validation NLL in nats, and
-            `stepped_back`, 1 where the run then went back to its best weights.
+        history: One mapping for each check: step, epoch, seconds, learning rate, means of loss and metrics since the
+            check before, evaluations of a solve (with those of an adjoint's backward solve), validation NLL in nats, and
+            `stepped_back`, which is 1 where the run then went back to its best weights.
         steps: Steps done.
-        seconds: Seconds of training.
-        best_validation: Lowest mean validation NLL in nats, adaptive solves at a tolerance of 0.001; None without
+        seconds: Seconds of training, by the clock of the run.
+        best_validation: Lowest mean validation NLL in nats, with adaptive solves at a tolerance of 0.001; None without
             validation data.
-        best_step: The step it was reached at.
+        best_step: The step at which it was reached.
         stopped: "budget", "patience" or "interrupted"; for a flow without parameters "initialized", or "budget" where
             there was no time for all of its layers.
         checkpoint: The file to resume from, if a folder was given.
         signal: The number of the signal that interrupted the run.
+
+    Example:
+        >>> import cnf
+        >>> FitResult(cnf.build("realnvp", 2), [], 1200, 8.25, 1.2345, 1100, "patience")
+        validation NLL 1.2345 nats at step 1,100; 1,200 steps in 8.2 s
+        ended: the validation stopped improving
+        checkpoint: none; give fit a folder to keep one
     """
 
     flow: Flow

@@ -1,4 +1,4 @@
-"""The data-dependent start of a run: from some of its rows, shown where it takes long, and within the budget."""
+"""The data-dependent start of a run: from some of its rows, shown if it takes long, and within the budget."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from cnf.errors import SampleError
 from cnf.flows import Flow
 from cnf.starts import watched
 
-TRAINED_ROWS = 16_384  # from which the start of a flow is taken that is trained from there on
-FITTED_ROWS = 65_536  # and that of a flow which has nothing else
+TRAINED_ROWS = 16_384  # for the start of a flow that is then trained
+FITTED_ROWS = 65_536  # for the start of a flow that has no parameters to train
 SHARE = 0.5  # of the seconds allowed that the start of a flow to be trained may take
 
 
@@ -31,13 +31,13 @@ def initialize(
     shown: bool,
     clock: Callable[[], float] = time.perf_counter,
 ) -> bool:
-    """Take the start from the first rows of a fixed permutation; whether there was time for all of it.
+    """Take the start from the first rows of a fixed permutation, and tell whether there was time for all of it.
 
     Args:
         flow: Left as it is if it was initialised before.
         rows: The data; without them no layer starts from data, now or later.
-        seed: Of the permutation.
-        trained: Whether training follows, which takes the rest of the time.
+        seed: Random seed of the permutation.
+        trained: Whether training follows, which needs time too.
         seconds: Allowed for all; None for no limit.
         shown: Whether to show a start of more than a second.
         clock: Gives the seconds that are counted.

@@ -41,5 +41,5 @@ def test_a_weight_without_a_cost_is_an_error() -> None:
 
 
 def test_a_negative_weight_would_make_paths_as_long_as_they_can_be_and_is_refused() -> None:
-    with pytest.raises(ValueError, match="weights must be .* not below 0 .* got -1 at 'kinetic'"):
+    with pytest.raises(ValueError, match="weights must be .* not below 0 .* got -1.0 at 'kinetic'"):
         cnf.MaximumLikelihood({"kinetic": -1})
