@@ -31,6 +31,8 @@ class Progress:
         checks: Checks done.
         best: Lowest validation NLL.
         best_step: The step at which it was reached.
+        best_evaluations: Evaluations of a solve of training before it.
+        slowing: Factor on the learning rate of the phase.
         stale: Checks since then.
         phase: Number of the phase, from 0.
         phase_step: Step at which it began.

@@ -106,8 +106,8 @@ class FitResult:
     Attributes:
         flow: The flow that was passed in, with its best weights.
         history: One mapping for each check: step, epoch, seconds, learning rate, means of loss and metrics since the
-            check before, evaluations of a solve (with those of an adjoint's backward solve), validation NLL in nats, and
-            `stepped_back`, which is 1 where the run then went back to its best weights.
+            check before, evaluations of a solve (with those of an adjoint's backward solve), validation NLL in nats,
+            and `stepped_back`, which is 1 where the run then went back to its best weights.
         steps: Steps done.
         seconds: Seconds of training, by the clock of the run.
         best_validation: Lowest mean validation NLL in nats, with adaptive solves at a tolerance of 0.001; None without
