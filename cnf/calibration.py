@@ -18,6 +18,8 @@ from cnf.distributions.interface import require_ambient
 from cnf.distributions.simplex import as_point, log_interior
 from cnf.manifolds.simplex import LogAffine
 
+__all__ = ["DirichletCalibration", "fit_calibration"]
+
 
 @checked
 class DirichletCalibration(nn.Module):

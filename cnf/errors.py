@@ -9,6 +9,18 @@ import copy
 from collections.abc import Sequence
 from typing import TypeVar
 
+__all__ = [
+    "CheckpointError",
+    "CnfError",
+    "ConvergenceError",
+    "DataError",
+    "DataWarning",
+    "FailedRowsWarning",
+    "SampleError",
+    "SolverError",
+    "TrainingError",
+]
+
 Self = TypeVar("Self", bound="SampleError")
 
 

@@ -1,4 +1,4 @@
-"""Build the documentation: a page for the package, for each of its folders and for its modules of functions.
+"""Build the documentation: a page for the package, and one for each module that it shows.
 
     pip install -e ".[docs]" && python .ci/docs/build.py site
 
@@ -12,7 +12,6 @@ import argparse
 import html
 import importlib
 import inspect
-import pkgutil
 import re
 import warnings
 from collections.abc import Callable
@@ -25,7 +24,6 @@ from markupsafe import Markup
 
 import cnf
 
-MODULES = ("cnf.arguments", "cnf.metrics")  # of functions that no folder exports
 CODE = re.compile(r"(<pre.*?</pre>)|<code>([^<]*)</code>", re.DOTALL)
 SYMBOLS = re.compile(r"[∂∇∑Σ∏∫√‖ᵀᵢⱼₖ₀₁₂₃²³⁻≤≥≈∈∘→⊗∧·×−α-ωΓΔΘΛΠΣΦΨΩ]")
 SUBSCRIPT = re.compile(r"(?<![A-Za-z0-9_])([A-Za-zα-ωΑ-Ω])_([A-Za-z0-9α-ω]+|\{[^}]*\})")
@@ -33,9 +31,8 @@ SUPERSCRIPT = re.compile(r"\^(\w+|\{[^}]*\}|\([^)]*\))")
 
 
 def pages() -> list[str]:
-    """The modules that have a page."""
-    folders = [found.name for found in pkgutil.iter_modules(cnf.__path__, "cnf.") if found.ispkg]
-    return ["cnf", *(name for name in folders if hasattr(importlib.import_module(name), "__all__")), *MODULES]
+    """The modules that have a page: the package, and those that it shows."""
+    return ["cnf", *(f"cnf.{name}" for name in dir(cnf) if inspect.ismodule(getattr(cnf, name)))]
 
 
 def loaded(name: str) -> str:
