@@ -2,7 +2,8 @@
 
 from cnf.tables.codec import to_frame, to_numbers
 from cnf.tables.kinds import schema_of
-from cnf.tables.reading import Reading, read
+from cnf.tables.reading import read
+from cnf.tables.result import Reading
 from cnf.tables.schema import KINDS, Column, Schema, parse_kind
 
 __all__ = ["KINDS", "Column", "Reading", "Schema", "parse_kind", "read", "schema_of", "to_frame", "to_numbers"]

@@ -1,0 +1,41 @@
+"""What reading a table gives."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from cnf.errors import DataError
+
+if TYPE_CHECKING:
+    import polars as pl
+
+
+@dataclass(frozen=True, eq=False)
+class Reading:
+    """A table as it was read, and what was understood.
+
+    Attributes:
+        frame: The rows; empty cells are null.
+        name: What to call the table, the file's name without its ending.
+        header: The line of the file that the names are from, counted from 1; None where the file names no columns.
+        notes: What a person should know of how the file was read, a sentence each.
+        mixed: For columns of text in which nearly all cells are numbers or dates: an error that names the first other.
+    """
+
+    frame: pl.DataFrame
+    name: str
+    header: int | None = None
+    notes: tuple[str, ...] = ()
+    mixed: dict[str, DataError] = field(default_factory=dict)
+
+
+def filled(where: str, frame: pl.DataFrame) -> pl.DataFrame:
+    """The frame with null in the place of NaN.
+
+    Raises:
+        DataError: It has no rows or no columns.
+    """
+    if not frame.width or not frame.height:
+        raise DataError(f"{where}: expected rows and columns, got a table of shape {frame.shape}")
+    return frame.fill_nan(None)
