@@ -1,16 +1,30 @@
-"""Continuous normalizing flows on PyTorch.
+"""Continuous normalizing flows on PyTorch: exact densities and samples from neural ODEs.
+
+`build` makes a published model by its name in `MODELS`, `fit` trains it, `save` and `load` keep it. A `Flow` is a
+`Transform` and a base; a `CNF` is a transform made of a `VectorField`, a `Divergence`, `Regularizer`s and a `Solver`.
+Each of these is public and says how to write one of your own. The folders are `cnf.continuous`, `cnf.discrete`,
+`cnf.manifolds`, `cnf.distributions`, `cnf.networks`, `cnf.objectives`, `cnf.models`, `cnf.training`, `cnf.data`,
+`cnf.tables`, `cnf.metrics` and `cnf.plotting`.
 
 Conventions, the same everywhere:
 
 - `encode` leads from data to base, the direction of densities; `decode` from base to data, the direction of sampling.
-  Each returns its own `log_det = log |det ∂out/∂in|`, so `decode(encode(x))` has log-determinants that sum to zero.
+  Each returns its own `log_det = log |det ∂out/∂in|`, so the two of a round trip sum to zero.
 - Time: t = 0 is the base, t = 1 the data, for every way of training.
 - Arguments come as `(t, x, context)`; `t` is a scalar tensor or `(N,)`, `context` is `(N, C)` or None.
-- A transform sees `(N, *event)`; log-determinants, log-densities and costs are one number a sample, summed over
+- A transform sees `(N, *event)`. Log-determinants, log-densities and costs are one number per sample, summed over
   dimensions, in nats. A flow takes any leading batch shape and gives it back.
-- Path costs are positive integrals over [0, 1], the same in both directions; the objective weighs them.
-- No module changes by being called; data-dependent starts happen in `flow.initialize(x)`.
-- Noise is drawn once a solve, one probe for each sample; once a step where `RungeKutta(steps=n, redraw=True)` asks it.
+- Path costs are positive integrals over [0, 1], the same in both directions. The objective weighs them.
+- Calling a module never changes its state (batch norm in training excepted). Starts from the data happen in
+  `flow.initialize(x)`, which `fit` calls.
+- Noise is drawn once per solve, one probe for each sample; `RungeKutta(steps=n, redraw=True)` draws it at every step.
+
+Example:
+    >>> import torch, cnf
+    >>> flow = cnf.build("realnvp", 2, hidden=8)
+    >>> result = cnf.fit(flow, torch.randn(200, 2), config=cnf.FitConfig(steps=5, batch_size=50, progress=False))
+    >>> flow.log_prob(torch.zeros(3, 2)).shape, flow.sample(4).shape
+    (torch.Size([3]), torch.Size([4, 2]))
 """
 
 from __future__ import annotations

@@ -118,7 +118,7 @@ def test_the_directory_of_the_package_is_its_public_names():
     assert {"fit", "FitConfig", "plotting", "__version__", "__doc__"} <= set(dir(cnf))
 
 
-@pytest.mark.parametrize("room", sorted(ROOMS - {"continuous"}))
+@pytest.mark.parametrize("room", sorted(ROOMS))
 def test_every_room_exports_names_that_exist_in_order(room):
     module = importlib.import_module(f"cnf.{room}")
     assert module.__all__

@@ -40,8 +40,22 @@ def assemble(
     """Preprocessing, then the members in the order of `encode`, on a standard normal base; `flat` ones get vectors.
 
     Unless told otherwise, images `(C, H, W)`, whose values are in [0, 1], pass a logit, so that samples are in [0, 1]
-    too, and all else is standardised. With `extra` dimensions that the members append, the base is one of vectors;
-    another one can be given.
+    too, and all else is standardised.
+
+    Args:
+        event_shape: Shape of one sample.
+        context_dim: Length of the context, which is standardised; 0 for none.
+        members: Transforms of the body.
+        preprocess: A key of `PREPROCESSING`; None for the default.
+        flat: Whether the members take vectors, so that other events are flattened for them.
+        extra: Dimensions that the members append; the base is then one of vectors.
+        base: Another base.
+
+    Example:
+        >>> import cnf
+        >>> flow = assemble((2, 3), 0, [cnf.CNF(cnf.MLPField(6))], "none", flat=True)
+        >>> flow.sample(5).shape
+        torch.Size([5, 2, 3])
     """
     preprocess = preprocess or ("logit" if is_image(event_shape) else "standardize")
     body: Transform = members[0] if len(members) == 1 else Compose(members)
@@ -69,12 +83,22 @@ def _flattened(transform: Transform, event_shape: Sequence[int]) -> Transform:
 
 
 def is_image(event_shape: Sequence[int]) -> bool:
-    """Whether events are `(C, H, W)`."""
+    """Whether events are `(C, H, W)`.
+
+    Example:
+        >>> is_image((3, 8, 8)), is_image((192,))
+        (True, False)
+    """
     return len(event_shape) == 3
 
 
 def size(event_shape: Sequence[int]) -> int:
-    """Number of elements of an event."""
+    """Number of elements of an event.
+
+    Example:
+        >>> size((3, 8, 8))
+        192
+    """
     return as_event_shape(event_shape).numel()
 
 
@@ -83,6 +107,10 @@ def sphere_of(event_shape: Sequence[int]) -> Sphere:
 
     Raises:
         ValueError: Events that are no vectors.
+
+    Example:
+        >>> sphere_of((3,))
+        Sphere(n=3)
     """
     if len(event_shape) != 1:
         raise ValueError(f"points on a sphere are vectors (n,), got event_shape {tuple(event_shape)}")

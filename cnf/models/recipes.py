@@ -28,7 +28,14 @@ def by_likelihood(flow: Flow) -> tuple[Phase, ...]:
 
 
 def default(flow: Flow) -> tuple[Phase, ...]:
-    """The exact likelihood at a tolerance of 0.01, by Muon; images with a weight on their kinetic energy, if any."""
+    """The exact likelihood at a tolerance of 0.01, by Muon; images with a weight on their kinetic energy, if any.
+
+    Example:
+        >>> import cnf
+        >>> (phase,) = default(cnf.build("cnf", 2))
+        >>> phase.solver.rtol, phase.learning_rate, phase.optimizer
+        (0.01, 0.02, 'muon')
+    """
     costs = {name for part in cnfs_of(flow) for name in part.regularizers}
     weighed = is_image(flow.event_shape) and "kinetic" in costs
     likelihood = MaximumLikelihood({"kinetic": FEW_ROWS_FOR_MANY_PIXELS} if weighed else {})

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 def fit(
     flow: Flow,
     data: Any,
-    objective: Objective | Sequence[Phase] | None = None,
+    objective: Objective | Phase | Sequence[Phase] | None = None,
     validation: Any = None,
     config: FitConfig = FitConfig(),
     *,
@@ -58,7 +58,7 @@ def fit(
         data: Rows `(N, *event)` as a tensor, an array, a memory-mapped `.npy` or a map-style `Dataset`; a pair
             `(x, context)` for conditional flows. None where all objectives draw their own samples (`cnf.ReverseKL`):
             then `batch_size` is the number of samples a step, and there is no data-dependent start.
-        objective: What to minimise, or a sequence of phases. The default is `flow.recipe`, the phases of the model, or
+        objective: What to minimise, or one or several phases. The default is `flow.recipe`, the phases of the model, or
             maximum likelihood if the flow has none. One objective replaces that of the recipe's last phase, with the
             other settings of that phase.
         validation: Rows to judge the averaged weights by. Without them there is no early stopping, and the last

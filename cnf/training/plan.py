@@ -16,13 +16,15 @@ from cnf.objectives.phases import Phase
 from cnf.training.settings import FitConfig
 
 
-def phases_of(flow: Flow, objective: Objective | Sequence[Phase] | None, config: FitConfig) -> tuple[Phase, ...]:
+def phases_of(
+    flow: Flow, objective: Objective | Phase | Sequence[Phase] | None, config: FitConfig
+) -> tuple[Phase, ...]:
     """The phases that are asked for, with the settings of the config in the place of theirs.
 
     Without an objective they are those of `flow.recipe`; one objective replaces that of its last phase.
 
     Raises:
-        TypeError: An objective that is neither a callable nor a sequence of phases.
+        TypeError: An objective, or a recipe, that is neither a callable nor made of phases.
 
     Example:
         >>> import cnf
@@ -30,19 +32,23 @@ def phases_of(flow: Flow, objective: Objective | Sequence[Phase] | None, config:
         >>> phase.learning_rate, phase.divergence
         (0.5, Exact())
     """
-    recipe = flow.recipe or (Phase(),)
-    if objective is None:
-        phases = recipe
-    elif isinstance(objective, Sequence):
-        phases = tuple(objective)
-    else:
-        phases = (replace(recipe[-1], objective=objective),)
-    if not phases or not all(isinstance(phase, Phase) for phase in phases):
-        raise TypeError(f"objective must be a callable or a sequence of cnf.Phase, got {objective or phases!r}")
+    phases = _phases("flow.recipe", flow.recipe or Phase())
+    if callable(objective):
+        phases = (replace(phases[-1], objective=objective),)
+    elif objective is not None:
+        phases = _phases("objective", objective)
     given = {"solver": config.solver, "divergence": config.divergence, "learning_rate": config.learning_rate}
     changes: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
     _tell_of(changes, phases)
     return tuple(replace(phase, **changes) for phase in phases)
+
+
+def _phases(name: str, given: object) -> tuple[Phase, ...]:
+    """One phase or several as a tuple."""
+    phases = tuple(given) if isinstance(given, Sequence) else (given,)
+    if not phases or not all(isinstance(phase, Phase) for phase in phases):
+        raise TypeError(f"{name} must be a callable, a cnf.Phase or a sequence of cnf.Phase, got {given!r}")
+    return phases
 
 
 def _tell_of(changes: dict[str, Any], phases: Sequence[Phase]) -> None:

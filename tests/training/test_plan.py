@@ -44,6 +44,16 @@ def test_one_objective_keeps_the_other_settings_of_the_last_phase() -> None:
     assert (phase.solver, phase.learning_rate) == (published.solver, published.learning_rate)
 
 
+def test_one_phase_is_a_sequence_of_one() -> None:
+    flow, phase = cnf.build("rnode", 2), cnf.Phase(learning_rate=0.3)
+    assert phases_of(flow, phase, cnf.FitConfig()) == phases_of(flow, [phase], cnf.FitConfig()) == (phase,)
+    flow.recipe = phase  # type: ignore[assignment]
+    assert phases_of(flow, None, cnf.FitConfig()) == (phase,)
+    flow.recipe = ("likelihood",)  # type: ignore[assignment]
+    with pytest.raises(TypeError, match="flow.recipe must be .* got .'likelihood',."):
+        phases_of(flow, None, cnf.FitConfig())
+
+
 def test_a_setting_of_the_config_replaces_that_of_all_phases_and_says_so() -> None:
     flow = cnf.build("sphere_cnf", 3)
     with pytest.warns(UserWarning, match=r"FitConfig\(learning_rate=0.1\) replaces the settings of all 2 phases"):
