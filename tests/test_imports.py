@@ -114,7 +114,7 @@ def test_rooms_load_when_they_are_asked_for():
 
 def test_the_directory_of_the_package_is_its_public_names():
     own = {name for name in dir(cnf) if not name.startswith("__")}
-    assert own == {*cnf.__all__, *ROOMS, "calibration", "errors"}
+    assert own == {*cnf.__all__, *ROOMS, "arguments", "calibration", "errors"}
     assert {"fit", "FitConfig", "plotting", "__version__", "__doc__"} <= set(dir(cnf))
 
 

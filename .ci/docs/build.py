@@ -57,7 +57,8 @@ def as_written(signature: inspect.Signature, function: Callable[..., Any]) -> in
     source = inspect.signature(function)
     hints = {name: parameter.annotation for name, parameter in source.parameters.items()}
     parameters = [each.replace(annotation=_hint(hints[each.name])) for each in signature.parameters.values()]
-    return signature.replace(parameters=parameters, return_annotation=_hint(source.return_annotation))
+    result = inspect.Signature.empty if function.__name__ == "__init__" else _hint(source.return_annotation)
+    return signature.replace(parameters=parameters, return_annotation=result)
 
 
 def _hint(hint: Any) -> Any:
