@@ -47,7 +47,7 @@ def time_is_up() -> bool:
 
 
 UNSTARTED = (
-    "this flow is trained without its data-dependent start, so that it has to learn where the data are and how wide: "
+    "this flow is trained without its data-dependent start, so it has to learn the location and the scale of the data: "
     "call flow.initialize(x) on the training data first (cnf.fit does)"
 )
 

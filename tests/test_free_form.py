@@ -225,7 +225,7 @@ def test_it_learns_on_the_sphere():
             ValueError,
             "must read the same context, theirs have lengths 0 and 1",
         ),
-        (lambda: build("sphere_free_form", (2, 2)), ValueError, r"are vectors \(n,\), got event_shape=\(2, 2\)"),
+        (lambda: build("sphere_free_form", (2, 2)), ValueError, r"are vectors \(n,\), got event_shape.\(2, 2\)"),
         (
             lambda: FreeForm()(build("sphere_free_form", 3), torch.ones(3, 3)),
             ValueError,

@@ -45,6 +45,9 @@ class ManifoldEncoderDecoder(LearnedInverse):
         self.manifold = manifold
         self.domain = self.codomain = manifold.domain
 
+    def extra_repr(self) -> str:
+        return f"manifold={self.manifold!r}"
+
     def check(self, x: Tensor) -> None:
         self.manifold.check(x)
 

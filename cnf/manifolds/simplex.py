@@ -71,6 +71,9 @@ class LogAffine(Transform, ABC):
         self.constant = nn.Parameter(start) if bias else None
         self.slope = nn.Parameter(start.new_zeros(n, context_dim)) if bias and context_dim else None
 
+    def extra_repr(self) -> str:
+        return f"n={self.n}"
+
     @property
     @abstractmethod
     def matrix(self) -> Tensor:

@@ -28,8 +28,8 @@ def margin(dtype: torch.dtype) -> float:
 class NormalizedTranslation(Transform):
     """`encode`: `y = (x + c)/‖x + c‖` with `‖c‖ < 1`, `log_det = log(1 + xᵀc) − n log ‖x + c‖`.
 
-    `decode`: `x = ℓy − c` with `ℓ = yᵀc + √((yᵀc)² + 1 − ‖c‖²)`. `encode` moves points towards `c/‖c‖`, so the density
-    of the data is highest at the opposite point `−c/‖c‖`.
+    `decode`: `x = ℓy − c` with `ℓ = yᵀc + √((yᵀc)² + 1 − ‖c‖²)`. `encode` moves points towards `c/‖c‖`, so on a
+    uniform base the density of the data is highest at the opposite point `−c/‖c‖`.
 
     `c = r/√(1 + ‖r‖²)` is shorter than 1 for every r, which is trained. With a context, r is affine in it. A margin
     for rounding keeps `‖c‖` below `1 − 1e-9` if the shift is given in float64, else below `1 − 1e-5`.
@@ -67,6 +67,9 @@ class NormalizedTranslation(Transform):
         self.register_buffer("margin", shift.new_tensor(margin(shift.dtype)))
         self.raw = nn.Parameter(shift / ((most - length) * (most + length)).sqrt().to(shift))
         self.slope = nn.Parameter(shift.new_zeros(n, context_dim)) if context_dim else None
+
+    def extra_repr(self) -> str:
+        return f"n={self.n}"
 
     @property
     def shift(self) -> Tensor:

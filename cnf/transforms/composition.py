@@ -87,7 +87,7 @@ class Compose(Transform):
         places = [place for place, transform in enumerate(self._members) if transform.continuous]
         if len(places) > 1:
             raise ValueError(
-                f"this flow has {len(places)} CNFs in a row: flow matching trains one field, build it with one"
+                f"this flow has {len(places)} CNFs in a row: flow matching trains one field: build it with one CNF"
             )
         if not places:
             return super().continuous_part(z, x, context)

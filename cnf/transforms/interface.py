@@ -59,9 +59,8 @@ class Transform(nn.Module, ABC):
        None, and return `(value, log_det)`. `log_det` is `(N,)`, that of their own direction: the two have opposite
        signs.
     3. Where the defaults do not fit, define more: `push` if sampling can do without the log-determinant; `initialize`,
-       with `data_dependent = True`, if the map starts from data; `data_shape` and `base_shape` if the shape
-       of an event changes; `exact` if the
-       log-determinant is estimated.
+       with `data_dependent = True`, if the map starts from data; `data_shape` and `base_shape` if the shape of an event
+       changes; `exact` if the log-determinant is estimated.
 
     Attributes:
         data_dependent: Whether it has an `initialize` of its own.

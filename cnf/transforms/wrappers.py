@@ -111,6 +111,9 @@ class Flatten(Wrapper):
         super().__init__(transform)
         self.event_shape = torch.Size(event_shape)
 
+    def extra_repr(self) -> str:
+        return f"event_shape={tuple(self.event_shape)}"
+
     def enter(self, x: Tensor) -> Tensor:
         return x.flatten(1)
 
