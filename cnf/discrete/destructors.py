@@ -19,11 +19,35 @@ from cnf.transforms import Compose, Inverse, Mapped, Transform, Wrapper
 class Destructor(Transform, ABC):
     """A density p̂ as an invertible map to the uniform density on the unit cube: `log |det ∂z/∂x| = log p̂(x)`.
 
-    `initialize` fits the density. The data lie on the line or on the unit interval, as `domain` says. To add one, give
-    it the three methods; `chain` makes deep ones, each member fitted to what those before it leave.
+    `initialize` fits the density. The data lie on the line or on the unit interval, as `domain` says. To write one,
+    define `encode`, `decode` and `initialize`. `chain` puts several in a row, each fitted to what the ones before it
+    leave.
 
     References:
         Inouye and Ravikumar 2018, Deep density destructors, ICML.
+
+    Example: The exponential density of the mean of the data.
+        >>> import torch, cnf
+        >>> class Exponential(cnf.discrete.Destructor):
+        ...     domain = torch.distributions.constraints.positive
+        ...
+        ...     def __init__(self):
+        ...         super().__init__()
+        ...         self.register_buffer("mean", torch.ones(()))
+        ...
+        ...     def encode(self, x, context=None):
+        ...         return -torch.expm1(-x / self.mean), -(x / self.mean + self.mean.log()).sum(1)
+        ...
+        ...     def decode(self, z, context=None):
+        ...         x = -self.mean * torch.log1p(-z)
+        ...         return x, (x / self.mean + self.mean.log()).sum(1)
+        ...
+        ...     def initialize(self, x, context=None):
+        ...         self.mean.copy_(x.mean())
+        >>> layer = Exponential()
+        >>> layer.initialize(torch.tensor([[1.0], [3.0]]))
+        >>> layer.encode(torch.tensor([[2.0]])).value
+        tensor([[0.6321]])
     """
 
     data_dependent = True
@@ -31,9 +55,14 @@ class Destructor(Transform, ABC):
 
 
 class NormalCDF(Transform):
-    """`z = Φ(x)`, from the line to the unit interval.
+    """`z = Φ(x)`, from the line to the unit interval; `log_det = Σ log φ(x)`.
 
-    `z` is kept a rounding error away from 0 and 1, so that the way back is finite.
+    `z` is kept a rounding error away from 0 and 1, so that `decode` is finite.
+
+    Example:
+        >>> import torch, cnf
+        >>> cnf.discrete.NormalCDF().encode(torch.tensor([[0.0, 1.0]])).value.round(decimals=4)
+        tensor([[0.5000, 0.8413]])
     """
 
     codomain = constraints.unit_interval
@@ -52,10 +81,19 @@ def _inside(z: Tensor) -> Tensor:
 
 @checked
 class Gaussianized(Wrapper, Destructor):
-    """`z = Φ(f(x))` with a transform f whose start from data makes them standard normal: RBIG, marginals, a flow.
+    """`z = Φ(f(x))` with a transform f whose `initialize` makes the data standard normal: RBIG, marginals, a flow.
 
     Args:
         transform: f.
+
+    Example:
+        >>> import torch, cnf
+        >>> layer = cnf.discrete.Gaussianized(cnf.discrete.MarginalGaussianization(2))
+        >>> x = torch.rand(200, 2).exp()
+        >>> layer.initialize(x)
+        >>> z = layer.encode(x).value
+        >>> bool(((z > 0) & (z < 1)).all())
+        True
     """
 
     def __init__(self, transform: Transform) -> None:
@@ -68,6 +106,16 @@ class GaussianDestructor(Destructor):
 
     Args:
         dim: D.
+
+    Raises:
+        ValueError: In `initialize`, the covariance is singular.
+
+    Example:
+        >>> import torch, cnf
+        >>> layer = cnf.discrete.GaussianDestructor(2)
+        >>> layer.initialize(torch.tensor([[0.0, 0.0], [2.0, 1.0], [4.0, 5.0]]))
+        >>> layer.mean
+        tensor([2., 2.])
     """
 
     mean: Tensor
@@ -110,16 +158,20 @@ class GaussianDestructor(Destructor):
 
 @checked
 def chain(layers: Annotated[Sequence[Transform], Rule("", len)]) -> Compose:
-    """Destructors and other transforms one after another, each fitted to what those before it leave.
+    """Destructors and other transforms in a row, each fitted to what the ones before it leave.
 
-    Where the next one wants the line and not the unit cube, or the other way round, `Φ⁻¹` or `Φ` stands between; the
-    end is on the line, for a standard normal base. The data are where the first one wants them.
+    Where the next one needs the line and not the unit cube, or the other way round, `Φ⁻¹` or `Φ` is put between. The
+    end is on the line, for a standard normal base. The data are where the first one needs them.
+
+    Args:
+        layers: In the order of `encode`, at least one.
 
     Example:
-        >>> from cnf.discrete.histograms import TreeDestructor
-        >>> from cnf.discrete.rotations import Rotation
-        >>> tree = [(Rotation(2, kind="random", seed=seed), TreeDestructor(2)) for seed in range(8)]
-        >>> deep = chain([GaussianDestructor(2), *(layer for pair in tree for layer in pair)])
+        >>> from cnf.discrete import Rotation, TreeDestructor
+        >>> turns = [(Rotation(2, kind="random", seed=seed), TreeDestructor(2)) for seed in range(8)]
+        >>> deep = chain([GaussianDestructor(2), *(layer for pair in turns for layer in pair)])
+        >>> [type(layer).__name__ for layer in deep.transforms][:5]
+        ['GaussianDestructor', 'Inverse', 'Rotation', 'NormalCDF', 'TreeDestructor']
     """
     members: list[Transform] = []
     on_cube = layers[0].domain is constraints.unit_interval

@@ -17,12 +17,18 @@ from cnf.tracing import BATCH, require_visible
 @checked
 @dataclass(frozen=True)
 class FixedPoint:
-    """The inverse of `x + g(x)` by `x ← z − g(x)`, which comes closer by the factor `Lip(g)` each time.
+    """The inverse of `x + g(x)` by `x ← z − g(x)`, whose error is multiplied by at most `Lip(g)` in each iteration.
 
     Args:
         tolerance: Largest `|x + g(x) − z|`, relative to `1 + |z|`; `eps^(3/4)` of the dtype by default (2e-12 in
             float64, 6e-6 in float32). The error of x is at most this over `1 − Lip(g)`.
-        max_iterations: When to give up; a contraction by 0.97 reaches 2e-12 in 890.
+        max_iterations: Iterations before giving up; with `Lip(g) = 0.97`, 2e-12 takes 890.
+
+    Example:
+        >>> import torch, cnf
+        >>> x = cnf.discrete.FixedPoint().solve(lambda x: 0.5 * x.sin(), torch.tensor([[1.0]]))
+        >>> (x + 0.5 * x.sin()).round(decimals=4)
+        tensor([[1.]])
     """
 
     tolerance: Positive | None = None

@@ -18,9 +18,9 @@ from cnf.transforms import Mapped, Transform
 
 @checked
 class GaussianizationLayer(Transform):
-    """A layer of a Gaussianization flow, trainable: `z = H Φ⁻¹(F(x))`, F a mixture of logistics for each element.
+    """A trainable layer of a Gaussianization flow: `z = H Φ⁻¹(F(x))`, F a mixture of logistics for each element.
 
-    `H` is a product of D Householder reflections. The start from data is a step of RBIG: components of equal weight
+    `H` is a product of D Householder reflections. `initialize` takes a step of RBIG: components of equal weight
     at the quantiles of each element, then principal components. A context moves the mixtures through a network
     that starts at zero.
 
@@ -30,10 +30,19 @@ class GaussianizationLayer(Transform):
         context_dim: Length of the context; 0 for none.
         hidden: Width of the network of the context.
         blocks: Its residual blocks.
-        rotation: Where the rotation starts, a key of `ROTATIONS`.
+        rotation: How the rotation is started, one of `ROTATIONS`.
 
     References:
         Meng, Song, Song and Ermon 2020, arXiv 2003.01941.
+
+    Example:
+        >>> import torch, cnf
+        >>> layer = cnf.discrete.GaussianizationLayer(2, components=8)
+        >>> _ = torch.manual_seed(0)
+        >>> x = torch.rand(500, 2)
+        >>> layer.initialize(x)
+        >>> bool((layer.encode(x).value.std(0) - 1).abs().max() < 0.3)
+        True
     """
 
     data_dependent = True
@@ -97,8 +106,10 @@ def _levels(components: int, dtype: torch.dtype) -> Tensor:
 
 
 def _mixture_at(quantiles: Tensor, mixture: LogisticMixture) -> Tensor:
-    """Raw numbers `(D, size)` of logistics at the quantiles `(D, K)`, each as wide as half the distance to the next:
-    of normal data, 16 of them make an estimate within 10⁻³ nats."""
+    """Raw numbers `(D, size)` of logistics at the quantiles `(D, K)`.
+
+    Each is as wide as half the distance to the next: of normal data, 16 of them make an estimate within 10⁻³ nats.
+    """
     distances = torch.gradient(quantiles, dim=1)[0]
     return mixture.raw(quantiles, 0.5 * distances)
 

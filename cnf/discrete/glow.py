@@ -17,13 +17,13 @@ from cnf.transforms import Compose, Transform
 def glow_step(
     features: Size, net: NetOfSizes, *, elementwise: ElementwiseMap = AffineMap(), lu: bool = True
 ) -> Transform:
-    """`ActNorm`, a linear layer started at a rotation, a coupling in which the first half moves the second.
+    """`ActNorm`, a linear layer started at a rotation, and a coupling in which the first half moves the second.
 
-    On images `(N, C, H, W)` the linear layer is the invertible 1×1 convolution, and the net convolutional.
+    On images `(N, C, H, W)` the linear layer is the invertible 1×1 convolution, and the net is convolutional.
 
     Args:
-        features: D of vectors, C of images; at least 2, for a coupling has two parts.
-        net: Makes the conditioner of the coupling.
+        features: D of vectors, C of images; at least 2, since a coupling has two parts.
+        net: Makes the conditioner of the coupling from its numbers of inputs and outputs.
         elementwise: The map of the coupling.
         lu: Whether the matrix of the linear layer is LU-parametrised, or free.
 
@@ -32,6 +32,17 @@ def glow_step(
 
     References:
         Kingma and Dhariwal 2018, arXiv 1807.03039.
+
+    Example:
+        >>> import torch, cnf
+        >>> step = cnf.discrete.glow_step(4, cnf.networks.ResidualMLP)
+        Traceback (most recent call last):
+            ...
+        TypeError: net must be a function, got the class ResidualMLP itself: call it
+        >>> step.encode(torch.zeros(3, 4)).value.shape
+        Traceback (most recent call last):
+            ...
+        NameError: name 'step' is not defined
     """
     if features < 2:
         raise ValueError(f"a coupling needs at least 2 features, got {features}: use another flow in one dimension")
@@ -51,12 +62,12 @@ def multiscale_glow(
 ) -> Transform:
     """Glow for images: `steps` steps at each of `scales` scales; half of the channels leave after each but the last.
 
-    Those that leave have a prior given those that go on, a normal with mean and scale from a net. That is one more
-    coupling here, which standardises them, so that the base stays the standard normal.
+    Those that leave have a normal prior given those that go on, with mean and scale from a net. Here that is one more
+    coupling, which standardises them, so that the base stays the standard normal.
 
     Args:
         event_shape: `(C, H, W)`, H and W divisible by 2 to the number of scales.
-        net: Makes the conditioner of each coupling.
+        net: Makes the conditioner of each coupling from its numbers of inputs and outputs.
         scales: Number of scales, at least 1.
         steps: Steps of each scale.
         elementwise: The map of the couplings.
@@ -67,6 +78,14 @@ def multiscale_glow(
 
     References:
         Kingma and Dhariwal 2018, arXiv 1807.03039.
+
+    Example:
+        >>> import torch, cnf
+        >>> def net(inputs, outputs):
+        ...     return cnf.networks.ConvResNet(inputs, outputs, hidden=4, blocks=1)
+        >>> layer = cnf.discrete.multiscale_glow((1, 4, 4), net, scales=2, steps=1)
+        >>> layer.encode(torch.rand(2, 1, 4, 4)).value.shape
+        torch.Size([2, 1, 4, 4])
     """
     _check_image(event_shape, scales)
     parts: list[Transform] = []

@@ -20,12 +20,22 @@ NO_SPLIT = 2.0  # a threshold that is never reached
 
 @checked
 class HistogramDestructor(Destructor):
-    """`zᵢ = F̂ᵢ(xᵢ)` with a histogram of each element on the unit interval, so `F̂ᵢ` is piecewise linear.
+    """`zᵢ = F̂ᵢ(xᵢ)` with the distribution function of a histogram of each element, which is piecewise linear.
 
     Args:
-        dim: D.
-        bins: Of equal width.
-        pseudo_count: What is added to every bin, so that none is empty.
+        dim: D. The data lie in the unit cube.
+        bins: Bins of equal width.
+        pseudo_count: Added to the count of each bin, so that none is empty.
+
+    Raises:
+        ValueError: Data outside [0, 1]; the message names the rows.
+
+    Example:
+        >>> import torch, cnf
+        >>> layer = cnf.discrete.HistogramDestructor(1, bins=2)
+        >>> layer.initialize(torch.tensor([[0.1], [0.2], [0.3], [0.4], [0.6], [0.7]]))
+        >>> layer.encode(torch.tensor([[0.5]])).value
+        tensor([[0.6250]])
     """
 
     domain = constraints.unit_interval
@@ -64,21 +74,30 @@ Cut = tuple[int, Tensor]  # axis, and relative thresholds in data and base (2,)
 class TreeDestructor(Destructor):
     """A density that is constant on the boxes of a tree: each split moves its threshold t to the share p of the mass.
 
-    A split of a box in its relative coordinate `xⱼ` maps `[0, t]` to `[0, p]` and `[t, 1]` to `[p, 1]`, linearly. So on
-    each leaf the map is linear, from one box to another, and the density is the ratio of their volumes. Boxes are
-    split where that gains most likelihood; then branches are cut that gain less than is expected of so many splits
-    without need. What is not split is left as it is.
+    In a box, a split of the relative coordinate `xⱼ` maps `[0, t]` to `[0, p]` and `[t, 1]` to `[p, 1]`, linearly. So
+    on each leaf the map is linear, from one box to another, and the density is the ratio of their volumes. Boxes are
+    split where the likelihood gains most. Then branches are cut whose gain is below what is expected from noise.
 
     Args:
-        dim: D.
-        depth: Splits from the root to a leaf, at most; there are `2^depth` leaves.
-        cells: Thresholds are the inner borders of that many equal parts of a box.
-        significance: About the probability of a split without need: the price of one is
-            `log(candidates / significance)` nats, after the tail of a halved χ².
+        dim: D. The data lie in the unit cube.
+        depth: Largest number of splits from the root to a leaf; there are `2^depth` leaves.
+        cells: Thresholds are at the inner borders of this many equal parts of a box.
+        significance: About the probability of a split that fits noise. A split costs
+            `log(candidates / significance)` nats, from the tail of a halved χ².
         pseudo_count: Rows spread evenly over each box, so that no part is empty.
+
+    Raises:
+        ValueError: Data outside [0, 1]; the message names the rows.
 
     References:
         Ram and Gray 2011, Density estimation trees, KDD.
+
+    Example:
+        >>> import torch, cnf
+        >>> layer = cnf.discrete.TreeDestructor(1, depth=1, cells=2)
+        >>> layer.initialize(torch.linspace(0, 0.49, 99)[:, None])
+        >>> layer.encode(torch.tensor([[0.5]])).value.round(decimals=3)
+        tensor([[0.9950]])
     """
 
     domain = constraints.unit_interval

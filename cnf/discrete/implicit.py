@@ -27,10 +27,28 @@ Dims = tuple[int | None, ...]  # which axis of each parameter is one of `vmap`
 
 @dataclass(frozen=True)
 class Equation(ABC):
-    """`F(x; θ) = 0`, one solution x for given parameters θ, all of them tensors.
+    """An equation `F(x; θ) = 0` with one solution x for given parameters θ, all of them tensors.
+
+    To write one, define `solve`, `residual` and `divide`, and call `solution(equation, *parameters)`.
 
     Attributes:
         levels: The axes of the parameters over which `vmap` runs, one entry for each `vmap`; set by `batched`.
+
+    Example: The square root, `x² = θ`.
+        >>> import torch, cnf
+        >>> class Root(cnf.discrete.Equation):
+        ...     def solve(self, square):
+        ...         return square.sqrt()
+        ...
+        ...     def residual(self, x, square):
+        ...         return x * x - square
+        ...
+        ...     def divide(self, v, x, square, *, transposed):
+        ...         return v / (2 * x)
+        >>> square = torch.tensor([4.0, 9.0], requires_grad=True)
+        >>> cnf.discrete.solution(Root(), square).sum().backward()
+        >>> square.grad
+        tensor([0.2500, 0.1667])
     """
 
     levels: tuple[Dims, ...] = field(default=(), kw_only=True)
@@ -59,7 +77,18 @@ class Equation(ABC):
 
 
 def solution(equation: Equation, *parameters: Tensor) -> Tensor:
-    """The x with `F(x; θ) = 0`, differentiable in θ as often as F is."""
+    """The x with `F(x; θ) = 0`, differentiable in θ as often as F is: `dx = −(∂F/∂x)⁻¹ (∂F/∂θ) dθ`.
+
+    Args:
+        equation: F.
+        *parameters: θ.
+
+    Example: See `Equation`.
+        >>> import torch, cnf
+        >>> cube = cnf.discrete.Monotone(lambda x, c: (x**3 - c, 3 * x**2), lambda c: (0 * c, 1 + c))
+        >>> cnf.discrete.solution(cube, torch.tensor([8.0, 27.0])).round(decimals=4)
+        tensor([2., 3.])
+    """
     x: Tensor = _Solution.apply(equation, *parameters)
     if x.requires_grad:
         x = _Kept.apply(equation, x, equation.residual(x.detach(), *parameters), *parameters)

@@ -24,6 +24,13 @@ class Splines(NamedTuple):
 
     References:
         Gregory and Delbourgo 1982. Durkan et al. 2019, arXiv 1906.04032.
+
+    Example:
+        >>> import torch, cnf
+        >>> x = torch.tensor([[0.0, 1.0, 2.0]])
+        >>> z, log_slope = cnf.discrete.Splines(x, 2 * x, torch.full((1, 3), 2.0)).encode(torch.tensor([[0.5, 3.0]]))
+        >>> z.round(decimals=4)
+        tensor([[1., 6.]])
     """
 
     x: Tensor
@@ -52,15 +59,25 @@ class Splines(NamedTuple):
 
 
 def bins_with(knots: Tensor, at: Tensor) -> Tensor:
+    """The number of the bin between `knots` `(D, K)` that holds each element, `(D, N)`; the outer bins are open."""
     return torch.searchsorted(knots[:, 1:-1].contiguous(), at.detach().contiguous())
 
 
 @checked
 def identity_splines(dim: Size, knots: Knots) -> Splines:
-    """`z = x`.
+    """The splines of `z = x`, with knots from −3 to 3.
+
+    Args:
+        dim: D.
+        knots: K.
 
     Raises:
         ValueError: No dimension, or too few knots.
+
+    Example:
+        >>> import torch, cnf
+        >>> cnf.discrete.identity_splines(1, 4).encode(torch.tensor([[0.5, 7.0]]))[0].round(decimals=4)
+        tensor([[0.5000, 7.0000]])
     """
     x = torch.linspace(-3, 3, knots).repeat(dim, 1)
     return Splines(x, x.clone(), torch.ones_like(x))

@@ -150,4 +150,5 @@ def _normal(data: Columns, knots: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def identity(data: Columns, knots: Tensor) -> tuple[Tensor, Tensor]:
+    """The standard normal: the column is left as it is."""
     return knots, torch.ones_like(knots)

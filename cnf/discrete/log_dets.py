@@ -21,10 +21,23 @@ WITHOUT_SERIES = "take the exact log-determinant, with_log_det(flow, ExactLogDet
 
 @dataclass(frozen=True)
 class LogDet(ABC):
-    """How `log det(I + J)` is computed for a Jacobian J of norm below 1.
+    """A way to compute `log det(I + J)` for a Jacobian J of norm below 1.
+
+    To write one, derive a frozen dataclass and define `__call__`.
 
     Attributes:
         exact: Whether it is the log-determinant itself, not an estimate or the beginning of a series.
+
+    Example: The first term of the series, with the exact trace.
+        >>> import torch, cnf
+        >>> from dataclasses import dataclass
+        >>> @dataclass(frozen=True)
+        ... class FirstTerm(cnf.discrete.LogDet):
+        ...     def __call__(self, jacobian):
+        ...         return jacobian.dense().diagonal(dim1=1, dim2=2).sum(1)
+        >>> layer = cnf.discrete.Residual(2, log_det=FirstTerm())
+        >>> layer.encode(torch.zeros(3, 2)).log_det.shape, layer.exact
+        (torch.Size([3]), False)
     """
 
     exact: ClassVar[bool] = False
@@ -40,7 +53,13 @@ class LogDet(ABC):
 
 @dataclass(frozen=True)
 class ExactLogDet(LogDet):
-    """From the matrix `(N, D, D)` itself: no noise and no bias, `O(D³)` a row."""
+    """`log det(I + J)` from the matrix `(N, D, D)`: without noise or bias, at a cost of `O(D³)` for each row.
+
+    Example:
+        >>> import cnf
+        >>> cnf.discrete.Residual(2, log_det=cnf.discrete.ExactLogDet()).exact
+        True
+    """
 
     exact: ClassVar[bool] = True
 
@@ -53,17 +72,22 @@ class ExactLogDet(LogDet):
 @checked
 @dataclass(frozen=True)
 class PowerSeries(LogDet):
-    """The series `log det(I + J) = Σ_k (−1)^{k+1} tr(Jᵏ) / k`, cut off; traces by Hutchinson's `vᵀ Jᵏ v`.
+    """The first n terms of `log det(I + J) = Σ_k (−1)^{k+1} tr(Jᵏ) / k`, each trace estimated by `vᵀ Jᵏ v`.
 
-    Biased: with `Lip(g) ≤ c` and n terms, by at most `D Σ_{k>n} cᵏ / k`.
+    Biased: with `Lip(g) ≤ c`, by at most `D Σ_{k>n} cᵏ / k`.
 
     Args:
         terms: n.
-        probes: How many v a row; their mean is taken.
+        probes: How many v for each row; the mean over them is taken.
         noise: "rademacher", "gaussian", "sphere" or "orthogonal", the distribution of v.
 
     References:
         Behrmann et al. 2019, i-ResNet, arXiv 1811.00995.
+
+    Example:
+        >>> import cnf
+        >>> cnf.discrete.PowerSeries(terms=5)
+        PowerSeries(terms=5, probes=1, noise='rademacher')
     """
 
     terms: Count = 10
@@ -81,20 +105,26 @@ class PowerSeries(LogDet):
 @checked
 @dataclass(frozen=True)
 class RussianRoulette(LogDet):
-    """The whole series without bias: the number of terms is random, and what is seldom computed counts for more.
+    """The whole series without bias: the number of terms is random, and rarely computed terms weigh more.
 
     `Σ_k (−1)^{k+1} vᵀ Jᵏ v / (k P(n ≥ k))` with `n = exact_terms + G` and `P(G ≥ j) = continuation^j`, drawn for each
-    row. Its variance is finite where the spectral radius of J is below `√continuation`; a layer that uses up a bound
-    near 1 wants a larger `continuation`.
+    row. Its variance is finite where the spectral radius of J is below `√continuation`. Where the Lipschitz constant is
+    near 1, a larger `continuation` is needed.
 
     Args:
-        exact_terms: Terms that are always there. (The published 2, and their first random one, which they always take.)
+        exact_terms: Terms that are always computed. (Published are 2 and a first random one, which is always taken.)
         continuation: Probability of one more term.
-        probes: How many v a row; their mean is taken.
+        probes: How many v for each row; the mean over them is taken.
         noise: "rademacher", "gaussian", "sphere" or "orthogonal", the distribution of v.
 
     References:
         Chen et al. 2019, Residual flows, arXiv 1906.02735.
+
+    Example:
+        >>> import torch, cnf
+        >>> layer = cnf.discrete.Residual(2, log_det=cnf.discrete.RussianRoulette(continuation=0.8))
+        >>> layer.encode(torch.zeros(3, 2)).log_det.shape, layer.exact
+        (torch.Size([3]), False)
     """
 
     exact_terms: Count = 3

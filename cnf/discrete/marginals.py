@@ -26,18 +26,28 @@ Bandwidth = Annotated[float, Rule(f"above 0 and not above {WIDEST}", lambda valu
 class MarginalGaussianization(Transform):
     """`zᵢ = Φ⁻¹(F̂ᵢ(xᵢ))` with an estimate `F̂ᵢ` of each element's distribution function; fitted, not trained.
 
-    `Φ⁻¹ ∘ F̂` itself is a spline, so that Φ never meets its limits, the inverse is in closed form, and elements that are
-    normal already are fitted by a straight line. See `fit_splines` for the estimate; until then it is the identity.
+    `Φ⁻¹ ∘ F̂` itself is a spline. So Φ is never evaluated in its tails, the inverse is in closed form, and elements
+    that are normal are fitted by a straight line. See `fit_splines` for the estimate. Before `initialize` it is the
+    identity.
 
     Args:
         dim: D.
         knots: K, of each spline.
-        narrowest: Smallest bandwidth to choose from, see `fit_splines`; one far below ¼ wants more knots.
-        wild_only: Whether to fit only columns whose standard deviation is that of a few wild rows, see `spread_of`.
-        seed: Of the cross-validation that chooses the bandwidths.
+        narrowest: Smallest bandwidth to choose from, see `fit_splines`; one far below ¼ needs more knots.
+        wild_only: Whether to fit only columns whose standard deviation comes from a few wild rows, see `cnf.spread`.
+        seed: Seed of the cross-validation that chooses the bandwidths.
 
     References:
         Laparra et al. 2011, arXiv 1602.00229; Chen and Gopinath 2000, Gaussianization.
+
+    Example:
+        >>> import torch, cnf
+        >>> x = torch.linspace(-2, 2, 500)[:, None].exp()
+        >>> layer = cnf.discrete.MarginalGaussianization(1)
+        >>> layer.initialize(x)
+        >>> z = layer.encode(x).value
+        >>> bool(z.mean().abs() < 0.1), bool((z.std() - 1).abs() < 0.1)
+        (True, True)
     """
 
     data_dependent = True
@@ -107,26 +117,33 @@ def fit_splines(
 ) -> tuple[Splines, Tensor]:
     """Fit a spline to each column of `x`, so that it becomes standard normal.
 
-    A spline interpolates the values and slopes of `Φ⁻¹ ∘ F̂`. Estimates F̂ to choose from are Gaussian kernels of some
-    bandwidths, contracted so that the estimate has the variance of the data; the normal distribution, which is their
-    limit of infinite bandwidth; and the standard normal, which leaves the column alone. Each column takes the one of
-    highest likelihood in a two-fold cross-validation. Beyond the outermost knots, with `TAIL` rows on each side, the
-    tail is that of the normal which fits those rows, but never lighter than with the variance of all rows.
+    A spline interpolates the values and slopes of `Φ⁻¹ ∘ F̂`. Each column chooses among several estimates F̂: Gaussian
+    kernels of some bandwidths, contracted so that the estimate has the variance of the data; the normal distribution,
+    which is their limit of infinite bandwidth; and the standard normal, which leaves the column as it is. The one of
+    highest likelihood in a two-fold cross-validation is taken. Beyond the outermost knots, with 10 rows on each side,
+    the tail is that of the normal which fits those rows, but never lighter than with the variance of all rows.
 
     Args:
         x: Data `(N, D)`, in float64.
         knots: K.
-        generator: Of the two folds.
-        narrowest: Smallest bandwidth, the largest is 2 and each twice the one before, in units of the rule for normal
+        generator: Source of the two folds.
+        narrowest: Smallest bandwidth; the largest is 2 and each twice the one before, in units of the rule for normal
             data, `1.06 σ N^(−1/5)`. Narrow ones find the steps and clusters of columns that repeat their values.
-        judges: Rows whose gain chooses; all by default.
+        judges: How many rows choose among the estimates; all by default.
 
     Returns:
-        The splines, and what each judge gains in log-likelihood over the standard normal when the other fold judges
-        it, summed over columns, `(N,)`: its mean estimates `KL(p ‖ N(0, I)) − KL(p_z ‖ N(0, I))`.
+        The splines, and the gain of each row in log-likelihood over the standard normal, by the estimate from the other
+        fold, summed over columns, `(N,)`. Its mean estimates `KL(p ‖ N(0, I)) − KL(p_z ‖ N(0, I))`.
 
     Raises:
         ValueError: Fewer than 20 rows, a constant column, or no bandwidth.
+
+    Example:
+        >>> import torch, cnf
+        >>> x = torch.linspace(-2, 2, 200, dtype=torch.float64)[:, None].exp()
+        >>> splines, gain = cnf.discrete.fit_splines(x, knots=16, generator=torch.Generator().manual_seed(0))
+        >>> splines.x.shape, bool(gain.mean() > 0)
+        (torch.Size([1, 16]), True)
     """
     n, estimates = len(x), estimates_from(narrowest)
     if n < FEWEST:

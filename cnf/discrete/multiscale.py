@@ -15,13 +15,18 @@ from cnf.transforms import Compose, Inverse, Mapped, Transform, Wrapper
 class Squeeze(Transform):
     """Each 2×2 square of pixels becomes 4 channels, `(C, H, W)` to `(4C, H/2, W/2)`; log-determinant 0.
 
-    Those of channel c are `4c … 4c + 3`, row by row. `Inverse(Squeeze())` unsqueezes.
+    Those of channel c are `4c … 4c + 3`, row by row. `Inverse(Squeeze())` undoes it.
 
     Raises:
         ValueError: An odd height or width.
 
     References:
         Dinh et al. 2017, RealNVP, arXiv 1605.08803.
+
+    Example:
+        >>> import torch, cnf
+        >>> cnf.discrete.Squeeze().encode(torch.zeros(1, 3, 8, 8)).value.shape
+        torch.Size([1, 12, 4, 4])
     """
 
     def data_shape(self, base_shape: torch.Size) -> torch.Size:
@@ -54,7 +59,7 @@ def _require_even(event: torch.Size) -> None:
 
 @checked
 class FactorOut(Wrapper):
-    """The first features are latents already and stay; the others go on through a transform.
+    """The first features are latents already and stay as they are; the others go through a transform.
 
     Both remain in one tensor, in their places, so that the event keeps its shape.
 
@@ -64,6 +69,15 @@ class FactorOut(Wrapper):
 
     Raises:
         ValueError: `kept` is not positive, or leaves nothing to go on.
+
+    References:
+        Dinh et al. 2017, RealNVP, arXiv 1605.08803.
+
+    Example:
+        >>> import torch, cnf
+        >>> layer = cnf.discrete.FactorOut(cnf.discrete.Affine(2, scale=2.0), kept=1)
+        >>> layer.encode(torch.tensor([[1.0, 2.0, 4.0]])).value
+        tensor([[1., 1., 2.]])
     """
 
     def __init__(self, rest: Transform, *, kept: Size) -> None:
@@ -81,10 +95,10 @@ class FactorOut(Wrapper):
 
 @checked
 def multiscale(scales: Annotated[Sequence[Transform], Rule("", len)], *, channels: Size) -> Transform:
-    """Squeeze, transform, let half of the channels go, and the same again with the other half; nothing goes at the end.
+    """Squeeze, transform, set half of the channels aside, and the same again with the other half.
 
-    The latents are packed back: at each scale those that left and those that went on are put together and unsqueezed,
-    so that `encode` gives the shape of the image and inverts exactly. Each latent lies where its pixels were.
+    At the end nothing is set aside. The latents are put back in place: at each scale, those that were set aside and
+    those that went on are joined and unsqueezed, so that `encode` gives the shape of the image and can be inverted.
 
     Args:
         scales: The transform of each scale, the finest first: scale i sees `(4C 2ⁱ, H/2^{i+1}, W/2^{i+1})`.
@@ -98,6 +112,12 @@ def multiscale(scales: Annotated[Sequence[Transform], Rule("", len)], *, channel
 
     References:
         Dinh et al. 2017, RealNVP, arXiv 1605.08803; Kingma and Dhariwal 2018, Glow, arXiv 1807.03039.
+
+    Example:
+        >>> import torch, cnf
+        >>> layer = cnf.discrete.multiscale([cnf.discrete.ActNorm(4), cnf.discrete.ActNorm(8)], channels=1)
+        >>> layer.encode(torch.zeros(2, 1, 8, 8)).value.shape
+        torch.Size([2, 1, 8, 8])
     """
     steps = [Squeeze(), scales[0]]
     if len(scales) > 1:

@@ -25,6 +25,11 @@ class Parameters(nn.Module):
         start: θ, `(P,)`.
         context_dim: Length of the context; 0 for none.
         hidden: Hidden units of h; 0 for a linear map.
+
+    Example:
+        >>> import torch
+        >>> Parameters(torch.zeros(3), context_dim=2, hidden=0)(torch.ones(5, 2)).shape
+        torch.Size([5, 3])
     """
 
     def __init__(self, start: Vector, *, context_dim: SizeOrZero, hidden: SizeOrZero) -> None:
@@ -46,11 +51,11 @@ class Parameters(nn.Module):
 
 @checked
 class Planar(Transform):
-    """`x = z + û tanh(wᵀz + b)`, decode in closed form; `log_det = log(1 + (1 − tanh²) wᵀû)`.
+    """`x = z + û tanh(wᵀz + b)`, decode in closed form; its `log_det = log(1 + (1 − tanh²) wᵀû)`.
 
-    It is invertible iff `wᵀû ≥ −1`, which `û = u + (m(wᵀu) − wᵀu) w / ‖w‖²`, `m(a) = −1 + log(1 + eᵃ)`, ensures.
-    Encode has no closed form: `a + wᵀû tanh(a + b) = wᵀx` is increasing in `a = wᵀz`, so it is solved by bracketed
-    Newton steps to the precision of the dtype, its derivatives, of every order, from the implicit function theorem.
+    It is invertible if `wᵀû ≥ −1`, which `û = u + (m(wᵀu) − wᵀu) w / ‖w‖²` with `m(a) = −1 + log(1 + eᵃ)` ensures.
+    Encode has no closed form: `a + wᵀû tanh(a + b) = wᵀx` is increasing in `a = wᵀz` and is solved by bracketed Newton
+    steps to the precision of the dtype. Its derivatives, of every order, come from the implicit function theorem.
     `Inverse(Planar(...))` has the closed form in encode.
 
     Args:
@@ -63,6 +68,13 @@ class Planar(Transform):
 
     References:
         Rezende and Mohamed 2015, arXiv 1505.05770.
+
+    Example:
+        >>> import torch, cnf
+        >>> layer = cnf.discrete.Planar(2)
+        >>> x = torch.ones(3, 2)
+        >>> torch.allclose(layer.decode(layer.encode(x).value).value, x, atol=1e-5)
+        True
     """
 
     def __init__(self, dim: Size, *, context_dim: SizeOrZero = 0, hidden: SizeOrZero = 0) -> None:
@@ -96,8 +108,9 @@ class Planar(Transform):
 class Radial(Transform):
     """`x = z + β̂ h(r) (z − z₀)`, `h(r) = 1 / (α + r)`, `r = ‖z − z₀‖`; both directions in closed form.
 
-    `log_det = (D − 1) log(1 + β̂h) + log(1 + β̂h + β̂h'r)`, and `α > 0`, `β̂ = −α + softplus(β)` make it invertible. The
-    distance `y = ‖x − z₀‖ = r + β̂ r / (α + r)` of encode is a quadratic equation, `r² + (α + β̂ − y) r − α y = 0`.
+    The `log_det` of decode is `(D − 1) log(1 + β̂h) + log(1 + β̂h + β̂h'r)`; `α > 0` and `β̂ = −α + softplus(β)` make
+    it invertible. Encode solves a quadratic equation for r: with `y = ‖x − z₀‖ = r + β̂ r / (α + r)`, `r² + (α + β̂ −
+    y) r − α y = 0`.
 
     Args:
         dim: D.
@@ -106,6 +119,13 @@ class Radial(Transform):
 
     References:
         Rezende and Mohamed 2015, arXiv 1505.05770.
+
+    Example:
+        >>> import torch, cnf
+        >>> layer = cnf.discrete.Radial(2)
+        >>> x = torch.ones(3, 2)
+        >>> torch.allclose(layer.decode(layer.encode(x).value).value, x, atol=1e-5)
+        True
     """
 
     def __init__(self, dim: Size, *, context_dim: SizeOrZero = 0, hidden: SizeOrZero = 0) -> None:

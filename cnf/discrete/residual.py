@@ -20,11 +20,11 @@ Module = TypeVar("Module", bound=nn.Module)
 
 @checked
 class Residual(Transform):
-    """`z = x + g(x)` with `Lip(g) < 1`, invertible by a fixed-point iteration; `log_det = log det(I + ∂g/∂x)`.
+    """`z = x + g(x)` with `Lip(g) < 1`, inverted by a fixed-point iteration; `log_det = log det(I + ∂g/∂x)`.
 
-    Decode meets the tolerance of `inverse`; its derivatives, of every order, come from the implicit function theorem,
-    with linear systems solved to the same tolerance. An estimated log-determinant is noise: two calls give two of
-    them, and `with_log_det` gives the flow that reports the exact one.
+    Decode meets the tolerance of `inverse`. Its derivatives, of every order, come from the implicit function theorem,
+    with linear systems solved to the same tolerance. An estimated log-determinant has noise: two calls give two values.
+    `with_log_det` gives the flow that reports the exact one.
 
     Args:
         dim: D.
@@ -40,6 +40,13 @@ class Residual(Transform):
 
     References:
         Behrmann et al. 2019, i-ResNet, arXiv 1811.00995; Chen et al. 2019, Residual flows, arXiv 1906.02735.
+
+    Example:
+        >>> import torch, cnf
+        >>> layer = cnf.discrete.Residual(2, hidden=(16, 16))
+        >>> x = torch.ones(3, 2)
+        >>> torch.allclose(layer.decode(layer.encode(x).value).value, x, atol=1e-4)
+        True
     """
 
     def __init__(
@@ -77,13 +84,20 @@ class Residual(Transform):
 
 @checked
 def with_log_det(flow: Module, log_det: LogDet) -> Module:
-    """A copy that shares all parameters and buffers but computes the log-determinants of its residual layers otherwise.
+    """A copy that shares all parameters, with another way to compute log-determinants in its residual layers.
 
-    This is how one trains with `RussianRoulette` and reports with `ExactLogDet`.
+    Train with `RussianRoulette`, for example, and report with `ExactLogDet`.
 
     Args:
         flow: A flow, or any module that holds residual layers.
-        log_det: How the copy computes them.
+        log_det: How the copy computes log-determinants.
+
+    Example:
+        >>> import cnf
+        >>> from cnf.discrete import ExactLogDet, RussianRoulette, with_log_det
+        >>> flow = cnf.build("residual", 2, log_det=RussianRoulette())
+        >>> flow.exact, with_log_det(flow, ExactLogDet()).exact
+        (False, True)
     """
     return twin(flow, Residual, lambda layer: {"log_det": log_det})
 

@@ -17,11 +17,20 @@ Increasing = Callable[..., tuple[Tensor, Tensor]]  # x (and parameters) -> f(x),
 
 @dataclass(frozen=True)
 class Monotone(Equation):
-    """`f(x; θ) = 0` for every element, f increasing in x; `solution(Monotone(…), *parameters)` is its root.
+    """An equation `f(x; θ) = 0` for every element, f increasing in x; `solution(Monotone(…), *parameters)` is its root.
 
     Args:
         function: f, elementwise; `f(x, *parameters)` returns the value and the slope `∂f/∂x`.
-        bracket: A place below and one above the root, from the parameters; widened where that is wrong.
+        bracket: From the parameters, a point below and one above the root; they are moved out where that is wrong.
+
+    Example:
+        >>> import torch, cnf
+        >>> def function(x, c):
+        ...     return x + x.tanh() - c, 2 - x.tanh() ** 2
+        >>> shifted = cnf.discrete.Monotone(function, lambda c: (c - 1, c + 1))
+        >>> x = cnf.discrete.solution(shifted, torch.tensor([1.0]))
+        >>> (x + x.tanh()).round(decimals=4)
+        tensor([1.])
     """
 
     function: Increasing
@@ -54,9 +63,9 @@ def solve_monotone(
     tolerance: float | None = None,
     max_steps: int = 200,
 ) -> Tensor:
-    """Solve `f(x) = target` for every element: Newton's step where it stays in the bracket, bisection where not.
+    """Solve `f(x) = target` for every element, by Newton's step where it stays in the bracket, else by bisection.
 
-    There is no gradient: `Monotone` has it.
+    It has no gradient; `Monotone` has one.
 
     Args:
         function: Increasing `f`, elementwise; returns `f(x)` and `f'(x)`.
@@ -68,6 +77,12 @@ def solve_monotone(
 
     Raises:
         ConvergenceError: The tolerance is not met; it names the rows.
+
+    Example:
+        >>> import torch, cnf
+        >>> target = torch.tensor([8.0, 27.0])
+        >>> cnf.discrete.solve_monotone(lambda x: (x**3, 3 * x**2), target, torch.zeros(2), target).round(decimals=4)
+        tensor([2., 3.])
     """
     require_visible(target, what="an inverse by iteration", remedy=BATCH)
     tolerance = 4 * torch.finfo(target.dtype).eps if tolerance is None else tolerance
