@@ -35,14 +35,11 @@ def glow_step(
 
     Example:
         >>> import torch, cnf
-        >>> step = cnf.discrete.glow_step(4, cnf.networks.ResidualMLP)
-        Traceback (most recent call last):
-            ...
-        TypeError: net must be a function, got the class ResidualMLP itself: call it
+        >>> def net(inputs, outputs):
+        ...     return cnf.networks.ResidualMLP(inputs, outputs, hidden=8)
+        >>> step = cnf.discrete.glow_step(4, net)
         >>> step.encode(torch.zeros(3, 4)).value.shape
-        Traceback (most recent call last):
-            ...
-        NameError: name 'step' is not defined
+        torch.Size([3, 4])
     """
     if features < 2:
         raise ValueError(f"a coupling needs at least 2 features, got {features}: use another flow in one dimension")
