@@ -140,16 +140,51 @@ class TrainingError(CnfError, RuntimeError):
 
 
 class CheckpointError(CnfError, RuntimeError):
-    """A saved model or checkpoint that cannot be read; the message names the file and says what is wrong with it."""
+    """A saved model or checkpoint that cannot be read; the message names the file and says what is wrong with it.
+
+    Example:
+        >>> import cnf
+        >>> cnf.load("no/such/folder")
+        Traceback (most recent call last):
+        cnf.errors.CheckpointError: there is no model.json in no/such/folder: is it a folder that cnf wrote?
+    """
 
 
 class DataError(CnfError, ValueError):
-    """Data that cannot be used; the message says what was expected, what came, and what to do."""
+    """Data that cannot be used; the message says what was expected, what came, and what to do.
+
+    Example:
+        >>> import torch, cnf
+        >>> cnf.data.Rows(torch.tensor([[1.0], [float("nan")]]))
+        Traceback (most recent call last):
+        cnf.errors.DataError: column 0 of x has NaN or infinite values in 1 of 2 rows read, first in rows [1]: ...
+    """
 
 
 class DataWarning(UserWarning):
-    """Data whose density means little; the message names the columns and says what to do."""
+    """Data whose density means little; the message names the columns and says what to do.
+
+    Example:
+        >>> import warnings
+        >>> import torch
+        >>> from cnf.data import Rows, check_rows
+        >>> with warnings.catch_warnings(record=True) as caught:
+        ...     check_rows(Rows(torch.randn(1000, 2).round()))  # whole numbers have no density
+        >>> caught[0].category.__name__
+        'DataWarning'
+    """
 
 
 class FailedRowsWarning(UserWarning):
-    """Rows whose density cannot be computed; the message names them, each with its reason."""
+    """Rows whose density cannot be computed; the message names them, each with its reason.
+
+    Example:
+        To have an error instead:
+
+        >>> import warnings
+        >>> warnings.simplefilter("error", FailedRowsWarning)
+        >>> warnings.warn("1 of 20 rows have no log-density", FailedRowsWarning)
+        Traceback (most recent call last):
+        cnf.errors.FailedRowsWarning: 1 of 20 rows have no log-density
+        >>> warnings.simplefilter("default", FailedRowsWarning)
+    """

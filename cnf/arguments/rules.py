@@ -37,37 +37,72 @@ class Rule:
 
 
 def at_least(low: float) -> Rule:
-    """Not below `low`, and finite."""
+    """Not below `low`, and finite.
+
+    Example:
+        >>> at_least(2)
+        not below 2 and below infinity
+    """
     return Rule(f"not below {low} and below infinity", lambda value: (value >= low) & (value < math.inf))
 
 
 def above(low: float) -> Rule:
-    """Above `low` and finite."""
+    """Above `low` and finite.
+
+    Example:
+        >>> above(0)
+        above 0 and below infinity
+    """
     return Rule(f"above {low} and below infinity", lambda value: (value > low) & (value < math.inf))
 
 
 def between(low: float, high: float) -> Rule:
-    """Within `low` and `high`, both allowed."""
+    """From `low` to `high`, both included.
+
+    Example:
+        >>> between(1, 3).holds(3)
+        True
+    """
     return Rule(f"from {low} to {high}", lambda value: (value >= low) & (value <= high))
 
 
 def inside(low: float, high: float) -> Rule:
-    """Within `low` and `high`, neither allowed."""
+    """Between `low` and `high`, both excluded.
+
+    Example:
+        >>> inside(0, 1).holds(1)
+        False
+    """
     return Rule(f"above {low} and below {high}", lambda value: (value > low) & (value < high))
 
 
 def one_of(known: Collection[str]) -> Rule:
-    """One of these names, or of the keys of this dict."""
+    """One of these names, or of the keys of this dict.
+
+    Example:
+        >>> one_of(["encode", "decode"])
+        one of 'encode', 'decode'
+    """
     return Rule("", lambda name: name in known, known)
 
 
 def advice(words: str) -> Rule:
-    """Words for the message, without a demand."""
+    """Words for the message, without a demand.
+
+    Example:
+        >>> advice("in nats")
+        (in nats)
+    """
     return Rule(f"({words})", lambda value: True)
 
 
 def of_floats(*dims: int) -> Rule:
-    """A tensor of floating point; with numbers, of one of these numbers of dimensions."""
+    """A tensor of floating point; with numbers, of one of these numbers of dimensions.
+
+    Example:
+        >>> of_floats(1, 2)
+        of floating point with 1 or 2 axes
+    """
     words = f" with {' or '.join(map(str, dims))} axes" if dims else ""
     return Rule(f"of floating point{words}", lambda v: v.is_floating_point() and (not dims or v.dim() in dims))
 

@@ -47,7 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         with _termination_noted(), warnings.catch_warnings():
             warnings.showwarning = _show
             tyro.extras.subcommand_cli_from_dict(COMMANDS, args=given, prog="cnf", description=__doc__)()
-    except BrokenPipeError:  # of a reader such as `head`, which has seen enough
+    except BrokenPipeError:  # of a reader such as `head`, which has ended
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise SystemExit(BROKEN_PIPE) from None
     except KeyboardInterrupt as error:
@@ -64,7 +64,7 @@ def _show(
     file: TextIO | None = None,
     line: str | None = None,
 ) -> None:
-    """What the data are warned of as a line, as errors are; other warnings with their place."""
+    """Show warnings about data as one line, as errors are shown; other warnings with their place in the code."""
     if issubclass(category, (DataWarning, FailedRowsWarning)):
         note(f"warning: {message}")
     else:
@@ -72,7 +72,7 @@ def _show(
 
 
 def _end(code: int) -> None:
-    """Without a traceback, and with no ear for a further Ctrl-C on the way out."""
+    """End without a traceback; further Ctrl-C are ignored meanwhile."""
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGINT, signal.SIG_IGN)
     note("terminated" if code == TERMINATED else "interrupted")
@@ -81,7 +81,7 @@ def _end(code: int) -> None:
 
 @contextmanager
 def _termination_noted() -> Iterator[None]:
-    """SIGTERM unwinds as Ctrl-C does, so that no lock, temporary file or half a table stays behind."""
+    """SIGTERM ends a command as Ctrl-C does, so that no lock and no temporary file is left."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

@@ -1,4 +1,4 @@
-"""`cnf score`, `sample` and `plot`: what a trained model is for."""
+"""`cnf score`, `cnf sample` and `cnf plot`: the uses of a trained model."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tqdm import tqdm
 from tyro.conf import Positional
 
 from cnf.arguments import Count, Seed
-from cnf.cli.options import REMEDY, HeaderOptions, SolverOptions, shown, solving
+from cnf.cli.options import REMEDY, HeaderOptions, SolverOptions, optional, solving
 from cnf.cli.pictures import check_shown, draw
 from cnf.cli.runs import open_run, rows_for, seen_in, source_of
 from cnf.cli.tables import check_suffix, csv_text, table_bytes
@@ -46,7 +46,7 @@ class Score(HeaderOptions, SolverOptions):
 
     folder: Positional[Folder]
     data: Positional[Annotated[str, tyro.conf.arg(metavar="DATA")]]
-    out: Annotated[Path | None, shown("FILE")] = None
+    out: Annotated[Path | None, optional("FILE")] = None
     batch_size: Count = 2048
     progress: bool = True
 
@@ -81,7 +81,7 @@ def _mean(log_prob: Tensor) -> str:
 
 
 def _warning(seen: Seen, log_prob: Tensor) -> str:
-    """What the mean over rows that were trained on is worth."""
+    """A warning that the mean includes rows that the model was trained on."""
     about = "" if seen.exact else "about "
     text = f"{about}{seen.rows} of these rows are equal to rows that the model was trained on"
     fresh = log_prob[~torch.from_numpy(seen.known) & ~log_prob.isnan()]
@@ -106,8 +106,8 @@ class Sample(SolverOptions):
 
     folder: Positional[Folder]
     n: Annotated[Count, tyro.conf.arg(aliases=["-n"])] = 1000
-    out: Annotated[Path | None, shown("FILE", "standard output")] = None
-    given: Annotated[str, shown("COLUMN=VALUE,…")] = ""
+    out: Annotated[Path | None, optional("FILE", "standard output")] = None
+    given: Annotated[str, optional("COLUMN=VALUE,…")] = ""
     seed: Seed = 0
     batch_size: Count = 2048
     progress: bool = True
@@ -141,7 +141,7 @@ class Sample(SolverOptions):
 def _check_finite(samples: Tensor) -> None:
     bad = int((~samples.isfinite().all(1)).sum())
     if bad:
-        raise CnfError(f"{bad} of {len(samples)} samples are NaN or infinite: the model has diverged, train it anew")
+        raise CnfError(f"{bad} of {len(samples)} samples are NaN or infinite: the model has diverged, train it again")
 
 
 @dataclass
@@ -156,9 +156,9 @@ class Plot(SolverOptions):
     """
 
     folder: Positional[Folder]
-    out: Annotated[Path | None, shown("FOLDER", "the folder of the model")] = None
-    data: Annotated[str | None, shown("DATA", "where it was in training")] = None
-    columns: Annotated[str, shown("COLUMNS", "the first 8")] = ""
+    out: Annotated[Path | None, optional("FOLDER", "the folder of the model")] = None
+    data: Annotated[str | None, optional("DATA", "where it was in training")] = None
+    columns: Annotated[str, optional("COLUMNS", "the first 8")] = ""
 
     def __call__(self) -> None:
         check_numbers(self)
@@ -181,7 +181,7 @@ def _condition(columns: Sequence[str], given: str) -> Tensor | None:
         raise UsageError(f"--given takes COLUMN=VALUE,…, got {given[:60]!r}: {error}") from error
     pairs = {name.strip(): value for name, _, value in parts}
     if parts and not columns:
-        raise UsageError(f"--given is for conditional models, this one has no context: leave it out; got {given}")
+        raise UsageError(f"--given is for conditional models, and this model has no context: leave it out; got {given}")
     if set(pairs) != set(columns) or len(parts) != len(columns):
         expected = ",".join(f"{column}=VALUE" for column in columns)
         raise UsageError(f"--given must name every context column once: {expected}; got {given or 'nothing'}")

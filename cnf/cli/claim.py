@@ -1,7 +1,7 @@
-"""One run a folder: it is taken before anything is written, and left as it was found if nothing came of the run.
+"""The folder of a run: locked before anything is written, and left as it was if the run is refused.
 
-Who holds the lock of the file `.lock` in it owns the folder. The system takes the lock back from a process that ends,
-however it ends, so a folder is never blocked by a dead run.
+The process that holds the lock of the file `.lock` owns the folder. The operating system releases the lock when a
+process ends, however it ends, so that no folder stays locked.
 """
 
 from __future__ import annotations
@@ -26,10 +26,14 @@ NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)  # of file systems tha
 
 @contextmanager
 def claimed(folder: Path, *, resume: bool) -> Iterator[None]:
-    """The folder, made if need be, is this process's alone; whoever comes second gets an error and touches nothing.
+    """Lock a folder, which is made if it is missing; a second process gets an error and changes nothing.
+
+    Args:
+        folder: The folder.
+        resume: Whether a run in it is to be continued.
 
     Raises:
-        UsageError: Another run holds the folder, or what is in it does not go with `resume`.
+        UsageError: Another run holds the folder, or its content does not allow the command.
     """
     made = _missing(folder)
     lock = _lock(folder)
@@ -42,23 +46,23 @@ def claimed(folder: Path, *, resume: bool) -> Iterator[None]:
         with suppress(OSError):
             (folder / LOCK).unlink()
         os.close(lock)
-        for path in made:  # only those that are empty go
+        for path in made:  # only empty ones are removed
             with suppress(OSError):
                 path.rmdir()
 
 
 def check_folder(folder: Path, *, resume: bool) -> None:
-    """Whether what is in a folder goes with the command.
+    """Check whether the content of a folder allows the command.
 
     Raises:
-        UsageError: It does not; the message says what does.
+        UsageError: It does not; the message says what to do.
     """
     if folder.exists() and not folder.is_dir():
         raise UsageError(f"--out must be a folder, {folder} is a file: give another --out")
     if resume:
         _check_resumable(folder)
     elif (folder / CHECKPOINT).exists():
-        raise UsageError(f"{folder} holds a run already: give another --out, or --resume to go on with it")
+        raise UsageError(f"{folder} holds a run already: give another --out, or --resume to continue it")
     elif (folder / METRICS).exists():
         raise UsageError(f"{folder} holds a finished run: give another --out, or cnf plot {folder} for its pictures")
     elif folder.exists() and _strangers(folder):
@@ -69,12 +73,12 @@ def _check_resumable(folder: Path) -> None:
     if (folder / CHECKPOINT).exists():
         return
     if (folder / METRICS).exists():
-        raise UsageError(f"there is no run to resume in {folder}, it is finished: give another --out, or cnf score")
+        raise UsageError(f"there is no run to resume in {folder}, it is finished: give another --out, or use cnf score")
     raise UsageError(f"there is no run to resume in {folder}, it has no checkpoint yet: leave --resume out")
 
 
 def _strangers(folder: Path) -> set[str]:
-    """What a run that was killed before its first checkpoint does not leave."""
+    """Names of files that do not belong to a run."""
     names = {path.name for path in folder.iterdir()}
     others = {name for name in names if name != LOCK and not LEFTOVER.fullmatch(name)}
     return others - UNFINISHED if "data.json" in names else others
@@ -82,9 +86,10 @@ def _strangers(folder: Path) -> set[str]:
 
 @contextmanager
 def _undone_if_in_vain(folder: Path, resume: bool) -> Iterator[None]:
-    """A run that was refused, or ended before its first checkpoint, leaves the folder to the next command.
+    """Remove the files of a run that was refused or ended before its first checkpoint.
 
-    An error before the first check is a refusal too, though the start was saved: the command has to change.
+    A run that fails before the first validation counts as refused, although its start was saved: the command has to
+    change.
     """
     try:
         yield
@@ -102,19 +107,19 @@ def _missing(folder: Path) -> list[Path]:
 
 
 def _lock(folder: Path) -> int:
-    """An open file whose lock is ours."""
+    """An open file whose lock this process holds."""
     while True:
         folder.mkdir(parents=True, exist_ok=True)
         try:
             lock = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o644)
-        except FileNotFoundError:  # another run was refused and took the folder away, just now
+        except FileNotFoundError:  # another run was refused and removed the folder in between
             continue
         if not _is_ours(folder, lock):
             owner = os.read(lock, 20).decode(errors="replace").strip()
             os.close(lock)
             raise UsageError(
-                f"another run is at work in {folder}" + (f" (process {owner})" if owner else "") + ": "
-                "give another --out, or wait for its end"
+                f"another run is using {folder}" + (f" (process {owner})" if owner else "") + ": "
+                "give another --out, or wait until it ends"
             )
         if _is_in_place(folder / LOCK, lock):
             os.truncate(lock, 0)
@@ -129,7 +134,7 @@ def _is_ours(folder: Path, lock: int) -> bool:
     except OSError as error:
         if error.errno not in NO_LOCKS:
             return False
-        note(f"the file system of {folder} has no locks: start no other run into it")
+        note(f"the file system of {folder} has no locks: do not start another run in it")
     return True
 
 
@@ -150,6 +155,6 @@ else:
     import msvcrt
 
     def _lock_file(lock: int) -> None:
-        os.lseek(lock, 1 << 20, os.SEEK_SET)  # a byte behind the text, which others may read
+        os.lseek(lock, 1 << 20, os.SEEK_SET)  # a byte after the text, which others may read
         msvcrt.locking(lock, msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined]
         os.lseek(lock, 0, os.SEEK_SET)

@@ -18,7 +18,7 @@ from tyro.conf import Positional
 from cnf.arguments import Count, Positive, Seed
 from cnf.checkpoints import save
 from cnf.cli.claim import CHECKPOINT, METRICS, check_folder, claimed
-from cnf.cli.options import HeaderOptions, check_options, model_options, shown, solving
+from cnf.cli.options import HeaderOptions, check_options, model_options, optional, solving
 from cnf.cli.pictures import check_shown, draw
 from cnf.cli.report import measure, summary
 from cnf.cli.runs import describe
@@ -70,21 +70,21 @@ class Fit(HeaderOptions):
     data: Positional[Annotated[str, tyro.conf.arg(metavar="DATA")]]
     out: Annotated[Path, tyro.conf.arg(metavar="FOLDER")]
     model: Annotated[str, tyro.conf.arg(metavar="NAME")] = "cnf"
-    context: Annotated[str, shown("COLUMNS")] = ""
+    context: Annotated[str, optional("COLUMNS")] = ""
     option: Options = ()
-    steps: Annotated[Count | None, shown("INT")] = None
-    epochs: Annotated[Positive | None, shown("FLOAT")] = None
-    seconds: Annotated[Positive | None, shown("FLOAT", "90, without another budget")] = None
+    steps: Annotated[Count | None, optional("INT")] = None
+    epochs: Annotated[Positive | None, optional("FLOAT")] = None
+    seconds: Annotated[Positive | None, optional("FLOAT", "90, without another budget")] = None
     batch_size: Count = 256
-    learning_rate: Annotated[Positive | None, shown("FLOAT", "that of the model's recipe")] = None
+    learning_rate: Annotated[Positive | None, optional("FLOAT", "that of the model's recipe")] = None
     patience: Count | None = 5
     seed: Seed = 0
-    columns: Annotated[str, shown("COLUMNS", "the first 8")] = ""
-    data_root: Annotated[Path | None, shown("FOLDER", "the environment variable CNF_DATA")] = None
+    columns: Annotated[str, optional("COLUMNS", "the first 8")] = ""
+    data_root: Annotated[Path | None, optional("FOLDER", "the environment variable CNF_DATA")] = None
     devices: Count = 1
     num_nodes: Count = 1
     accelerator: Annotated[str, tyro.conf.arg(metavar="NAME")] = "auto"
-    threads: Annotated[Count | None, shown("INT", "1 below 100,000 parameters, else all")] = None
+    threads: Annotated[Count | None, optional("INT", "1 below 100,000 parameters, else all")] = None
     precision: Literal["32-true", "16-mixed", "bf16-mixed"] = "32-true"
     resume: bool = False
     progress: bool = True
@@ -123,7 +123,7 @@ class Fit(HeaderOptions):
         )
 
     def _flow(self, source: Source) -> Flow:
-        """The model with its initial weights, which fits the data."""
+        """The model with its initial weights, after a check that it suits the data."""
         options = model_options(self.option)
         check_options(self.model, options)
         torch.manual_seed(self.seed)
@@ -140,7 +140,7 @@ class Fit(HeaderOptions):
         return flow
 
     def _about(self, source: Source) -> dict[str, Any]:
-        """What the run is of, to score, sample and plot by, and to compare with when it is resumed."""
+        """Data and model of the run, which later commands need, and which a resumed run is compared with."""
         return {
             "data": str(Path(self.data).resolve()) if Path(self.data).is_file() else self.data,
             "header": self.header_given(),
@@ -163,12 +163,12 @@ class Fit(HeaderOptions):
         except TrainingError as error:
             raise self._in_words_of_options(error, flow) from error
         if result.stopped == "interrupted":
-            print(f"Interrupted at step {result.steps}; go on with the same command and --resume")
+            print(f"Interrupted at step {result.steps}; continue with the same command and --resume")
             raise SystemExit(128 + (result.signal or signal.SIGINT))  # as shells count
         return result
 
     def _in_words_of_options(self, error: TrainingError, flow: Flow) -> TrainingError:
-        """The error with the options that may help in the place of the library's calls."""
+        """The error with advice in terms of command line options instead of Python calls."""
         now = self.learning_rate or flow.recipe[0].learning_rate
         folder = ", in another --out" if (self.out / CHECKPOINT).exists() else ""
         told = copy.copy(error)
@@ -180,7 +180,7 @@ class Fit(HeaderOptions):
         return told
 
     def _report(self, flow: Flow, source: Source, result: FitResult) -> None:
-        """Numbers first: no picture is worth them."""
+        """Write the model, the test results and then the pictures, which may fail."""
         save(flow, self.out)
         with solving(flow, f"cnf score {shlex.quote(str(self.out))} {shlex.quote(self.data)} with"):
             numbers = measure(flow, source, result, self.progress)
@@ -189,16 +189,16 @@ class Fit(HeaderOptions):
         draw(flow, source, self.out, result.history, chosen_columns(self.columns, source.columns))
 
     def _next(self) -> str:
-        """How to go on after a run that was broken off."""
+        """How to continue after a run that was interrupted."""
         if (self.out / METRICS).exists():
             return f"{self.out} holds the model and its numbers; cnf plot {shlex.quote(str(self.out))} draws them"
         if (self.out / CHECKPOINT).exists():
-            return "go on with the same command and --resume"
-        return "nothing was trained yet; start again with the same command"
+            return "continue with the same command and --resume"
+        return "nothing has been trained; start again with the same command"
 
 
 def _check_devices(devices: int) -> None:
-    """A typing error must not start a thousand processes."""
+    """Refuse a number of processes that is a typing error."""
     most = max(os.cpu_count() or 1, FEW)
     if devices > most:
-        raise UsageError(f"--devices must be at most {most} on this machine, for it has no more cores; got {devices}")
+        raise UsageError(f"--devices must be at most {most} on this machine, by the number of its cores; got {devices}")

@@ -1,4 +1,4 @@
-"""`cnf list`: what there is."""
+"""`cnf list`: models and data sets."""
 
 from __future__ import annotations
 

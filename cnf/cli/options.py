@@ -1,4 +1,4 @@
-"""Options that several commands take: of the model, of the header of a table, of the solver."""
+"""Options of several commands: of the model, of the header of a table, of the solver."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ METHODS = (
     f"Method of the ODE solver: {', '.join(ADAPTIVE)}; with --solver-steps also "
     f"{', '.join(name for name in TABLEAUS if name not in ADAPTIVE)}."
 )
-SETTINGS = {"solver", "divergence", "regularizers"}  # objects, which no one can type
+SETTINGS = {"solver", "divergence", "regularizers"}  # objects, which cannot be typed
 
 
-def shown(metavar: str | None, default: str = "", help: str | None = None) -> Any:
-    """How an option without a value by default stands in the help.
+def optional(metavar: str | None, default: str = "", help: str | None = None) -> Any:
+    """An option that may be left out, as it stands in the help.
 
     Args:
         metavar: What stands for the value.
@@ -54,11 +54,11 @@ class HeaderOptions:
         no_header: The first row of the .csv table holds numbers.
     """
 
-    header: Annotated[bool, FlagCreatePairsOff, shown(None, "detected from the cells")] = False
-    no_header: Annotated[bool, FlagCreatePairsOff, shown(None, "detected from the cells")] = False
+    header: Annotated[bool, FlagCreatePairsOff, optional(None, "detected from the cells")] = False
+    no_header: Annotated[bool, FlagCreatePairsOff, optional(None, "detected from the cells")] = False
 
     def header_given(self) -> bool | None:
-        """What the reader of the table is told."""
+        """Whether there is a header; None if it is to be detected."""
         if self.header and self.no_header:
             raise UsageError("--header and --no-header contradict each other: give one of them")
         return True if self.header else False if self.no_header else None
@@ -74,9 +74,9 @@ class SolverOptions:
         solver_steps: Solve with this number of equal steps instead of adaptive ones.
     """
 
-    solver: Annotated[str | None, shown("NAME", "the model's", help=METHODS)] = None
-    tolerance: Annotated[Tolerance | None, shown("FLOAT", "the model's")] = None
-    solver_steps: Annotated[Count | None, shown("INT", "the model's")] = None
+    solver: Annotated[str | None, optional("NAME", "the model's", help=METHODS)] = None
+    tolerance: Annotated[Tolerance | None, optional("FLOAT", "the model's")] = None
+    solver_steps: Annotated[Count | None, optional("INT", "the model's")] = None
 
     def solved(self, flow: Flow) -> Flow:
         """The flow with the solver that is asked for.
@@ -110,11 +110,11 @@ REMEDY = "--tolerance 1e-3, or --solver rk4 --solver-steps 100 (rows are counted
 
 @contextmanager
 def solving(flow: Flow, command: str = "") -> Iterator[None]:
-    """Failed rows are an error with a remedy that exists on the command line.
+    """Errors of rows that cannot be solved, with advice in terms of command line options.
 
     Args:
-        flow: Whose rows they are.
-        command: The command that takes the remedy, if it is another one.
+        flow: The flow that is solved.
+        command: The command that takes these options, if it is another one.
     """
     try:
         yield
@@ -123,7 +123,7 @@ def solving(flow: Flow, command: str = "") -> Iterator[None]:
 
 
 def in_words_of_options(error: SampleError, command: str = "") -> SampleError:
-    """The error with the options that may help in the place of the library's calls."""
+    """The error with advice in terms of command line options instead of Python calls."""
     told = copy.copy(error)
     told.advice = f"{command} {REMEDY}".strip()
     return told
@@ -158,7 +158,7 @@ def check_options(name: str, options: Mapping[str, Any]) -> None:
 
 
 def model_options(pairs: Sequence[Sequence[str]]) -> dict[str, Any]:
-    """`KEY=VALUE` as Python values; what is no literal is a string.
+    """`KEY=VALUE` as Python values; a value that is not a Python literal is a string.
 
     Raises:
         UsageError: No pair, a key that comes twice, or a value that is too long.

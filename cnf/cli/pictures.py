@@ -1,4 +1,4 @@
-"""The pictures of a trained model, each for itself: one that fails is reported and leaves the others."""
+"""The pictures of a trained model; one that fails is reported, and the others are drawn."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ DATA_ROWS, SAMPLES = 2_000, 2_000  # in a corner plot
 def draw(
     flow: Flow, source: Source, out: Path, history: Sequence[dict[str, float]] = (), columns: Sequence[str] = ()
 ) -> list[Path]:
-    """Write the pictures that suit the data, and the curves of training if there are any.
+    """Draw the pictures that suit the data, and the training curves if there are any.
 
     Args:
         flow: The model.
         source: Its data.
         out: The folder.
-        history: One mapping a check of the training.
+        history: `FitResult.history`.
         columns: Which columns to compare; by default the first ones.
 
     Returns:
-        The pictures that could be drawn; a line on standard error says of each other one why not.
+        The pictures that were drawn; for each that failed, standard error has a line with the reason.
     """
     return [path for name, make in _pictures(flow, source, history, columns) if _drawn(make, path := out / name, flow)]
 
@@ -43,7 +43,7 @@ def _drawn(make: Draw, path: Path, flow: Flow) -> bool:
         from cnf import plotting  # it loads matplotlib
 
         make(plotting, path)
-    except Exception as error:  # the numbers of hours stand already: no picture is worth them
+    except Exception as error:  # a picture that fails must not end the command, whose results are written
         if isinstance(error, SampleError) and cnfs_of(flow):
             error = in_words_of_options(error, "cnf plot with")
         note(f"{path.name} could not be drawn: {' '.join(str(error).split()) or type(error).__name__}")
@@ -108,7 +108,7 @@ def _images(flow: Flow) -> Draw:
 def _fit(flow: Flow, source: Source) -> Draw:
     toy = source.toy
     density = toy.log_prob if toy is not None and toy.density is not None else None
-    names = ("", "") if toy is not None else source.columns  # x and y of a toy go without saying
+    names = ("", "") if toy is not None else source.columns  # x and y of a toy need no names
 
     def make(plotting: Any, path: Path) -> None:
         x, _ = _rows(source)

@@ -1,4 +1,4 @@
-"""What `cnf fit` says of a trained model: its numbers."""
+"""The test results of a trained model."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def measure(flow: Flow, source: Source, result: FitResult, progress: bool) -> di
     """The content of `metrics.json`; likelihoods of the test rows in the units of the data."""
     with count_evaluations() as count:
         log_prob = log_prob_of_rows(flow, source.test, progress=progress)
-    known = ~log_prob.isnan()  # rows that cannot be solved are named by a warning
+    known = ~log_prob.isnan()  # a warning names the rows without a density
     if not known.any():
         raise SampleError("no test row has a log-density", advice=REMEDY)
     nll = mean_and_error(-log_prob[known])
@@ -61,7 +61,7 @@ def measure(flow: Flow, source: Source, result: FitResult, progress: bool) -> di
 
 
 def likelihood(flow: Flow) -> str:
-    """What the numbers are."""
+    """Whether the likelihoods are exact, a lower bound or estimates."""
     if flow.exact:
         return "exact"
     return "a lower bound" if any(isinstance(part, Augment) for part in flow.modules()) else "estimated"
@@ -81,13 +81,13 @@ def summary(numbers: dict[str, Any], out: Path) -> str:
         )
     if "bits_per_dim" in numbers:
         lines.append(_bits(**{key: value for key, value in numbers.items() if key.startswith("bits_per_dim")}))
-    early = ", ended early by --patience: validation got no better" if numbers["stopped"] == "patience" else ""
+    early = ", ended early by --patience: validation did not improve" if numbers["stopped"] == "patience" else ""
     lines.append(f"{numbers['training_seconds']:.0f} s of training{early}; everything is in {out}/")
     return "\n".join(lines)
 
 
 def _bits(bits_per_dim: float, bits_per_dim_standard_error: float, bits_per_dim_of_uniform_noise: float) -> str:
-    """Bits per dimension; a model that is worse than knowing nothing is said to be."""
+    """Bits per dimension, with a remark if uniform noise would do as well."""
     text = f"{bits_per_dim:.3f} ± {bits_per_dim_standard_error:.3f} bits/dim"
     if bits_per_dim < bits_per_dim_of_uniform_noise:
         return text
@@ -98,7 +98,7 @@ def _bits(bits_per_dim: float, bits_per_dim_standard_error: float, bits_per_dim_
 
 
 def _log_scale(source: Source) -> float:
-    """`Σ log σ` of the training rows: what standardised units take off the NLL."""
+    """`Σ log σ` of the training rows: the difference between the NLL in the data's units and in standardised ones."""
     rows = source.train
     origin = rows.read([0])[0].double().flatten(1)  # near the mean, so that little cancels
     total = squares = torch.zeros_like(origin[0])

@@ -1,4 +1,4 @@
-"""What a folder of `cnf fit` says of its data: where they came from, and which rows were trained on."""
+"""What a folder of `cnf fit` knows about its data: their origin, and which rows were trained on."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ KEYS = ("data", "columns", "context", "seed", "data_root")
 
 
 def describe(folder: Path, source: Source, about: dict[str, Any], *, resume: bool) -> None:
-    """Write down what a run is of; a run that is resumed must be of the same.
+    """Write the description of a run's data and model; a run that is resumed must have the same description.
 
     Raises:
-        UsageError: It is of something else.
+        UsageError: The run in the folder has another description.
     """
     if resume:
         before = read_json(folder / DATA)
@@ -48,25 +48,26 @@ def open_run(folder: Path) -> tuple[Flow, dict[str, Any]]:
     """The flow of a folder and the description of its data.
 
     Raises:
-        CheckpointError: There is none, or a file is damaged.
+        CheckpointError: There is no trained model, or a file is damaged.
     """
     if not (folder / "model.json").exists() and (folder / CHECKPOINT).exists():
         raise CheckpointError(
-            f"{folder} holds a run that has not ended: end it by its own cnf fit command with --resume, or fit anew"
+            f"{folder} holds a run that has not ended: end it by its own cnf fit command with "
+            "--resume, or train another one"
         )
     flow = load(folder)
     use_threads(flow)
     about = read_json(folder / DATA)
     missing = [key for key in KEYS if key not in about]
     if missing:
-        raise CheckpointError(f"{folder / DATA} is not of cnf fit: it has no {', '.join(missing)}")
+        raise CheckpointError(f"{folder / DATA} was not written by cnf fit: it has no {', '.join(missing)}")
     if not all(isinstance(about[key], list) for key in ("columns", "context")):
         raise CheckpointError(f"{folder / DATA} is damaged: columns and context must be lists of names")
     return flow, about
 
 
 def source_of(about: dict[str, Any], name: str | None = None) -> Source:
-    """The data that a run was trained on, or data that are split as they were."""
+    """The data that a run was trained on, or other data with the same split."""
     return open_source(
         name or about["data"], context=about["context"], root=about["data_root"], seed=about["seed"],
         header=about.get("header"),
@@ -74,10 +75,10 @@ def source_of(about: dict[str, Any], name: str | None = None) -> Source:
 
 
 def seen_in(folder: Path, rows: Rows) -> Seen | None:
-    """How many rows were trained on; None where the folder does not know.
+    """How many rows the model was trained on; None if the folder does not tell.
 
     Raises:
-        CheckpointError: The file that knows is damaged.
+        CheckpointError: The file with the hashes of the training rows is damaged.
     """
     path = folder / TRAINED_ON
     if not path.exists():
@@ -85,9 +86,14 @@ def seen_in(folder: Path, rows: Rows) -> Seen | None:
     try:
         sketch = np.load(path, allow_pickle=False)
     except Exception as error:  # numpy reads the head of the file as Python, which can fail in any way
-        raise CheckpointError(f"{path} is damaged: {error}; without it, scoring works and says nothing") from error
+        raise CheckpointError(
+            f"{path} is damaged: {error}; remove it to score without a comparison with the training rows"
+        ) from error
     if sketch.dtype != np.uint64 or sketch.ndim != 1 or not len(sketch):
-        raise CheckpointError(f"{path} is damaged: expected hashes of 64 bits; without it, scoring says nothing")
+        raise CheckpointError(
+            f"{path} is damaged: expected hashes of 64 bits; remove it to score without a comparison with the "
+            "training rows"
+        )
     return seen_rows(rows, sketch)
 
 
@@ -105,7 +111,7 @@ def rows_for(flow: Flow, about: dict[str, Any], name: str, header: bool | None) 
 
 
 def _of_table(flow: Flow, about: dict[str, Any], name: str, header: bool | None) -> Any:
-    """The table's columns that the model needs, found by name, or by place where the table has no names."""
+    """The columns that the model needs, found by name, or by place if the table has no names."""
     width = flow.event_shape.numel()
     modelled = about["columns"] or [f"x{i}" for i in range(width)]
     wanted = [*modelled, *about["context"]]
@@ -123,7 +129,7 @@ def _of_table(flow: Flow, about: dict[str, Any], name: str, header: bool | None)
 
 
 def _by_place(name: str, wanted: list[str], columns: tuple[str, ...], context: list[str]) -> list[str]:
-    """Names `x0, x1, …` of a table without names, if it is clear which is which."""
+    """Names `x0, x1, …` for a table without names, if the order of the columns is clear."""
     if len(columns) != len(wanted):
         raise DataError(
             f"{name} has no header and {len(columns)} columns, the model needs {len(wanted)}: {', '.join(wanted)}; "

@@ -1,4 +1,4 @@
-"""Tables as files, written a piece at a time."""
+"""Tables written to files piece by piece."""
 
 from __future__ import annotations
 
@@ -14,7 +14,11 @@ from cnf.cli.usage import UsageError
 
 
 def check_suffix(path: Path | None) -> None:
-    """Before hours of work, not after them."""
+    """Refuse a path that cannot be written, before the work begins.
+
+    Raises:
+        UsageError: Another suffix than .csv and .npy, or a folder.
+    """
     if path is not None and path.suffix.lower() not in (".csv", ".npy"):
         raise UsageError(f"cannot write {path}: known suffixes are .csv, .npy")
     if path is not None and path.is_dir():
@@ -22,7 +26,7 @@ def check_suffix(path: Path | None) -> None:
 
 
 def table_bytes(path: Path, pieces: Iterable[Tensor], rows: int, columns: Sequence[str]) -> Iterator[bytes]:
-    """The bytes of a table's file, with no more than a piece of it in memory."""
+    """The content of a table's file, with one piece of it in memory."""
     if path.suffix.lower() == ".npy":
         return _npy(pieces, (rows, len(columns)))
     return (text.encode() for text in csv_text(pieces, columns))
@@ -40,7 +44,7 @@ def _npy(pieces: Iterable[Tensor], shape: tuple[int, ...]) -> Iterator[bytes]:
 
 
 def csv_text(pieces: Iterable[Tensor], columns: Sequence[str]) -> Iterator[str]:
-    """Rows of numbers with as many digits as it takes to read the same numbers back, and no more."""
+    """Rows of numbers with the fewest digits from which the same numbers are read."""
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerow(columns)
     yield text.getvalue()

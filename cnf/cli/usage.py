@@ -1,4 +1,4 @@
-"""What all commands share."""
+"""Messages, checks and settings of all commands."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ class UsageError(CnfError, ValueError):
 
 
 def note(text: str) -> None:
-    """A line for the reader, beside what the command prints."""
+    """Print a line on standard error."""
     print(f"cnf: {text}", file=sys.stderr, flush=True)
 
 
 def check_numbers(command: Any) -> None:
-    """Hold the numbers of a command against the hints of its fields.
+    """Compare the numbers of a command with the hints of its fields.
 
     Raises:
         UsageError: A number out of range; the message names the option.
@@ -42,7 +42,7 @@ def check_numbers(command: Any) -> None:
 
 
 def _ruled(hint: Any) -> Any:
-    """The hint of a number that is given, without what the parser of the command line reads in it."""
+    """The hint of a number with its rules only, without the marks for the parser of the command line."""
     if get_origin(hint) is UnionType or get_origin(hint) is Union:
         return _ruled(get_args(hint)[0])
     if get_origin(hint) is not Annotated:
@@ -55,7 +55,7 @@ def _ruled(hint: Any) -> Any:
 
 
 def option_name(field: str) -> str:
-    """A field of a command as it is typed."""
+    """The option of a field, as it is typed."""
     return f"--{field.replace('_', '-')}"
 
 
@@ -68,10 +68,10 @@ def names_in(text: str) -> list[str]:
 
 
 def chosen_columns(text: str, columns: Sequence[str]) -> list[str]:
-    """The columns that `--columns` names; all by default.
+    """The columns that `--columns` names; none if it is left out.
 
     Raises:
-        UsageError: A name that is none of the columns, or one that comes twice.
+        UsageError: A name that is not a column, or one that comes twice.
     """
     names = names_in(text)
     unknown = [name for name in names if name not in columns]
@@ -84,7 +84,7 @@ def chosen_columns(text: str, columns: Sequence[str]) -> list[str]:
 
 
 def use_threads(flow: Flow, threads: int | None = None) -> None:
-    """Small matrices are multiplied faster than threads are woken, above all on a machine with other work."""
+    """Use the given number of threads; by default one for small models, which more threads slow down."""
     small = sum(parameter.numel() for parameter in flow.parameters()) < SMALL
     if threads or small:
         torch.set_num_threads(threads or 1)

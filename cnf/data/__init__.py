@@ -22,6 +22,7 @@ Example:
 """
 
 from cnf.data.benchmarks import MAF_SETS, MafSplits, load_maf
+from cnf.data.columns import check_rows
 from cnf.data.energies import ENERGIES, Energy, energy
 from cnf.data.folders import data_root
 from cnf.data.images import Dequantized, dequantize, load_digits, load_mnist, read_idx
@@ -47,6 +48,7 @@ __all__ = [
     "Split",
     "Table",
     "Toy",
+    "check_rows",
     "data_root",
     "dequantize",
     "energy",

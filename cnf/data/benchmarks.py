@@ -18,7 +18,13 @@ Parts = tuple[np.ndarray, np.ndarray, np.ndarray]
 
 @dataclass(frozen=True, eq=False)
 class MafSplits:
-    """A benchmark set as published: preprocessed float32 arrays `(N, D)`, in standardised units."""
+    """A benchmark set as published: preprocessed float32 arrays `(N, D)`, in standardised units.
+
+    Example:
+        >>> x = np.zeros((10, 6), np.float32)
+        >>> MafSplits("power", train=x[:8], validation=x[8:9], test=x[9:]).train.shape
+        (8, 6)
+    """
 
     name: str
     train: np.ndarray

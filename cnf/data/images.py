@@ -126,6 +126,11 @@ def load_mnist(root: str | Path | None = None, *, train: bool = False) -> tuple[
 
     References:
         LeCun et al. 1998, Proceedings of the IEEE 86.
+
+    Example:
+        >>> images, labels = load_mnist("~/data")  # doctest: +SKIP
+        >>> images.shape  # doctest: +SKIP
+        torch.Size([10000, 1, 28, 28])
     """
     folder, part = data_root(root), "train" if train else "t10k"
     images = read_idx(_find(folder, f"{part}-images-idx3-ubyte"))

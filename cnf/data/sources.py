@@ -40,6 +40,11 @@ class Source:
         toy: The exact density, for toys.
         levels: Number of values that a pixel can take, for images.
         note: What was taken for the header of a table.
+
+    Example:
+        >>> source = open_source("checkerboard", seed=1)
+        >>> source.event_shape, source.columns, source.toy.name
+        ((2,), ('x', 'y'), 'checkerboard')
     """
 
     name: str

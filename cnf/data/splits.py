@@ -14,7 +14,15 @@ from cnf.errors import DataError
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """Numbers of the rows for training, validation and test: three integer arrays without common elements."""
+    """Numbers of the rows for training, validation and test: three integer arrays without common elements.
+
+    Example:
+        >>> import numpy as np
+        >>> x = np.random.default_rng(0).normal(size=(100, 2))
+        >>> parts = split(len(x))
+        >>> x[parts.train].shape, x[parts.test].shape
+        ((80, 2), (10, 2))
+    """
 
     train: np.ndarray
     validation: np.ndarray

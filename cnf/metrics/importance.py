@@ -20,6 +20,12 @@ class LogMean(NamedTuple):
     Attributes:
         value: `(*batch)`.
         standard_error: `(*batch)`, of `value`.
+
+    Example:
+        >>> import torch, cnf
+        >>> flow = cnf.Flow(cnf.Compose([]), cnf.StandardNormal(1))
+        >>> importance_log_prob(flow, torch.zeros(1, 1))  # an exact density has no error
+        LogMean(value=tensor([-0.9189]), standard_error=tensor([0.]))
     """
 
     value: Tensor

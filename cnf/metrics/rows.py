@@ -63,6 +63,12 @@ class Scored(NamedTuple):
     Attributes:
         log_prob: `(N,)`, NaN where no density was found.
         failures: The reason for each of these rows, by row number.
+
+    Example:
+        >>> import torch
+        >>> scored = Scored(torch.tensor([-1.0, float("nan")]), {1: "no root was found"})
+        >>> len(scored.log_prob) - len(scored.failures), "rows have a density"
+        (1, 'rows have a density')
     """
 
     log_prob: Tensor

@@ -15,7 +15,7 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter
 
 from cnf.arguments import Size, checked
-from cnf.plotting.style import BLUE, VERMILION, Values, as_table, shortened, tidy
+from cnf.plotting.style import BLUE, VERMILION, Values, as_table, short_name, tidy
 from cnf.plotting.windows import Window, levels, limits_of, smoothed, thin
 
 ENCLOSED = (0.9, 0.6, 0.3)  # parts of the rows that a corner plot's contours enclose
@@ -92,7 +92,7 @@ def _triangle(columns: Sequence[str], limits: Sequence[tuple[float, float]]) -> 
     cell = min(max(7 / count, 1.2), 2.2)  # inches
     figure = Figure(figsize=(count * cell + 0.5, count * cell + 0.5), layout="constrained")
     grid = figure.subplots(count, count, squeeze=False)
-    names = [shortened(name, int(11 * cell)) + _power(limit)[1] for name, limit in zip(columns, limits, strict=True)]
+    names = [short_name(name, int(11 * cell)) + _power(limit)[1] for name, limit in zip(columns, limits, strict=True)]
     for (i, j), axes in np.ndenumerate(grid):
         if j > i:
             axes.remove()

@@ -14,7 +14,7 @@ from torch import Generator, Tensor
 
 from cnf.arguments import Ambient, Count, Finite, checked
 from cnf.flows import Flow
-from cnf.plotting.style import DENSITY, INK, Values, as_numpy, as_table, shortened, tidy
+from cnf.plotting.style import DENSITY, INK, Values, as_numpy, as_table, short_name, tidy
 from cnf.plotting.windows import Window, levels, limits_of, path_window, thin, window_of
 
 CHUNK = 1_024  # points that a flow sees at once: bounds the memory, and fits a cache
@@ -199,9 +199,9 @@ def panels_in_a_row(
     for axes, title in zip(panels, titles, strict=True):
         tidy(axes, ticks)
         axes.set_title(title, fontsize=9, color="0.1")
-        axes.set_xlabel(shortened(names[0]), fontsize=8)
+        axes.set_xlabel(short_name(names[0]), fontsize=8)
         axes.set(xlim=window.sides[0], ylim=window.sides[1], aspect="equal" if window.isometric else "auto")
-    panels[0].set_ylabel(shortened(names[1]), fontsize=8)
+    panels[0].set_ylabel(short_name(names[1]), fontsize=8)
     return figure, panels
 
 

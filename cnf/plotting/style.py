@@ -89,7 +89,7 @@ def tidy(axes: Axes, ticks: int) -> None:
         axis.set_major_locator(MaxNLocator(ticks, steps=[1, 2, 5, 10]) if ticks else NullLocator())
 
 
-def shortened(name: str, room: int = 30) -> str:
+def short_name(name: str, room: int = 30) -> str:
     """A name of at most `room` characters; a dollar sign starts no formula."""
     name = name if len(name) <= room else name[: room - 1] + "…"
     return name.replace("$", r"\$")

@@ -42,7 +42,7 @@ def test_the_second_run_is_refused_and_a_killed_one_blocks_nothing(tmp_path: Pat
     before = {path.name: path.read_text() for path in folder.iterdir()}
     for resume in (False, True):
         with (
-            pytest.raises(UsageError, match=f"another run is at work.*process {holder.pid}"),
+            pytest.raises(UsageError, match=f"another run is using.*process {holder.pid}"),
             claimed(folder, resume=resume),
         ):
             raise AssertionError

@@ -16,7 +16,7 @@ ATOM = 0.01  # share of the rows with one value, from which on the likelihood fi
 
 
 @dataclass(frozen=True)
-class Column:
+class SeenColumn:
     """One column at the flow's precision.
 
     Args:

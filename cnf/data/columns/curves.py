@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from cnf.data.columns.column import Column
+from cnf.data.columns.column import SeenColumn
 from cnf.data.columns.dependence import ORDERED, TIED, at_most, standardized
 
 CURVED = 1e-3  # off the line between neighbours, in standard deviations, of a column on a curve over another one
@@ -14,7 +14,7 @@ CURVE_RATIO = 2.5  # of that at twice the distance: 4 on a curve, 1 for noise
 MOST_CURVES = 64  # columns that are compared with each other
 
 
-def curves(context: Sequence[Column], x: Sequence[Column]) -> dict[str, str]:
+def curves(context: Sequence[SeenColumn], x: Sequence[SeenColumn]) -> dict[str, str]:
     """Columns that are a smooth function of another one, such as its square, by name; straight lines are left out.
 
     In the order of one column, another one is compared with the straight line between its neighbours at distances 1 and

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from cnf.data.columns.column import SHOWN, Column
+from cnf.data.columns.column import SHOWN, SeenColumn
 from cnf.spread import FEWEST
 
 ORDERED = 1000  # rows whose order is compared
@@ -23,7 +23,7 @@ class Tie(NamedTuple):
     off: float
 
 
-def ties(context: Sequence[Column], x: Sequence[Column]) -> list[Tie]:
+def ties(context: Sequence[SeenColumn], x: Sequence[SeenColumn]) -> list[Tie]:
     """Columns of x that follow from others, of x or of the context."""
     alone = _same_order(context, x)
     sums = list(_linear(context, [*context, *x], alone))
@@ -31,7 +31,7 @@ def ties(context: Sequence[Column], x: Sequence[Column]) -> list[Tie]:
     return [*(Tie(text, 0.0) for text in alone.values()), *sums, *(tie for tie in products if not tie.off)]
 
 
-def _same_order(context: Sequence[Column], x: Sequence[Column]) -> dict[str, str]:
+def _same_order(context: Sequence[SeenColumn], x: Sequence[SeenColumn]) -> dict[str, str]:
     """Columns that are a monotone function of another one, by name: a copy, another unit, a logarithm."""
     some = at_most(len(x[0].values), ORDERED)
     columns = [column for column in (*context, *x) if np.ptp(column.values[some]) > 0]
@@ -54,19 +54,21 @@ def _ranks(values: np.ndarray) -> np.ndarray:
     return ranks
 
 
-def _monotone(one: Column, other: Column) -> bool:
+def _monotone(one: SeenColumn, other: SeenColumn) -> bool:
     """Whether one column is a monotone function of the other in all rows; either may be rounded more."""
     return any(
         bool((np.diff(values[np.lexsort((values, one.values))]) >= 0).all()) for values in (other.values, -other.values)
     )
 
 
-def _logarithms(columns: Sequence[Column]) -> list[Column]:
+def _logarithms(columns: Sequence[SeenColumn]) -> list[SeenColumn]:
     """Logarithms of positive columns: a sum of these is a product or a ratio of the columns."""
-    return [Column(f"log {c.name}", np.log(c.values), c.raw, c.eps, unit=1.0) for c in columns if (c.values > 0).all()]
+    return [
+        SeenColumn(f"log {c.name}", np.log(c.values), c.raw, c.eps, unit=1.0) for c in columns if (c.values > 0).all()
+    ]
 
 
-def _linear(context: Sequence[Column], among: Sequence[Column], named: Collection[str]) -> Iterator[Tie]:
+def _linear(context: Sequence[SeenColumn], among: Sequence[SeenColumn], named: Collection[str]) -> Iterator[Tie]:
     """Columns that are, exactly or nearly, linear combinations of others; those that are named already are left out.
 
     In the QR decomposition of the standardised columns, conditions first, each diagonal element is the part of a column
@@ -104,7 +106,7 @@ def standardized(values: np.ndarray) -> np.ndarray:
     return standardized
 
 
-def _tie(column: Column, parts: Sequence[Column], factors: np.ndarray, weights: np.ndarray) -> Tie | None:
+def _tie(column: SeenColumn, parts: Sequence[SeenColumn], factors: np.ndarray, weights: np.ndarray) -> Tie | None:
     """The formula of a column and its error; None if the error is large."""
     values = np.stack([part.values for part in parts], 1)
     rest = column.values - values @ factors
@@ -118,7 +120,7 @@ def _tie(column: Column, parts: Sequence[Column], factors: np.ndarray, weights: 
     return Tie(f"{column.name} = {_sum(terms)}", off)
 
 
-def _sum(terms: Sequence[tuple[Column, float]]) -> str:
+def _sum(terms: Sequence[tuple[SeenColumn, float]]) -> str:
     """The formula, but for a constant."""
     texts = [part.name if f"{factor:.4g}" == "1" else f"{factor:.4g} × {part.name}" for part, factor in terms[:SHOWN]]
     return " + ".join(texts).replace("+ -", "− ") + (" + …" if len(terms) > SHOWN else "")

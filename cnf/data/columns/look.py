@@ -8,7 +8,7 @@ from functools import cached_property
 import numpy as np
 import torch
 
-from cnf.data.columns.column import Column
+from cnf.data.columns.column import SeenColumn
 from cnf.data.columns.dependence import Tie, ties
 from cnf.data.rows import Rows
 
@@ -29,7 +29,7 @@ class Look:
         self.context = [] if context is None else self._columns(context, rows.context_columns, "context column")
         self.named = bool(rows.columns)
 
-    def _columns(self, values: np.ndarray, names: Sequence[str], kind: str) -> list[Column]:
+    def _columns(self, values: np.ndarray, names: Sequence[str], kind: str) -> list[SeenColumn]:
         rounded = torch.as_tensor(values).to(self.rows.dtype).double().numpy()
         coarsest = torch.as_tensor(values[:0]).dtype
         eps = torch.finfo(self.rows.dtype).eps
@@ -37,7 +37,7 @@ class Look:
         called = [repr(name) for name in names] if len(names) == values.shape[1] else []
         called = called or [f"{kind} {i}" for i in range(values.shape[1])]
         raw = values.astype(np.float64)
-        return [Column(called[i], rounded[:, i], raw[:, i], eps) for i in range(values.shape[1])]
+        return [SeenColumn(called[i], rounded[:, i], raw[:, i], eps) for i in range(values.shape[1])]
 
     @property
     def seen(self) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from cnf.data.columns.column import FEW_VALUES, Column, listed
+from cnf.data.columns.column import FEW_VALUES, SeenColumn, listed
 from cnf.data.columns.curves import curves
 from cnf.data.columns.look import Look
 from cnf.data.keys import row_keys
@@ -30,7 +30,7 @@ def _discrete(look: Look) -> Iterator[str]:
         )
 
 
-def _counted(column: Column) -> str:
+def _counted(column: SeenColumn) -> str:
     finer = len(np.unique(column.raw))
     kept = f", of {finer:,} before they were rounded" if finer > column.distinct else ""
     return f"{column.name} ({column.distinct} values{', whole numbers' if column.whole else ''}{kept})"
@@ -52,7 +52,7 @@ def _index(look: Look) -> Iterator[str]:
         yield f"{listed(names)} numbers the rows, which means nothing for new rows: drop it"
 
 
-def _numbers_rows(look: Look, column: Column) -> bool:
+def _numbers_rows(look: Look, column: SeenColumn) -> bool:
     """Whether a column is a multiple of the row number, or consists of whole numbers in any order without gaps."""
     number, raw = look.numbers.astype(np.float64), column.raw
     slope = (raw[-1] - raw[0]) / (number[-1] - number[0])
@@ -92,7 +92,7 @@ def _copied(look: Look) -> Iterator[str]:
         )
 
 
-def _by_rounding(columns: Sequence[Column]) -> bool:
+def _by_rounding(columns: Sequence[SeenColumn]) -> bool:
     """Whether rows of rounded numbers are equal by chance: nearly as many are when the columns are shuffled."""
     if len(columns) == 1:
         return bool(columns[0].counted[2].min() < 2)  # in the tails of rounded numbers some stand alone
