@@ -63,7 +63,7 @@ test = truth.sample(2_000)
 with torch.no_grad():
     log_prob = flow.log_prob(test)
 divergence = cnf.metrics.mean_and_error(truth.log_prob(test) - log_prob)
-print(f"KL(truth ‖ flow) = {divergence.mean:.3f} ± {divergence.error:.3f} nats")
+print(f"KL(truth ‖ flow) = {divergence.mean:.3f} ± {divergence.standard_error:.3f} nats")
 
 # %% [markdown]
 # How far can such a number be trusted? The equation is solved numerically. `log_prob_with_error` compares each row with

@@ -54,7 +54,7 @@ test = truth.sample(1_000)
 with torch.no_grad(), cnf.count_evaluations() as count:
     log_prob = flow.log_prob(test)
 gap = cnf.metrics.mean_and_error(truth.log_prob(test) - log_prob)
-print(f"KL(truth ‖ flow) = {gap.mean:.3f} ± {gap.error:.3f} nats, {count.evaluations} evaluations")
+print(f"KL(truth ‖ flow) = {gap.mean:.3f} ± {gap.standard_error:.3f} nats, {count.evaluations} evaluations")
 
 # %% [markdown]
 # ## Cheaper estimates, and what they cost in accuracy
@@ -82,6 +82,6 @@ phase = cnf.Phase(cnf.MaximumLikelihood(), solver=loose, learning_rate=2e-3)
 cnf.fit(flow, truth.sample(10_000), [phase], config=cnf.FitConfig(steps=5 if QUICK else 200, progress=False))
 with torch.no_grad():
     gap = cnf.metrics.mean_and_error(truth.log_prob(test) - flow.log_prob(test))
-print(f"KL(truth ‖ flow) = {gap.mean:.3f} ± {gap.error:.3f} nats after maximum likelihood")
+print(f"KL(truth ‖ flow) = {gap.mean:.3f} ± {gap.standard_error:.3f} nats after maximum likelihood")
 picture = cnf.plotting.fit_figure(flow, test, true_density=truth.log_prob, samples=2_000, resolution=100)
 print("picture", cnf.plotting.save_figure(picture, folder / "fit.png"))
