@@ -16,7 +16,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from cnf.continuous.solvers import count_evaluations
-from cnf.data.rows import Batch, Batches, Rows
+from cnf.data.batches import Batches
+from cnf.data.rows import Batch, Rows
 from cnf.errors import CheckpointError, SampleError, TrainingError
 from cnf.flows import Flow
 from cnf.objectives.interface import Loss

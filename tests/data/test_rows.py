@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from cnf.data import DataError
-from cnf.data.rows import Batches, Rows
+from cnf.data.batches import Batches
+from cnf.data.rows import Rows
 
 
 def take(batches: Batches, n: int) -> list[list[int]]:
