@@ -97,7 +97,7 @@ def test_a_flow_trains_where_it_is(name, device, monkeypatch):
     if not device.real:
         monkeypatch.setattr(CPUAccelerator, "setup_device", lambda self, device: None)
         strategy = SingleDeviceStrategy(DEVICE, CPUAccelerator())
-        monkeypatch.setattr("cnf.training.run.engine", lambda config: Fabric(strategy=strategy))
+        monkeypatch.setattr("cnf.training.fitting.engine", lambda config: Fabric(strategy=strategy))
     flow, x = device.to(cnf.build(name, SHAPES.get(name, 2))), rows(name, 100)
     with device.active():
         result = cnf.fit(flow, x, validation=x, config=cnf.FitConfig(steps=4, checks=2, progress=False))
