@@ -43,6 +43,7 @@ class ModuleField(VectorField):
         return torch.allclose(each, one, rtol=1e-3, atol=1e-5, equal_nan=True)
 
 
+@checked
 def as_field(field: nn.Module) -> VectorField:
     """A field as it is, any other module as a `ModuleField`."""
     return field if isinstance(field, VectorField) else ModuleField(field)
