@@ -117,9 +117,10 @@ class Flow(nn.Module):
             SampleError: Rows failed, and `on_failure` is "raise".
             ValueError: As `forward`, or another `on_failure`.
         """
-        if conform("on_failure", OnFailure, on_failure) == "raise":
+        if on_failure == "raise":
             log_prob: Tensor = self(x, context).log_prob
             return log_prob
+        conform("on_failure", OnFailure, on_failure)
         values, failures = self.scored(x, context)
         warn(failures, values.numel())
         return values
@@ -293,7 +294,7 @@ class Flow(nn.Module):
 
     def _base_sample(self, n: int, generator: torch.Generator | None) -> Tensor:
         require_precision(self.base)
-        return self.base.rsample(n, generator=generator)
+        return self.base.draw(n, generator)
 
     def _batch_shape(self, x: Tensor, name: str = "x", event: torch.Size | None = None) -> torch.Size:
         return batch_shape(name, x, self.event_shape if event is None else event, self.base)

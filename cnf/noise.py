@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -90,5 +91,10 @@ class Replayed(_Mode):
         return draw
 
 
-def _draws(operator: Any, result: Any) -> bool:
-    return isinstance(result, Tensor) and torch.Tag.nondeterministic_seeded in operator.tags
+def _draws(operator: Operator, result: Any) -> bool:
+    return _is_random(operator) and isinstance(result, Tensor)
+
+
+@functools.cache
+def _is_random(operator: Any) -> bool:
+    return torch.Tag.nondeterministic_seeded in operator.tags
