@@ -38,6 +38,12 @@ def check_shapes(expected: Mapping[str, Tensor], tensors: Mapping[str, Tensor]) 
 
     Raises:
         ValueError: They differ; the message names the first that does.
+
+    Example:
+        >>> import torch
+        >>> check_shapes({"weight": torch.zeros(2)}, {"bias": torch.zeros(2)})
+        Traceback (most recent call last):
+        ValueError: missing weights weight (1 in all)
     """
     for what, names in (("missing", expected.keys() - tensors.keys()), ("unknown", tensors.keys() - expected.keys())):
         if names:

@@ -1,4 +1,4 @@
-"""What earlier versions called otherwise: weights, options of models, and fields of settings."""
+"""Names that have changed since earlier versions: of weights, options of models, and fields of settings."""
 
 from __future__ import annotations
 
@@ -18,7 +18,13 @@ FIELDS: dict[str, dict[str, str]] = {"Bottleneck": {"width": "hidden"}}
 
 
 def with_current_names(tensors: Mapping[str, Tensor], expected: Collection[str]) -> dict[str, Tensor]:
-    """Weights under the names that the module expects; those that it does not know under any name stay as they are."""
+    """Weights under the names that the module expects; those that it knows under no name stay as they are.
+
+    Example:
+        >>> import torch
+        >>> list(with_current_names({"0.rest.weight": torch.zeros(1)}, ["0.transform.weight"]))
+        ['0.transform.weight']
+    """
     return {_current(name, expected): tensor for name, tensor in tensors.items()}
 
 
@@ -28,12 +34,22 @@ def _current(name: str, expected: Collection[str]) -> str:
 
 
 def current_options(model: str, options: Mapping[str, Any]) -> dict[str, Any]:
-    """Options of a model under the names of today."""
+    """Options of a model under their present names.
+
+    Example:
+        >>> current_options("planar", {"layers": 8, "hyper": 16})
+        {'layers': 8, 'hidden': 16}
+    """
     return _renamed(OPTIONS.get(model, {}), options)
 
 
 def current_fields(setting: str, fields: Mapping[str, Any]) -> dict[str, Any]:
-    """Fields of a setting, such as a solver, under the names of today."""
+    """Fields of a setting, such as a solver, under their present names.
+
+    Example:
+        >>> current_fields("Bottleneck", {"width": 16, "probes": 1})
+        {'hidden': 16, 'probes': 1}
+    """
     return _renamed(FIELDS.get(setting, {}), fields)
 
 

@@ -1,4 +1,4 @@
-"""Reading a flow: nothing is believed before it was compared with something else."""
+"""Reading a flow: what a file says is compared with something else before it is used."""
 
 from __future__ import annotations
 

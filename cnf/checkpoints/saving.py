@@ -63,7 +63,12 @@ def save(flow: Flow, folder: str | Path) -> Path:
 
 
 def digest_of(description: Mapping[str, Any]) -> str:
-    """The checksum of a description, of all but the checksum itself."""
+    """The checksum of a description, without the entry for the checksum itself.
+
+    Example:
+        >>> digest_of({"model": "cnf"}) == digest_of({"model": "cnf", "description_sha256": "?"})
+        True
+    """
     rest = {key: value for key, value in description.items() if key != "description_sha256"}
     return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
 

@@ -64,6 +64,10 @@ def from_json(value: Any) -> Any:
 
     Raises:
         CheckpointError: A setting that is not known, or far too many steps.
+
+    Example:
+        >>> from_json({"type": "RungeKutta", "method": "rk4", "steps": 4}).steps
+        4
     """
     if isinstance(value, list):
         return tuple(from_json(item) for item in value)

@@ -21,12 +21,12 @@ ARGUMENTS: dict[str, Callable[..., Tensor]] = {
     "xt": lambda model, t, x, *context: model(x, t, *context),
     "concat": lambda model, t, x, *context: model(torch.cat([x, t.unsqueeze(1)], 1), *context),
 }
-Model = Annotated[nn.Module, advice("wrap a function in one")]
+Network = Annotated[nn.Module, advice("wrap a function in one")]
 
 
 @checked
 def from_velocity(
-    model: Model,
+    model: Network,
     event_shape: Shape,
     *,
     arguments: Annotated[str, one_of(ARGUMENTS)] = "tx",
@@ -84,7 +84,7 @@ class VelocityField(VectorField):
     context_dim = None
 
     def __init__(
-        self, model: Model, arguments: Annotated[str, one_of(ARGUMENTS)] = "tx", data_at: NonNegative = 1.0
+        self, model: Network, arguments: Annotated[str, one_of(ARGUMENTS)] = "tx", data_at: NonNegative = 1.0
     ) -> None:
         super().__init__()
         self.model, self.arguments, self.data_at = model, arguments, data_at

@@ -55,6 +55,14 @@ def as_loss(returned: object) -> Loss:
     Raises:
         TypeError: It is neither that nor a scalar tensor.
         ValueError: The loss is no scalar, or does not depend on any parameter.
+
+    Example:
+        >>> import torch
+        >>> as_loss(torch.ones(1, requires_grad=True)).value.shape
+        torch.Size([])
+        >>> as_loss(torch.ones(2, requires_grad=True))
+        Traceback (most recent call last):
+        ValueError: the loss must be one number, got (2,): return its mean over the rows
     """
     loss = returned if isinstance(returned, Loss) else Loss(returned) if isinstance(returned, Tensor) else None
     if loss is None or not isinstance(loss.value, Tensor):
@@ -74,6 +82,12 @@ def weighted(loss: Loss, weights: Tensor) -> Loss:
 
     Raises:
         TypeError: The objective gives no loss for each row of data.
+
+    Example:
+        >>> import torch
+        >>> rows = torch.tensor([1.0, 3.0], requires_grad=True)
+        >>> weighted(Loss(rows.mean(), {}, rows), torch.tensor([2.0, 0.0])).value.item()
+        1.0
     """
     if loss.rows is None or not loss.rows.requires_grad or loss.rows.shape != weights.shape:
         raise TypeError(
@@ -84,12 +98,28 @@ def weighted(loss: Loss, weights: Tensor) -> Loss:
 
 
 def some(x: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor | None]:
-    """A batch as it came; an empty one has no mean, and is an error."""
+    """A batch as it came.
+
+    Raises:
+        ValueError: It is empty, so that a mean over its rows does not exist.
+
+    Example:
+        >>> import torch
+        >>> some(torch.zeros(0, 2), None)
+        Traceback (most recent call last):
+        ValueError: an objective needs at least one row, got x of shape (0, 2)
+    """
     if not x.numel():
         raise ValueError(f"an objective needs at least one row, got x of shape {tuple(x.shape)}")
     return x, context
 
 
 def draws_samples(objective: Objective) -> bool:
-    """Whether an objective makes its own samples, so that rows of data only say how many: it has `draws_samples`."""
+    """Whether an objective makes its own samples, so that rows of data only say how many: it has `draws_samples`.
+
+    Example:
+        >>> import cnf
+        >>> draws_samples(cnf.ReverseKL(lambda x: x.sum(-1))), draws_samples(cnf.MaximumLikelihood())
+        (True, False)
+    """
     return getattr(objective, "draws_samples", False) is True

@@ -18,6 +18,11 @@ def rows_at_fault(error: SampleError, rows: Tensor) -> tuple[str, Tensor, str]:
     Args:
         error: Counts the rows of the batch.
         rows: Numbers of these rows in the data.
+
+    Example:
+        >>> import torch
+        >>> rows_at_fault(SampleError("the solve failed", torch.tensor([1])), torch.tensor([7, 9]))[1]
+        tensor([9])
     """
     named = rows[error.samples] if all(sample < len(rows) for sample in error.samples) else rows[:0]
     told = copy.copy(error)
@@ -26,7 +31,13 @@ def rows_at_fault(error: SampleError, rows: Tensor) -> tuple[str, Tensor, str]:
 
 
 def bad_rows(losses: Tensor | None, rows: Tensor) -> Tensor:
-    """The rows whose loss is not finite; all of the batch where the objective does not tell."""
+    """The rows whose loss is not finite; all rows of the batch where the objective gives no loss for each row.
+
+    Example:
+        >>> import torch
+        >>> bad_rows(torch.tensor([1.0, torch.inf]), torch.tensor([7, 9]))
+        tensor([9])
+    """
     return rows[~losses.isfinite()] if losses is not None and losses.shape == rows.shape else rows
 
 
