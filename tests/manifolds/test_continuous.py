@@ -319,5 +319,5 @@ def test_bad_input_is_refused(call, message):
 
 
 def test_a_manifold_with_a_boundary_is_refused():
-    with pytest.raises(TypeError, match="without boundary, Sphere, Torus; got Simplex"):
+    with pytest.raises(TypeError, match="without boundary, such as Sphere or Torus; got Simplex"):
         ManifoldCNF(Simplex(3), MLPField(3))
