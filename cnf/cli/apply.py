@@ -86,7 +86,7 @@ def _warning(seen: Seen, log_prob: Tensor) -> str:
     text = f"{about}{seen.rows} of these rows are equal to rows that the model was trained on"
     fresh = log_prob[~torch.from_numpy(seen.known) & ~log_prob.isnan()]
     if not seen.exact or not len(fresh):
-        return f"{text}: this mean says little about new rows"
+        return f"{text}: this mean tells little about new rows"
     return f"{text}; over the other {len(fresh)} rows log p = {_mean(fresh)} nats"
 
 

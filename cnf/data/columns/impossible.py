@@ -36,7 +36,7 @@ def _coarse(look: Look) -> Iterator[str]:
 
 def _follows(look: Look) -> Iterator[str]:
     if texts := [text for text, off in look.tied if not off]:
-        yield f"{listed(texts)} {look.seen}: drop one of them, for together they have no density"
+        yield f"{listed(texts)} {look.seen}: drop one of them, because together they have no density"
 
 
 ERRORS = (_constant, _coarse, _follows)

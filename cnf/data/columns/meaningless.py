@@ -24,8 +24,8 @@ def _discrete(look: Look) -> Iterator[str]:
     if found:
         steps = [f"{column.step:.3g} for {column.name}" for column in found if column.distinct > 1]
         yield (
-            f"values repeat in {listed([_counted(column) for column in found])}: the likelihood of such a column grows "
-            "without end as the density narrows around them, and says nothing. Add noise to it that is uniform over a "
+            f"values repeat in {listed([_counted(column) for column in found])}: the likelihood of such a column has "
+            "no upper bound, because the density can become arbitrarily narrow around them. Add uniform noise of one "
             f"step ({listed(steps)}), or drop it"
         )
 
@@ -41,8 +41,8 @@ def _atoms(look: Look) -> Iterator[str]:
     if found:
         shares = [f"{column.name} ({column.top[0]:g} in {column.top[1]:.1%} of the rows)" for column in found]
         yield (
-            f"one value is far more frequent than others in {listed(shares)}: the likelihood grows without end as the "
-            "density narrows around it, and says nothing. Leave out these rows, or drop the column"
+            f"one value is far more frequent than others in {listed(shares)}: the likelihood has no upper "
+            "bound, because the density can become arbitrarily narrow around it. Drop these rows or the column"
         )
 
 
@@ -114,14 +114,14 @@ def _keys(rows: Rows) -> np.ndarray:
 def _nearly(look: Look) -> Iterator[str]:
     found = [f"{text} (but for {off:.1g} of its standard deviation)" for text, off in look.tied if off]
     if found:
-        yield f"{listed(found)}: what is left is mostly rounding, and its density says little. Drop one of them"
+        yield f"{listed(found)}: the rest is mostly rounding, whose density means little. Drop one of them"
 
 
 def _curved(look: Look) -> Iterator[str]:
     if found := list(curves(look.context, look.x).values()):
         yield (
-            f"{listed(found)} along a curve: together they have no density, and the likelihood grows without end as it "
-            "narrows around the curve. Drop one of them"
+            f"{listed(found)} along a curve: together they have no density, and the likelihood has no upper bound. "
+            "Drop one of them"
         )
 
 
