@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from types import MethodType
 from typing import Any, TypeVar
 
 from torch import nn
@@ -12,6 +14,8 @@ from cnf.transforms import Transform
 
 Module = TypeVar("Module", bound=nn.Module)
 Part = TypeVar("Part", bound=nn.Module)
+
+LEADING_BACK = (nn.Module, MethodType, partial, list, tuple, dict, set)  # may hold parts of the module that is copied
 
 
 def twin(
@@ -82,4 +86,5 @@ def _settings(transform: Transform) -> Iterator[Any]:
     """The settings of a transform, which cannot always be copied: a solver or a divergence may hold a generator."""
     for name, value in vars(transform).items():
         if not name.startswith("_"):  # what torch keeps there are the tensors, parts and hooks
-            yield from value.values() if isinstance(value, dict) else (value,)
+            members = value.values() if isinstance(value, dict) else (value,)
+            yield from (member for member in members if not isinstance(member, LEADING_BACK))

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from cnf import CNF, Compose, Exact, Flow, Hutchinson, MLPField, RungeKutta, StandardNormal, reconfigure
+from cnf import CNF, Compose, Exact, Flow, Hutchinson, MLPField, RungeKutta, StandardNormal, Transform, reconfigure
 from cnf.continuous.twins import cnfs_of, refined, smoothed
 from cnf.discrete import Affine, ExactLogDet, Residual, RussianRoulette, with_log_det
 from cnf.twin import exchanged, parts_of, twin
@@ -49,6 +49,30 @@ def test_a_generator_anywhere_in_the_flow_is_no_obstacle(change):
     generator = torch.Generator()
     other = change(flow_of(generator))
     assert cnfs_of(other)[0].divergence.generator is generator
+
+
+class Listed(Transform):
+    """Reaches its part through a list, a dict and a bound method of its own."""
+
+    def __init__(self, part: Transform) -> None:
+        super().__init__()
+        self.part, self.listed, self.named, self.method = part, [part], {"part": part}, part.encode
+
+    def encode(self, x, context=None):
+        ways = self.listed[0].encode(x), self.named["part"].encode(x), self.method(x)
+        assert all(torch.equal(way.value, self.part.encode(x).value) for way in ways)
+        return ways[0]
+
+    def decode(self, z, context=None):
+        return self.listed[0].decode(z)
+
+
+def test_a_twin_uses_its_own_parts_however_it_reaches_them():
+    listed = Listed(CNF(MLPField(2, hidden=8)))
+    x, coarse = 3 * torch.randn(5, 2), RungeKutta("euler", steps=1)
+    other = twin(listed, CNF, lambda cnf: {"solver": coarse})
+    assert other.listed[0] is other.named["part"] is other.method.__self__ is other.part
+    assert not torch.equal(other.encode(x).value, listed.encode(x).value)
 
 
 def test_a_part_is_exchanged_wherever_it_stands():

@@ -33,6 +33,11 @@ class LearnedInverse(Transform, ABC):
 
     Raises:
         ValueError: The networks read different contexts.
+
+    Example:
+        >>> import cnf
+        >>> [type(part).__name__ for part in cnf.build("free_form", 2).modules() if isinstance(part, LearnedInverse)]
+        ['EncoderDecoder']
     """
 
     def __init__(self, encoder: Conditioner, decoder: Conditioner) -> None:
