@@ -9,9 +9,9 @@ from torch import Tensor, nn
 
 from cnf.arguments import checked
 from cnf.continuous.divergences import Divergence, Exact
-from cnf.continuous.growth import Growth, Motion
+from cnf.continuous.growth import Motion, growth
 from cnf.continuous.regularizers import Regularizer
-from cnf.continuous.solvers import RandomEnd, RightHandSide, RungeKutta, Solution, Solver, State
+from cnf.continuous.solvers import RandomEnd, RungeKutta, Solution, Solver, State
 from cnf.continuous.space import Euclidean, Space
 from cnf.inputs import require_vectors
 from cnf.transforms import ContinuousPart, Mapped, Transform
@@ -118,18 +118,10 @@ class CNF(Transform):
         """
         self._check(x)
         direction = 1.0 if end > start else -1.0
-
-        def new_rhs() -> RightHandSide:
-            probe = self.divergence.probe(x)
-            parts = tuple((part, part.probe(x, probe)) for part in self.regularizers.values())
-            prepared = self.divergence.prepare(self.field, context, probe)
-            return Growth(self.field, context, prepared, self.divergence, probe, parts, direction)
-
+        rhs = growth(self.field, context, self.divergence, tuple(self.regularizers.values()), direction, x)
         zero = x.new_zeros(len(x))
-        state, parameters = State(x, (zero,), tuple(zero for _ in self.regularizers)), self._differentiable(context)
-        if self.solver.redraw:
-            return self._brought_back(self.solver.stepwise(new_rhs, state, start, end, parameters))
-        return self._brought_back(self.solver(new_rhs(), state, start, end, parameters))
+        state = State(x, (zero,), tuple(zero for _ in self.regularizers))
+        return self._brought_back(self.solver(rhs, state, start, end, self._differentiable(context)))
 
     def _brought_back(self, solution: Solution) -> Solution:
         """Undoes what rounding and the solver's error put between points and their manifold."""

@@ -31,6 +31,9 @@ class Motion(RowWise):
         context = self.context[rows]
         return Motion(self.field, context, self.field.prepare(context))
 
+    def anew(self, x: Tensor) -> Motion:
+        return self
+
     def takes_times(self, x: Tensor) -> bool:
         return self.field.takes_times(x, self.context)
 
@@ -70,6 +73,10 @@ class Growth(RowWise):
         prepared = self.divergence.prepare(self.field, context, probe)
         return replace(self, context=context, prepared=prepared, probe=probe, costs=costs)
 
+    def anew(self, x: Tensor) -> Growth:
+        regularizers = tuple(part for part, _ in self.costs)
+        return growth(self.field, self.context, self.divergence, regularizers, self.direction, x)
+
     def _noise(self, noise: Tensor | None, probe: Tensor | None, rows: Tensor) -> Tensor | None:
         if noise is None or noise is self.probe:
             return None if noise is None else probe  # the same tensor, whose products are known
@@ -77,3 +84,17 @@ class Growth(RowWise):
 
     def takes_times(self, x: Tensor) -> bool:
         return self.field.takes_times(x, self.context)
+
+
+def growth(
+    field: VectorField,
+    context: Tensor | None,
+    divergence: Divergence,
+    regularizers: tuple[Regularizer, ...],
+    direction: float,
+    x: Tensor,
+) -> Growth:
+    """The right-hand side of a solve that begins at x, with noise drawn for it."""
+    probe = divergence.probe(x)
+    costs = tuple((part, part.probe(x, probe)) for part in regularizers)
+    return Growth(field, context, divergence.prepare(field, context, probe), divergence, probe, costs, direction)

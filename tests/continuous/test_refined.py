@@ -21,7 +21,7 @@ from cnf import (
     count_evaluations,
     reconfigure,
 )
-from cnf.continuous.solvers import Solution, State, Statistics
+from cnf.continuous.solvers import RowWise, Solution, State, Statistics
 from cnf.continuous.solvers.tableaus import TABLEAUS
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit.script")
@@ -69,7 +69,7 @@ def test_the_error_is_small_beside_that_of_the_solver(solver, begin, end):
 @pytest.mark.parametrize("solver", SOLVERS[:-1], ids=repr)
 @pytest.mark.parametrize(("begin", "end"), [(0.0, 1.0), (1.0, 0.0)], ids=["forwards", "backwards"])
 def test_the_grid_is_that_of_the_accepted_steps(solver, begin, end):
-    times = solver.grid(lambda: wave, start(), begin, end)
+    times = solver.grid(wave, start(), begin, end)
     direction = 1 if end > begin else -1
     assert (times[0], times[-1]) == (begin, end)
     assert all(direction * (b - a) > 0 for a, b in pairwise(times))
@@ -84,19 +84,34 @@ def test_what_it_takes_is_counted():
     assert RungeKutta().tighter()(wave, start(), 0.5, 0.5).statistics == Statistics(0, 0, 0)
 
 
-def test_a_right_hand_side_is_made_once_a_step_of_the_solver():
-    made = []
+class Numbered(RowWise):
+    """`dx/dt` is the number of times that it was made anew, from 1 on."""
 
-    def new_rhs():
+    def __init__(self, made: list[float]) -> None:
         made.append(len(made) + 1.0)
-        speed = made[-1]
-        return lambda t, x: State(torch.full_like(x, speed), (torch.full((len(x),), speed, dtype=x.dtype),))
+        self.made, self.speed = made, made[-1]
 
-    solver = RungeKutta("rk4", steps=3, redraw=True).tighter()
-    state = solver.stepwise(new_rhs, start(), 0.0, 1.0).state
-    assert solver.redraw
-    assert made == [1.0, 2.0, 3.0]
-    assert torch.allclose(state.integrals[0], torch.full((2,), 2.0).double())
+    def __call__(self, t: float | Tensor, x: Tensor) -> State:
+        return State(torch.full_like(x, self.speed), (torch.full((len(x),), self.speed, dtype=x.dtype),))
+
+    def of(self, rows: Tensor) -> Numbered:
+        return self
+
+    def anew(self, x: Tensor) -> Numbered:
+        return Numbered(self.made)
+
+    def takes_times(self, x: Tensor) -> bool:
+        return True
+
+
+@pytest.mark.parametrize("redraw", [False, True])
+def test_noise_is_drawn_once_a_step_of_the_solver(redraw):
+    solver, made = RungeKutta("rk4", steps=3, redraw=redraw), []
+    for each in (solver, solver.tighter(), solver.tighter().tighter()):
+        made.clear()
+        state = each(Numbered(made), start(), 0.0, 1.0).state
+        assert made == ([1.0, 2.0, 3.0] if redraw else [1.0])
+        assert torch.allclose(state.integrals[0], torch.full((2,), 2.0 if redraw else 1.0).double())
 
 
 def test_a_jump_of_the_trace_is_passed_at_any_tolerance():
@@ -146,4 +161,4 @@ def test_solvers_that_cannot_be_refined_say_so():
         with pytest.raises(TypeError, match=f"{type(solver).__name__} has no tighter.*reconfigure"):
             solver.tighter()
         with pytest.raises(TypeError, match="does not tell its steps"):
-            solver.grid(lambda: wave, start(), 0.0, 1.0)
+            solver.grid(wave, start(), 0.0, 1.0)

@@ -244,7 +244,7 @@ def test_a_plain_function_keeps_one_grid():
     with pytest.raises(ValueError, match="rows"):
         RungeKutta(rows="all")
     with pytest.raises(TypeError, match='take rows="together"'):
-        EACH.grid(lambda: smooth, start_of(x), 0.0, 1.0)
+        EACH.grid(smooth, start_of(x), 0.0, 1.0)
 
 
 def test_the_error_of_rows_apart_is_measured():

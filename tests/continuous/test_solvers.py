@@ -210,25 +210,18 @@ def test_integrals_are_held_to_the_tolerance(solver):
 
 
 @pytest.mark.parametrize("method", TABLEAUS)
-def test_a_stepwise_solve_is_a_solve_and_counts_as_one(method):
-    solver, x, made = RungeKutta(method, steps=5), points(), []
-
-    def new_rhs():
-        made.append(Problem())
-        return made[-1]
-
+def test_a_plain_function_has_no_noise_to_draw_anew(method):
+    solver, x = RungeKutta(method, steps=5), points()
     zero = x.new_zeros(len(x))
     state = State(x, (zero,), (zero,))
     plain = solver(Problem(), state, 0.2, 0.9)
     with count_evaluations() as count:
-        stepwise = solver.stepwise(new_rhs, state, 0.2, 0.9)
-    assert torch.equal(plain.state.x, stepwise.state.x)
-    assert torch.equal(plain.state.integrals[0], stepwise.state.integrals[0])
-    assert torch.equal(plain.state.costs[0], stepwise.state.costs[0])
-    assert plain.statistics == stepwise.statistics == (count.evaluations, count.accepted, count.rejected)
-    assert (count.solves, len(made)) == (1, 5)
-    assert len({len(problem.calls) for problem in made}) == 1
-    assert sum(len(problem.calls) for problem in made) == count.evaluations
+        redrawn = replace(solver, redraw=True)(Problem(), state, 0.2, 0.9)
+    assert torch.equal(plain.state.x, redrawn.state.x)
+    assert torch.equal(plain.state.integrals[0], redrawn.state.integrals[0])
+    assert torch.equal(plain.state.costs[0], redrawn.state.costs[0])
+    assert plain.statistics == redrawn.statistics == (count.evaluations, count.accepted, count.rejected)
+    assert count.solves == 1
 
 
 @pytest.mark.parametrize("gradient", GRADIENTS)
@@ -252,13 +245,6 @@ def test_a_solve_with_a_probe_for_every_step_counts_as_one():
         counts.append(vars(count))
     expected = {"evaluations": 24, "solves": 1, "accepted": 6, "rejected": 0, "row_evaluations": 96}
     assert counts[0] == counts[1] == expected
-
-
-@pytest.mark.parametrize("solver", [RungeKutta(), Torchdiffeq(), Torchdiffeq("rk4", steps=3)], ids=repr)
-def test_only_a_grid_of_our_own_can_be_gone_stepwise(solver):
-    assert not solver.redraw
-    with pytest.raises(ValueError, match=r"take RungeKutta\(steps=n\)"):
-        solver.stepwise(Problem, State(points()), 0.0, 1.0)
 
 
 # Random ends

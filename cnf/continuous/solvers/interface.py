@@ -63,8 +63,17 @@ class RowWise(ABC):
         """The same for the rows of these numbers alone."""
 
     @abstractmethod
+    def anew(self, x: Tensor) -> RowWise:
+        """The same with its noise drawn again for points like x; itself where it has none."""
+
+    @abstractmethod
     def takes_times(self, x: Tensor) -> bool:
         """Whether the field takes a time for each row."""
+
+
+def anew(rhs: RightHandSide, x: Tensor) -> RightHandSide:
+    """A right-hand side with its noise drawn again, if it has any."""
+    return rhs.anew(x) if isinstance(rhs, RowWise) else rhs
 
 
 class Count:
@@ -122,11 +131,6 @@ class Solver(ABC):
 
     example: ClassVar[str] = 'cnf.RungeKutta("dopri5")'  # for messages
 
-    @property
-    def redraw(self) -> bool:
-        """Whether noise in the right-hand side is to be drawn anew for every step; `stepwise` is then what to call."""
-        return False
-
     @abstractmethod
     def __call__(
         self,
@@ -150,33 +154,11 @@ class Solver(ABC):
             SolverError: The end cannot be reached within the tolerance.
         """
 
-    def stepwise(
-        self,
-        new_rhs: Callable[[], RightHandSide],
-        state: State,
-        start: float,
-        end: float,
-        parameters: Sequence[Tensor] = (),
-    ) -> Solution:
-        """Solve with a right-hand side of its own for every step of a fixed grid.
-
-        Args:
-            new_rhs: Makes the right-hand side of the next step.
-            state: Where it begins.
-            start: Time at which it begins.
-            end: Time at which it ends.
-            parameters: As in a plain solve.
-
-        Raises:
-            ValueError: The solver has no fixed grid of its own.
-        """
-        raise ValueError(f"{self!r} has no grid to change the right-hand side on: take RungeKutta(steps=n)")
-
-    def grid(self, new_rhs: Callable[[], RightHandSide], state: State, start: float, end: float) -> Sequence[float]:
+    def grid(self, rhs: RightHandSide, state: State, start: float, end: float) -> Sequence[float]:
         """The times between its steps, from `start` to `end`, both included.
 
         Args:
-            new_rhs: Makes the right-hand side; only called by solvers that have to solve to know.
+            rhs: The right-hand side; only read by solvers that have to solve to know.
             state: Where it begins.
             start: Time at which it begins.
             end: Time at which it ends.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -38,10 +38,6 @@ class RandomEnd(Solver):
     solver: Solver = RungeKutta()
     width: Fraction = 0.5
 
-    @property
-    def redraw(self) -> bool:
-        return self.solver.redraw
-
     def __call__(
         self,
         rhs: RightHandSide,
@@ -51,16 +47,6 @@ class RandomEnd(Solver):
         parameters: Sequence[Tensor] = (),
     ) -> Solution:
         return self.solver(rhs, state, start, self._drawn(start, end), parameters)
-
-    def stepwise(
-        self,
-        new_rhs: Callable[[], RightHandSide],
-        state: State,
-        start: float,
-        end: float,
-        parameters: Sequence[Tensor] = (),
-    ) -> Solution:
-        return self.solver.stepwise(new_rhs, state, start, self._drawn(start, end), parameters)
 
     def _drawn(self, start: float, end: float) -> float:
         return end + (2 * torch.rand(()).item() - 1) * self.width * (end - start)

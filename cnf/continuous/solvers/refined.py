@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import TYPE_CHECKING
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from torch import Tensor
 
 from cnf.arguments import checked
-from cnf.continuous.solvers.interface import RightHandSide, Solution, Solver, State, Statistics, record
+from cnf.continuous.solvers.interface import RightHandSide, Solution, Solver, State, Statistics, anew, record
 from cnf.continuous.solvers.row_wise import Taken, of_rows, put, take
 from cnf.continuous.solvers.steps import plain_step
 
@@ -31,17 +31,15 @@ class Refined(Solver):
     Args:
         solver: Whose steps are taken; it has a `grid`.
         part: What takes a quarter of a step.
+        redraw: Whether the solver draws noise anew for every step.
     """
 
     solver: Solver
     part: Solver
-
-    @property
-    def redraw(self) -> bool:
-        return self.solver.redraw
+    redraw: bool = False
 
     def tighter(self) -> Refined:
-        return Refined(self.solver, self.part.tighter())
+        return replace(self, part=self.part.tighter())
 
     def __call__(
         self,
@@ -51,25 +49,15 @@ class Refined(Solver):
         end: float,
         parameters: Sequence[Tensor] = (),
     ) -> Solution:
-        return self.stepwise(lambda: rhs, state, start, end, parameters)
-
-    def stepwise(
-        self,
-        new_rhs: Callable[[], RightHandSide],
-        state: State,
-        start: float,
-        end: float,
-        parameters: Sequence[Tensor] = (),
-    ) -> Solution:
         taken = [Statistics(0, 0, 0)]
         if start == end or not len(state.x):
             return Solution(state, taken[0])
-        for t, after in pairwise(self.solver.grid(new_rhs, state, start, end)):
-            rhs = new_rhs()  # once a step of the solver's, so that what it draws is what the solver drew
+        for t, after in pairwise(self.solver.grid(rhs, state, start, end)):
             inner = [t + (after - t) * i / PARTS for i in range(PARTS)]
             for a, b in pairwise([*inner, after]):
                 state, statistics = self.part(rhs, state, a, b, parameters)
                 taken.append(statistics)
+            rhs = anew(rhs, state.x) if self.redraw and after != end else rhs  # as often as the solver does
         return Solution(state, Statistics(*map(sum, zip(*taken, strict=True))))
 
 

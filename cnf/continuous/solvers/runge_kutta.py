@@ -22,6 +22,7 @@ from cnf.continuous.solvers.interface import (
     Solver,
     State,
     Statistics,
+    anew,
     check_finite,
     gave_up,
     record,
@@ -112,7 +113,7 @@ class RungeKutta(Solver):
         parameters: Sequence[Tensor] = (),
     ) -> Solution:
         if self.steps is not None:
-            return self.stepwise(lambda: rhs, state, start, end, parameters)
+            return self._on_grid(rhs, state, start, end, parameters)
         if start == end or not len(state.x):
             return Solution(state, Statistics(0, 0, 0))
         if self.by_rows(rhs, state.x):
@@ -143,39 +144,34 @@ class RungeKutta(Solver):
             record(solves=1, row_evaluations=work, **statistics._asdict())
         return Solution(solution, statistics)
 
-    def stepwise(
-        self,
-        new_rhs: Callable[[], RightHandSide],
-        state: State,
-        start: float,
-        end: float,
-        parameters: Sequence[Tensor] = (),
+    def _on_grid(
+        self, rhs: RightHandSide, state: State, start: float, end: float, parameters: Sequence[Tensor]
     ) -> Solution:
-        if self.steps is None:
-            return super().stepwise(new_rhs, state, start, end)
         if start == end or not len(state.x):
             return Solution(state, Statistics(0, 0, 0))
         state = self._traced(state, parameters)
-        used = self.tableau.used
-        for t, after in pairwise(self.grid(new_rhs, state, start, end)):
-            state = self._run(self._plain_step, new_rhs(), t, after - t, state, used)
+        used, times = self.tableau.used, self.grid(rhs, state, start, end)
+        for t, after in pairwise(times):
+            state = self._run(self._plain_step, rhs, t, after - t, state, used)
+            rhs = anew(rhs, state.x) if self.redraw and after != end else rhs
         check_finite(state, end)
-        return _recorded(Solution(state, Statistics(self.steps * used, self.steps, 0)), len(state.x))
+        steps = len(times) - 1
+        return _recorded(Solution(state, Statistics(steps * used, steps, 0)), len(state.x))
 
-    def grid(self, new_rhs: Callable[[], RightHandSide], state: State, start: float, end: float) -> list[float]:
+    def grid(self, rhs: RightHandSide, state: State, start: float, end: float) -> list[float]:
         if self.steps is not None:
             return [start + (end - start) * i / self.steps for i in range(self.steps + 1)]
         times = [start]
         if self.rows == "each":
             raise TypeError('rows that are solved apart have no grid in common: take rows="together"')
-        _recorded(self._adaptive(new_rhs(), state, start, end, times), len(state.x))
+        _recorded(self._adaptive(rhs, state, start, end, times), len(state.x))
         return times
 
     def tighter(self) -> Solver:
         plain = replace(self, compile=False)  # one call is not worth compiling for
         if self.steps is None and self.rows != "together":
             return RefinedRows(plain)
-        return Refined(plain, replace(plain, steps=1, redraw=False))
+        return Refined(plain, replace(plain, steps=1, redraw=False), self.redraw)
 
     def _adaptive(self, rhs: RightHandSide, state: State, start: float, end: float, times: list[float]) -> Solution:
         """Appends the end of each accepted step to `times`."""

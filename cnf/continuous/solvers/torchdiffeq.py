@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
@@ -87,8 +87,8 @@ class Torchdiffeq(Solver):
         solution, function = self._solved(rhs, state, start, end, parameters)
         return Solution(solution, function.statistics())
 
-    def grid(self, new_rhs: Callable[[], RightHandSide], state: State, start: float, end: float) -> list[float]:
-        return [*self._solved(new_rhs(), state, start, end, ())[1].times, end]
+    def grid(self, rhs: RightHandSide, state: State, start: float, end: float) -> list[float]:
+        return [*self._solved(rhs, state, start, end, ())[1].times, end]
 
     def tighter(self) -> Solver:
         if _methods()[self.method] == "other":
