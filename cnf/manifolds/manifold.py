@@ -7,12 +7,14 @@ any batch shape goes through. Volumes are Riemannian: the length, area, … that
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from cnf.continuous.space import Space
+from cnf.inputs import as_shape
 
 
 class Manifold(Space):
@@ -59,14 +61,23 @@ class Manifold(Space):
 
     def sample(
         self,
-        n: int,
-        generator: torch.Generator | None = None,
+        shape: int | Sequence[int],
         *,
+        generator: torch.Generator | None = None,
         dtype: torch.dtype | None = None,
         device: torch.device | str | None = None,
     ) -> Tensor:
-        """Draw n points, uniform in the Riemannian volume."""
-        return self._sample(n, {"generator": generator, "dtype": dtype, "device": device})
+        """Draw points `(*shape, n)`, uniform in the Riemannian volume.
+
+        Args:
+            shape: Number of points, or a shape.
+            generator: Source of the noise; by default the global one.
+            dtype: Of the points; by default torch's.
+            device: Of the points; by default torch's.
+        """
+        batch = as_shape(shape)
+        points = self._sample(batch.numel(), {"generator": generator, "dtype": dtype, "device": device})
+        return points.reshape(batch + points.shape[1:])
 
     @abstractmethod
     def _sample(self, n: int, options: dict[str, Any]) -> Tensor:

@@ -36,7 +36,8 @@ def test_samples_lie_on_it_and_projection_leaves_them(manifold):
     assert torch.allclose(manifold.project(x), x, rtol=0, atol=1e-15)
     manifold.check(manifold.project(3 * x))
     assert manifold.sample(0).shape == (0, manifold.ambient_dimension)
-    first, second = (manifold.sample(3, torch.Generator().manual_seed(1)) for _ in range(2))
+    assert manifold.sample((2, 3)).shape == (2, 3, manifold.ambient_dimension)
+    first, second = (manifold.sample(3, generator=torch.Generator().manual_seed(1)) for _ in range(2))
     assert torch.equal(first, second)
     assert first.dtype == torch.float32
 
