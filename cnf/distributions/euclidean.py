@@ -22,18 +22,34 @@ def normal_log_prob(z: Tensor, loc: Tensor, log_scale: Tensor) -> Tensor:
 
 
 def standard_normal_log_prob(z: Tensor) -> Tensor:
-    """`log N(z; 0, I)` of each row of `(N, *event)`, `(N,)`."""
+    """`log N(z; 0, I)` of each row of `(N, *event)`, `(N,)`.
+
+    Example:
+        >>> import torch
+        >>> standard_normal_log_prob(torch.zeros(1, 2))
+        tensor([-1.8379])
+    """
     return -0.5 * (z.square() + LOG_2PI).flatten(1).sum(1)
 
 
 class StandardNormal(BaseDensity):
-    """`N(0, I)`: `log p(z) = −½ ‖z‖² − ½ D log 2π`."""
+    """`N(0, I)`: `log p(z) = −½ ‖z‖² − ½ D log 2π`.
+
+    Args:
+        event_shape: Shape of one sample.
+
+    Example:
+        >>> import torch, cnf
+        >>> base = cnf.StandardNormal(2)
+        >>> base.log_prob(torch.zeros(1, 2)), base.sample(5).shape
+        (tensor([-1.8379]), torch.Size([5, 2]))
+    """
 
     def log_prob(self, z: Tensor) -> Tensor:
         return standard_normal_log_prob(z)
 
     def draw(self, n: int, generator: torch.Generator | None) -> Tensor:
-        return self._noise(n, generator)
+        return self.noise(n, generator)
 
 
 @checked
@@ -42,8 +58,14 @@ class DiagonalNormal(BaseDensity):
 
     Args:
         event_shape: Shape of one sample.
-        loc: Initial mean, broadcast to the event.
-        scale: Initial standard deviation, positive, broadcast to the event.
+        loc: Mean at the start, broadcast to the event.
+        scale: Standard deviation at the start, positive, broadcast to the event.
+
+    Example:
+        >>> import torch, cnf
+        >>> base = cnf.DiagonalNormal(2, loc=torch.tensor([1.0, 2.0]), scale=0.5)
+        >>> base.log_prob(torch.tensor([[1.0, 2.0]])).detach()
+        tensor([-0.4516])
     """
 
     def __init__(self, event_shape: Shape, *, loc: Reals = 0.0, scale: Positives = 1.0) -> None:
@@ -56,19 +78,25 @@ class DiagonalNormal(BaseDensity):
         return normal_log_prob(z, self.loc, self.log_scale).flatten(1).sum(1)
 
     def draw(self, n: int, generator: torch.Generator | None) -> Tensor:
-        return self.loc + self.log_scale.exp() * self._noise(n, generator)
+        return self.loc + self.log_scale.exp() * self.noise(n, generator)
 
 
 @checked
 class GaussianMixture(BaseDensity):
     """`Σ_k w_k N(loc_k, diag(scale_k²))` with trainable weights, means and scales.
 
-    Samples are differentiable in the means and scales of the component each of them came from, not in the weights.
+    Samples are differentiable in the means and scales of the component that each of them came from, not in the weights.
 
     Args:
         loc: Means `(K, *event)`.
-        scale: Standard deviations, broadcast to `loc`.
+        scale: Standard deviations, positive, broadcast to `loc`.
         weights: `(K,)`, positive, normalised here; equal by default.
+
+    Example:
+        >>> import torch, cnf
+        >>> base = cnf.GaussianMixture(torch.tensor([[-2.0, 0.0], [2.0, 0.0]]), scale=0.5)
+        >>> base.event_shape, base.sample((5,)).shape
+        (torch.Size([2]), torch.Size([5, 2]))
     """
 
     def __init__(
@@ -91,12 +119,26 @@ class GaussianMixture(BaseDensity):
 
     def draw(self, n: int, generator: torch.Generator | None) -> Tensor:
         component = drawn_components(self.logits, n, generator)
-        return self.loc[component] + self.log_scale[component].exp() * self._noise(n, generator)
+        return self.loc[component] + self.log_scale[component].exp() * self.noise(n, generator)
 
 
 @checked
 class Uniform(BaseDensity):
-    """Uniform on the box `[low, high]`: `log p = −Σ log(high − low)` inside, −∞ outside."""
+    """Uniform on the box `[low, high]ᴰ`: `log p = −D log(high − low)` inside, −∞ outside.
+
+    Args:
+        event_shape: Shape of one sample.
+        low: Lower end of every element.
+        high: Upper end of every element.
+
+    Raises:
+        ValueError: `low` is not below `high`.
+
+    Example:
+        >>> import torch, cnf
+        >>> cnf.Uniform(2, high=2.0).log_prob(torch.tensor([[1.0, 1.0], [3.0, 1.0]]))
+        tensor([-1.3863,    -inf])
+    """
 
     def __init__(self, event_shape: Shape, *, low: Finite = 0.0, high: Finite = 1.0) -> None:
         super().__init__(event_shape)

@@ -20,10 +20,27 @@ OFF = 1e-5  # how far from a manifold rounding may leave a point, of float32 too
 
 @checked
 class BaseDensity(nn.Module, ABC):
-    """A density with exact `log_prob` and reparametrised samples.
+    """A base density with exact `log_prob` and reparametrised samples.
+
+    To write one, derive a class and define `log_prob` and `draw`. Set `support` where the density is not positive
+    everywhere.
 
     Args:
         event_shape: Shape of one sample; an int is a vector of that length.
+
+    Example: The logistic density.
+        >>> import torch, cnf
+        >>> class Logistic(cnf.distributions.BaseDensity):
+        ...     def log_prob(self, z):
+        ...         both = torch.nn.functional.logsigmoid(z) + torch.nn.functional.logsigmoid(-z)
+        ...         return both.flatten(1).sum(1)
+        ...
+        ...     def draw(self, n, generator):
+        ...         u = torch.rand((n, *self.event_shape), generator=generator, dtype=self.dtype, device=self.device)
+        ...         return torch.logit(u, eps=1e-6)
+        >>> base = Logistic(2)
+        >>> base.log_prob(torch.zeros(1, 2)), base.sample((4, 3)).shape
+        (tensor([-2.7726]), torch.Size([4, 3, 2]))
     """
 
     _like: Tensor
@@ -75,7 +92,8 @@ class BaseDensity(nn.Module, ABC):
         batch = as_shape(shape)
         return self.draw(batch.numel(), generator).reshape(batch + self.event_shape)
 
-    def _noise(self, n: int, generator: torch.Generator | None) -> Tensor:
+    def noise(self, n: int, generator: torch.Generator | None) -> Tensor:
+        """Standard normal numbers `(n, *event)` in the dtype and on the device of the density."""
         shape = (n, *self.event_shape)
         return torch.randn(shape, generator=generator, dtype=self.dtype, device=self.device)
 
@@ -87,10 +105,14 @@ def drawn_components(logits: Tensor, n: int, generator: torch.Generator | None) 
 
 @checked
 def as_event_shape(event_shape: Shape) -> torch.Size:
-    """An int as a vector's shape, a sequence as itself.
+    """An int as the shape of a vector, a sequence as a shape.
 
     Raises:
         ValueError: A dimension is not a positive integer.
+
+    Example:
+        >>> as_event_shape(3), as_event_shape((1, 28, 28))
+        (torch.Size([3]), torch.Size([1, 28, 28]))
     """
     return torch.Size([event_shape] if isinstance(event_shape, int) else event_shape)
 

@@ -64,10 +64,16 @@ class Dirichlet(BaseDensity):
     Samples are differentiable in α.
 
     Args:
-        concentration: α, `(n,)`, positive; all ones are the uniform density.
+        concentration: α, `(n,)`, positive; all ones give the uniform density.
 
     Raises:
-        ValueError: A concentration that is not positive.
+        ValueError: A concentration that is not positive; in use, points off the simplex.
+
+    Example:
+        >>> import torch, cnf
+        >>> base = cnf.distributions.Dirichlet([1.0, 1.0, 1.0])
+        >>> base.log_prob(torch.tensor([[0.2, 0.3, 0.5]])).detach()
+        tensor([0.1438])
     """
 
     def __init__(self, concentration: Annotated[Tensor, above(0)] | Sequence[Positive]) -> None:
@@ -109,15 +115,24 @@ class LogisticNormal(BaseDensity):
     """`x = softmax(T y)` with `y ~ N(loc, diag(scale²))` in `ℝⁿ⁻¹`, T an orthonormal basis of the vectors with sum 0.
 
     `log p(x) = log N(Tᵀ log x) − log n − Σ log xᵢ` with respect to the Riemannian volume. Trainable, and samples are
-    differentiable. It stays in the family under calibrations: a `GeneralizedCalibration` gives it any covariance.
+    differentiable. A `GeneralizedCalibration` of it is one with any covariance.
 
     Args:
         n: Length of the vectors.
         loc: Mean of y, broadcast to `(n − 1,)`; 0 with an equal scale treats all elements alike.
         scale: Standard deviation of y, positive, broadcast to `(n − 1,)`.
 
+    Raises:
+        ValueError: In use, points off the simplex or on its boundary.
+
     References:
         Aitchison and Shen 1980, Biometrika 67(2); the coordinates y: Egozcue et al. 2003.
+
+    Example:
+        >>> import torch, cnf
+        >>> x = cnf.distributions.LogisticNormal(3).sample(4)
+        >>> x.shape, torch.allclose(x.sum(1), torch.ones(4))
+        (torch.Size([4, 3]), True)
     """
 
     def __init__(self, n: Size, *, loc: Reals = 0.0, scale: Positives = 1.0) -> None:

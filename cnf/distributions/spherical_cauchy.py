@@ -17,8 +17,8 @@ from cnf.distributions.sphere import SphereDensity, log_area, require_unit
 class SphericalCauchyMixture(SphereDensity):
     """`p(x) = Σ_k π_k ((1 − ρ_k²) / (1 + ρ_k² − 2ρ_k μ_kᵀx))^{n−1} / area`, in the Riemannian volume.
 
-    Each component is the image of the uniform density under a Möbius map of the sphere, with heavy tails: far from
-    the mean, and for ρ near 1, it falls like the distance to the power `−2(n − 1)`. So few components serve clusters of
+    Each component is the image of the uniform density under a Möbius map of the sphere. Its tails are heavy: far from
+    the mean, for ρ near 1, it falls like the distance to the power `−2(n − 1)`. So a few components fit clusters of
     many sizes. Trainable. Samples are differentiable in μ and ρ, not in the weights.
 
     Args:
@@ -32,6 +32,12 @@ class SphericalCauchyMixture(SphereDensity):
 
     References:
         Kato and McCullagh 2020, Bernoulli 26(4).
+
+    Example:
+        >>> import torch, cnf
+        >>> base = cnf.distributions.SphericalCauchyMixture(torch.eye(3), concentration=0.8)
+        >>> base.sample(4).shape
+        torch.Size([4, 3])
     """
 
     def __init__(
@@ -67,6 +73,6 @@ class SphericalCauchyMixture(SphereDensity):
         component = drawn_components(self.logits, n, generator)
         raw = self.raw[component].unsqueeze(1)
         pole = raw.sigmoid() * self.means[component]
-        moved = F.normalize(self._noise(n, generator), dim=1) + pole
+        moved = F.normalize(self.noise(n, generator), dim=1) + pole
         stretch = (-raw).sigmoid() * (1 + raw.sigmoid()) / moved.square().sum(1, keepdim=True)
         return F.normalize(stretch * moved + pole, dim=1)

@@ -18,7 +18,7 @@ from cnf.distributions.interface import BaseDensity
 
 @checked
 class TorchBase(BaseDensity):
-    """A distribution of torch as a base density, with its numbers as buffers: they move and are saved with the flow.
+    """A distribution of torch as a base density; its parameters become buffers, which move and are saved with the flow.
 
     They are not trained; `DiagonalNormal` and `GaussianMixture` are. Outside its support the density is 0.
 
@@ -26,7 +26,7 @@ class TorchBase(BaseDensity):
         distribution: One density of vectors or arrays: no batch shape, an event of at least one dimension.
 
     Raises:
-        ValueError: A batch of distributions, one of scalars or of discrete values, or one without numbers of its own.
+        ValueError: A batch of distributions, one of scalars or of discrete values, or one without tensors of its own.
 
     Example:
         >>> import torch, cnf
@@ -88,6 +88,12 @@ def as_base(base: BaseDensity | Distribution) -> BaseDensity:
 
     Raises:
         TypeError: Neither of them.
+
+    Example:
+        >>> import torch
+        >>> normal = torch.distributions.MultivariateNormal(torch.zeros(2), torch.eye(2))
+        >>> type(as_base(normal)).__name__
+        'TorchBase'
     """
     if isinstance(base, Distribution):
         return TorchBase(base)

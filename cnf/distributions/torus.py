@@ -27,6 +27,14 @@ class TorusUniform(BaseDensity):
 
     Args:
         event_shape: D, or the shape of an array of D angles.
+
+    Raises:
+        ValueError: In use, angles outside [0, 2π).
+
+    Example:
+        >>> import torch, cnf
+        >>> cnf.distributions.TorusUniform(2).log_prob(torch.ones(1, 2))
+        tensor([-3.6758])
     """
 
     def __init__(self, event_shape: Shape) -> None:

@@ -17,7 +17,7 @@ from cnf.distributions.sphere import SphereDensity, frame, log_area, require_uni
 class VonMisesFisher(SphereDensity):
     """`p(x) = C(κ) exp(κ μᵀx)` with `C(κ) = κ^ν / ((2π)^{n/2} I_ν(κ))`, `ν = n/2 − 1`, in the Riemannian volume.
 
-    Trainable. Samples are differentiable in the mean direction, not in the concentration: they are drawn by rejection.
+    Trainable. Samples are drawn by rejection: they are differentiable in the mean direction, not in the concentration.
 
     Args:
         mean: μ, `(n,)`, normalised here; not zero.
@@ -29,6 +29,12 @@ class VonMisesFisher(SphereDensity):
 
     References:
         Wood 1994, Communications in Statistics 23(1), for the sampler.
+
+    Example:
+        >>> import torch, cnf
+        >>> base = cnf.distributions.VonMisesFisher(torch.tensor([0.0, 0.0, 1.0]), 10.0)
+        >>> base.log_prob(torch.tensor([[0.0, 0.0, 1.0], [1.0, 0.0, 0.0]])).detach().round(decimals=3)
+        tensor([ 0.4650, -9.5350])
     """
 
     def __init__(self, mean: Vector, concentration: Positives) -> None:
@@ -62,7 +68,7 @@ class VonMisesFisher(SphereDensity):
         if not self.concentration.isfinite():
             raise ValueError(f"the concentration is {self.concentration.item()}: there is nothing to sample")
         drop = self._heights(n, generator)
-        across = F.normalize(self._noise(n, generator)[:, 1:], dim=1)
+        across = F.normalize(self.noise(n, generator)[:, 1:], dim=1)
         local = torch.cat([(drop * (2 - drop)).sqrt() * across, 1 - drop], 1)
         return F.normalize(local @ frame(self.mean).mT, dim=1)
 

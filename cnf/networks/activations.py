@@ -13,7 +13,18 @@ from cnf.arguments import checked, one_of
 
 
 class Activation(NamedTuple):
-    """A scalar nonlinearity `σ` and the pair `(σ(a), σ'(a))`, the derivative in closed form."""
+    """A scalar function `σ` and the pair `(σ(a), σ'(a))`, with the derivative in closed form.
+
+    Attributes:
+        value: σ.
+        with_slope: The pair.
+
+    Example:
+        >>> import torch
+        >>> square = Activation(torch.square, lambda a: (a * a, 2 * a))
+        >>> square.with_slope(torch.tensor([3.0]))
+        (tensor([9.]), tensor([6.]))
+    """
 
     value: Callable[[Tensor], Tensor]
     with_slope: Callable[[Tensor], tuple[Tensor, Tensor]]
@@ -25,7 +36,13 @@ def _tanh(a: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def softplus(a: Tensor) -> Tensor:
-    """`log(1 + eᵃ)` to the last digit of float64: torch by itself stops at 20, with an error of 2e-9."""
+    """`log(1 + eᵃ)` to the last digit of float64; torch's own stops at 20, with an error of 2e-9.
+
+    Example:
+        >>> import torch
+        >>> softplus(torch.zeros(1))
+        tensor([0.6931])
+    """
     return F.softplus(a, threshold=40.0)
 
 
@@ -65,8 +82,17 @@ ConditionerActivation = Annotated[str, one_of(CONDITIONER_ACTIVATIONS)]
 def activation(name: str, known: Mapping[str, Activation] = ACTIVATIONS) -> Activation:
     """Look an activation up by name.
 
+    Args:
+        name: One of the known names.
+        known: Activations by name.
+
     Raises:
         ValueError: The name is not among the known ones.
+
+    Example:
+        >>> import torch
+        >>> activation("tanh").with_slope(torch.zeros(1))
+        (tensor([0.]), tensor([1.]))
     """
     if name not in known:
         raise ValueError(f"unknown activation {name!r}: known ones are {', '.join(known)}")

@@ -20,10 +20,18 @@ SHARPNESS = 10.0  # start of β. With the published 0.97 slopes are near ½, and
 
 
 def spectral_norm(weight: Tensor) -> Tensor:
-    """The largest singular value of a matrix, exact, with its gradient `u vᵀ` and the derivative of that.
+    """The largest singular value σ of a matrix, exact, with its gradient `u vᵀ` and the derivative of that.
 
-    From the top eigenvector v of the smaller Gram matrix: `σ = ‖W v‖`. A power iteration would have to keep its vector
-    between calls, and bounds σ from below; this needs no memory and costs less than a singular value decomposition.
+    It is `σ = ‖W v‖` with the top eigenvector v of the smaller Gram matrix. A power iteration would need a state
+    between calls and gives a lower bound. This needs no state, and costs less than a singular value decomposition.
+
+    Args:
+        weight: The matrix.
+
+    Example:
+        >>> import torch
+        >>> spectral_norm(torch.diag(torch.tensor([3.0, 1.0])))
+        tensor(3.)
     """
     tall = weight if weight.shape[0] >= weight.shape[1] else weight.mT
     with torch.no_grad():
@@ -42,8 +50,18 @@ def spectral_norm(weight: Tensor) -> Tensor:
 def lipswish(a: Tensor, sharpness: Tensor) -> tuple[Tensor, Tensor]:
     """LipSwish, `σ(a) = a · sigmoid(β a) / 1.1`, and its slope, at most 1 for every `β > 0`.
 
+    Args:
+        a: The argument.
+        sharpness: β.
+
     References:
         Chen et al. 2019, Residual flows, arXiv 1906.02735.
+
+    Example:
+        >>> import torch
+        >>> value, slope = lipswish(torch.tensor([0.0, 100.0]), torch.tensor(1.0))
+        >>> slope.round(decimals=4)
+        tensor([0.4545, 0.9091])
     """
     gate = torch.sigmoid(sharpness * a)
     value = a * gate / 1.1
@@ -138,6 +156,12 @@ class LipschitzMLP(nn.Module):
 
     References:
         Behrmann et al. 2019, i-ResNet, arXiv 1811.00995; Chen et al. 2019, Residual flows, arXiv 1906.02735.
+
+    Example:
+        >>> import torch, cnf
+        >>> net = cnf.networks.LipschitzMLP(2, hidden=(16, 16), lipschitz=0.9)
+        >>> net(torch.ones(3, 2)).shape
+        torch.Size([3, 2])
     """
 
     def __init__(self, dim: Size, *, hidden: Widths, lipschitz: Positive, context_dim: SizeOrZero = 0) -> None:

@@ -17,7 +17,17 @@ from cnf.networks.residual import ResidualNet, as_widths, circular
 
 @checked
 class MaskedLinear(nn.Linear):
-    """`(M ∘ W) x + b` with a mask M of zeros and ones, `(outputs, inputs)`."""
+    """`(M ∘ W) x + b` with a mask M of zeros and ones.
+
+    Args:
+        mask: M, `(outputs, inputs)`.
+
+    Example:
+        >>> import torch
+        >>> layer = MaskedLinear(torch.tensor([[1, 0]]))
+        >>> bool(torch.equal(layer(torch.tensor([[2.0, 3.0]])), layer(torch.tensor([[2.0, 9.0]]))))
+        True
+    """
 
     mask: Tensor
 
@@ -48,13 +58,19 @@ class MADE(ResidualNet):
         context_dim: Length of the context.
         activation: One of `cnf.networks.CONDITIONER_ACTIVATIONS`.
         order: The dimensions from the first, which sees only the context, to the last; 0 … D − 1 by default.
-        angles: Whether x are angles, seen by their cosines and sines.
+        angles: Whether x are angles, read as their cosines and sines.
 
     Raises:
         ValueError: `order` is not a permutation, or a width is not positive.
 
     References:
         Germain et al. 2015, MADE, arXiv 1502.03509. Nash and Durkan 2019, ResMADE, arXiv 1904.05626.
+
+    Example:
+        >>> import torch, cnf
+        >>> net = cnf.networks.MADE(3, 2, hidden=16)
+        >>> net(torch.zeros(5, 3)).shape
+        torch.Size([5, 6])
     """
 
     def __init__(

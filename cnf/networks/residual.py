@@ -18,10 +18,25 @@ Layer = nn.Linear | nn.Conv2d
 
 
 class Conditioner(nn.Module, ABC):
-    """A network of an input and, where it reads one, a context.
+    """A network of an input and, where it reads one, a context; it gives the parameters of a transform.
+
+    To write one, define `forward(x, context=None)`, and set `context_dim` if it reads a context.
 
     Attributes:
         context_dim: Length of the context; 0 for none.
+
+    Example:
+        >>> import torch, cnf
+        >>> class Powers(cnf.networks.Conditioner):
+        ...     def __init__(self):
+        ...         super().__init__()
+        ...         self.layer = torch.nn.Linear(2, 2)
+        ...
+        ...     def forward(self, x, context=None):
+        ...         return self.layer(torch.cat((x, x**2), 1))
+        >>> from cnf.discrete import AffineMap, CouplingLayer, half
+        >>> CouplingLayer(AffineMap(), Powers(), half(2)).encode(torch.zeros(3, 2)).value.shape
+        torch.Size([3, 2])
     """
 
     context_dim: int = 0
@@ -36,7 +51,7 @@ class ResidualNet(Conditioner, ABC):
     """Hidden layers, then residual blocks, with an activation before every layer but the first.
 
     `h = W₀ x + V c + b₀`, `h ← W σ(h) + b` for further hidden layers, `h ← h + W₂ σ(W₁ σ(h) + b₁) + b₂` for each block,
-    `y = W σ(h) + b`. The last layer starts at zero, and with it the flow at the identity.
+    `y = W σ(h) + b`. The last layer starts at zero, so that the flow starts at the identity.
 
     Args:
         layers: The hidden layers.
@@ -46,6 +61,14 @@ class ResidualNet(Conditioner, ABC):
         activation: σ, one of `cnf.networks.CONDITIONER_ACTIVATIONS`.
         angles: Whether x are angles, which the first layer reads as `circular` does: the network is then a continuous
             function on the torus.
+
+    Example:
+        >>> import torch
+        >>> first, last = torch.nn.Linear(3, 8), torch.nn.Linear(8, 2)
+        >>> block = [torch.nn.Linear(8, 8), torch.nn.Linear(8, 8)]
+        >>> net = ResidualNet([first], [block], last, context_dim=0, activation="relu")
+        >>> net(torch.ones(5, 3)).shape
+        torch.Size([5, 2])
     """
 
     def __init__(
@@ -107,7 +130,13 @@ class ResidualMLP(ResidualNet):
         blocks: Residual blocks; 0 with several hidden layers is a plain MLP.
         context_dim: Length of the context.
         activation: One of `cnf.networks.CONDITIONER_ACTIVATIONS`.
-        angles: Whether x are angles, seen by their cosines and sines.
+        angles: Whether x are angles, read as their cosines and sines.
+
+    Example:
+        >>> import torch, cnf
+        >>> net = cnf.networks.ResidualMLP(3, 2, hidden=16, context_dim=4)
+        >>> net(torch.zeros(5, 3), torch.zeros(5, 4)).shape
+        torch.Size([5, 2])
     """
 
     def __init__(
@@ -137,7 +166,7 @@ class ResidualMLP(ResidualNet):
 class ConvResNet(ResidualNet):
     """A residual network of 3×3 convolutions that keeps height and width; see `ResidualNet`.
 
-    What the context adds to a channel is the same at every pixel.
+    The context adds the same number to a channel at every pixel.
 
     Args:
         inputs: Channels of x, `(N, inputs, H, W)`.
@@ -146,6 +175,11 @@ class ConvResNet(ResidualNet):
         blocks: Residual blocks of two convolutions.
         context_dim: Length of the context.
         activation: One of `cnf.networks.CONDITIONER_ACTIVATIONS`.
+
+    Example:
+        >>> import torch, cnf
+        >>> cnf.networks.ConvResNet(3, 6, hidden=8)(torch.zeros(2, 3, 4, 4)).shape
+        torch.Size([2, 6, 4, 4])
     """
 
     def __init__(
@@ -169,10 +203,16 @@ class ConvResNet(ResidualNet):
 
 @checked
 class Skip(Conditioner):
-    """`x + h(x)`, for maps that are to start at the identity.
+    """`x + h(x)`, for maps that start at the identity.
 
     Args:
         net: h, with as many outputs as inputs.
+
+    Example:
+        >>> import torch, cnf
+        >>> net = cnf.networks.Skip(cnf.networks.ResidualMLP(2, 2))
+        >>> net(torch.ones(1, 2)).detach()
+        tensor([[1., 1.]])
     """
 
     def __init__(self, net: Conditioner) -> None:
@@ -185,7 +225,13 @@ class Skip(Conditioner):
 
 
 def circular(x: Tensor) -> Tensor:
-    """The cosine and the sine of each angle in turn, `(N, D)` to `(N, 2D)`."""
+    """The cosine and the sine of each angle in turn, `(N, D)` to `(N, 2D)`.
+
+    Example:
+        >>> import torch
+        >>> circular(torch.zeros(1, 2))
+        tensor([[1., 0., 1., 0.]])
+    """
     return torch.stack((x.cos(), x.sin()), 2).flatten(1)
 
 
