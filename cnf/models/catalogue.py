@@ -7,7 +7,17 @@ from typing import Any
 from cnf.arguments import Shape, SizeOrZero, checked
 from cnf.distributions import as_event_shape
 from cnf.flows import Flow
-from cnf.models import continuous, couplings, free_form, layers, manifolds, published, recipes
+from cnf.models import (
+    autoregressive,
+    continuous,
+    couplings,
+    free_form,
+    gaussianization,
+    layers,
+    manifolds,
+    published,
+    recipes,
+)
 from cnf.models.model import Model
 
 
@@ -55,18 +65,18 @@ MODELS: dict[str, Model] = {
     "nice": Model(couplings.nice, reference="Dinh et al. 2014, arXiv 1410.8516"),
     "realnvp": Model(couplings.realnvp, reference="Dinh et al. 2017, arXiv 1605.08803"),
     "glow": Model(layers.glow, reference="Kingma and Dhariwal 2018, arXiv 1807.03039"),
-    "maf": Model(couplings.maf, reference="Papamakarios et al. 2017, arXiv 1705.07057"),
-    "iaf": Model(couplings.iaf, reference="Kingma et al. 2016, arXiv 1606.04934"),
+    "maf": Model(autoregressive.maf, reference="Papamakarios et al. 2017, arXiv 1705.07057"),
+    "iaf": Model(autoregressive.iaf, reference="Kingma et al. 2016, arXiv 1606.04934"),
     "nsf_coupling": Model(couplings.nsf_coupling, reference="Durkan et al. 2019, arXiv 1906.04032"),
-    "nsf_autoregressive": Model(couplings.nsf_autoregressive, reference="Durkan et al. 2019, arXiv 1906.04032"),
+    "nsf_autoregressive": Model(autoregressive.nsf_autoregressive, reference="Durkan et al. 2019, arXiv 1906.04032"),
     "torus_nsf": Model(manifolds.torus_nsf, reference="Rezende et al. 2020, arXiv 2002.02428"),
     "sphere_cnf": Model(manifolds.sphere_cnf, recipes.sphere_cnf, "Chen and Lipman 2024, arXiv 2302.03660"),
     "torus_cnf": Model(manifolds.torus_cnf, recipes.torus_cnf, "Chen and Lipman 2024, arXiv 2302.03660"),
     "residual": Model(layers.residual, reference="Chen et al. 2019, arXiv 1906.02735"),
     "planar": Model(layers.planar, reference="Rezende and Mohamed 2015, arXiv 1505.05770"),
     "radial": Model(layers.radial, reference="Rezende and Mohamed 2015, arXiv 1505.05770"),
-    "gaussianization": Model(layers.gaussianization, reference="Meng et al. 2020, arXiv 2003.01941"),
-    "rbig": Model(layers.rbig, reference="Laparra et al. 2011, arXiv 1602.00229"),
+    "gaussianization": Model(gaussianization.gaussianization, reference="Meng et al. 2020, arXiv 2003.01941"),
+    "rbig": Model(gaussianization.rbig, reference="Laparra et al. 2011, arXiv 1602.00229"),
     "free_form": Model(free_form.free_form, recipes.free_form, "Draxler et al. 2024, arXiv 2310.16624"),
     "sphere_free_form": Model(free_form.sphere_free_form, recipes.free_form, "Sorrenson et al. 2023, arXiv 2312.09852"),
 }

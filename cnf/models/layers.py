@@ -1,18 +1,16 @@
-"""Flows of many simple layers as published: planar, radial, residual, Glow, Gaussianization."""
+"""Flows of many simple layers as published: planar, radial, residual, Glow."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Annotated
 
-from cnf.arguments import Ambient, Fraction, Positive, Size, SizeOrZero, Sizes, Widths, checked, one_of
+from cnf.arguments import Fraction, Positive, Size, SizeOrZero, Sizes, Widths, checked, one_of
 from cnf.discrete import (
-    RBIG,
     ActNorm,
     AffineMap,
     ExactLogDet,
     FixedPoint,
-    GaussianizationLayer,
     LogDet,
     Planar,
     Radial,
@@ -21,8 +19,6 @@ from cnf.discrete import (
     glow_step,
     multiscale_glow,
 )
-from cnf.discrete.interpolants import Knots
-from cnf.discrete.rotations import RotationName
 from cnf.flows import Flow
 from cnf.models.assembly import Preprocess, assemble, is_image, size
 from cnf.networks import Conditioner, ConvResNet, ResidualMLP
@@ -47,13 +43,22 @@ def planar(
     paper does not say how); a context moves the parameters. Events are flattened vectors.
 
     Args:
+        event_shape: Shape of one sample.
+        context_dim: Length of the context; 0 for none.
         layers: K.
         hidden: Hidden units of the map from the context to the parameters; 0 for a linear one.
         closed: The direction in closed form: "decode", as published, for variational inference; "encode" makes
             training by maximum likelihood about three times faster, and leaves the solve to sampling.
+        preprocess: A key of `cnf.models.assembly.PREPROCESSING`; None for a logit of images, and to standardise the
+            rest.
 
     References:
         Rezende and Mohamed 2015, arXiv 1505.05770.
+
+    Example:
+        >>> import cnf
+        >>> cnf.build("planar", 2, layers=2).sample(3).shape
+        torch.Size([3, 2])
     """
     members = _closed_in(
         closed, [Planar(size(event_shape), context_dim=context_dim, hidden=hidden) for _ in range(layers)]
@@ -77,12 +82,21 @@ def radial(
     identity (the paper does not say how); a context moves the parameters. Events are flattened vectors.
 
     Args:
+        event_shape: Shape of one sample.
+        context_dim: Length of the context; 0 for none.
         layers: Number of layers.
         hidden: Hidden units of the map from the context to the parameters; 0 for a linear one.
         closed: Which direction is the paper's formula, "decode" or "encode"; both are in closed form.
+        preprocess: A key of `cnf.models.assembly.PREPROCESSING`; None for a logit of images, and to standardise the
+            rest.
 
     References:
         Rezende and Mohamed 2015, arXiv 1505.05770.
+
+    Example:
+        >>> import cnf
+        >>> cnf.build("radial", 2, layers=2).sample(3).shape
+        torch.Size([3, 2])
     """
     members = _closed_in(
         closed, [Radial(size(event_shape), context_dim=context_dim, hidden=hidden) for _ in range(layers)]
@@ -113,14 +127,23 @@ def residual(
     connected, so images are flattened. Events are flattened vectors.
 
     Args:
+        event_shape: Shape of one sample.
+        context_dim: Length of the context; 0 for none.
         blocks: Number of blocks.
         hidden: Widths of the hidden layers of each g.
         lipschitz: Bound of the Lipschitz constant of each g.
         log_det: How log-determinants are computed; by default exact up to 16 dimensions, `RussianRoulette()` above.
         inverse: The iteration of decode.
+        preprocess: A key of `cnf.models.assembly.PREPROCESSING`; None for a logit of images, and to standardise the
+            rest.
 
     References:
         Behrmann et al. 2019, arXiv 1811.00995; Chen et al. 2019, arXiv 1906.02735.
+
+    Example:
+        >>> import cnf
+        >>> cnf.build("residual", 2, blocks=2).sample(3).shape
+        torch.Size([3, 2])
     """
     dim = size(event_shape)
     log_det = log_det or (ExactLogDet() if dim <= 16 else RussianRoulette())
@@ -154,15 +177,24 @@ def glow(
     log-scales are `bound · tanh`, not a sigmoid; fewer scales where height or width cannot be halved so often.
 
     Args:
+        event_shape: Shape of one sample.
+        context_dim: Length of the context; 0 for none.
         steps: Steps, of each scale for images.
         hidden: Width of the conditioners.
         blocks: Residual blocks of the conditioners.
         scales: Scales of images; by default up to 3, as often as height and width can be halved.
         bound: Bound of a coupling's log-scale.
         lu: Whether the matrices are LU-parametrised, or free.
+        preprocess: A key of `cnf.models.assembly.PREPROCESSING`; None for a logit of images, and to standardise the
+            rest.
 
     References:
         Kingma and Dhariwal 2018, arXiv 1807.03039.
+
+    Example:
+        >>> import cnf
+        >>> cnf.build("glow", (1, 4, 4), steps=1, hidden=4).sample(3).shape
+        torch.Size([3, 1, 4, 4])
     """
     image = is_image(event_shape)
     kind, elementwise = ConvResNet if image else ResidualMLP, AffineMap(bound=bound)
@@ -177,72 +209,6 @@ def glow(
     else:
         members = [glow_step(size(event_shape), net, elementwise=elementwise, lu=lu) for _ in range(steps)]
     return assemble(event_shape, context_dim, members, preprocess, flat=not image)
-
-
-@checked
-def gaussianization(
-    event_shape: Sizes,
-    context_dim: SizeOrZero = 0,
-    *,
-    layers: Size = 10,
-    components: Ambient = 16,
-    rotation: RotationName = "pca",
-    preprocess: Preprocess | None = None,
-) -> Flow:
-    """Gaussianization flow: trainable mixtures of logistics and Householder rotations, started from the data.
-
-    As published: mixtures followed by the normal quantile function, D reflections a rotation, a start from iterative
-    Gaussianization. Deviations: 10 layers of 16 components (theirs 5 to 100 layers, by data set). Events are flattened
-    vectors.
-
-    Args:
-        layers: Number of layers.
-        components: Logistics of each mixture.
-        rotation: Where the rotations start, one of `cnf.discrete.ROTATIONS`.
-
-    References:
-        Meng et al. 2020, arXiv 2003.01941.
-    """
-    members = [
-        GaussianizationLayer(size(event_shape), components=components, context_dim=context_dim, rotation=rotation)
-        for _ in range(layers)
-    ]
-    return assemble(event_shape, context_dim, members, preprocess, flat=True)
-
-
-@checked
-def rbig(
-    event_shape: Sizes,
-    context_dim: SizeOrZero = 0,
-    *,
-    layers: Size = 200,
-    rotation: RotationName = "pca",
-    knots: Knots = 32,
-    significance: Positive = 1.0,
-    preprocess: Preprocess | None = None,
-) -> Flow:
-    """RBIG: iterative Gaussianization, fitted by `flow.initialize(x)` and not trained. Takes no context.
-
-    As published: marginal Gaussianization and a rotation, repeated. Deviations: marginals are splines through a
-    cross-validated kernel estimate, not histograms; layers end when their gain falls below its sampling noise. Events
-    are flattened vectors.
-
-    Args:
-        layers: Most layers there can be.
-        rotation: One of `cnf.discrete.ROTATIONS`.
-        knots: Of each marginal's spline.
-        significance: Standard errors that a layer's gain must exceed.
-
-    Raises:
-        ValueError: A context is asked for.
-
-    References:
-        Laparra et al. 2011, arXiv 1602.00229.
-    """
-    if context_dim:
-        raise ValueError(f"rbig takes no context, got context_dim={context_dim}: use gaussianization")
-    members = [RBIG(size(event_shape), layers=layers, rotation=rotation, knots=knots, significance=significance)]
-    return assemble(event_shape, context_dim, members, preprocess, flat=True)
 
 
 def _closed_in(direction: str, members: Sequence[Transform]) -> list[Transform]:

@@ -15,7 +15,7 @@ from cnf.distributions import SphereUniform, TorusUniform
 from cnf.flows import Flow
 from cnf.manifolds.geometry import Torus
 from cnf.models.assembly import EVALUATION, assemble, size, sphere_of
-from cnf.models.couplings import Net
+from cnf.models.conditioners import Net
 from cnf.networks import ActivationName, ConditionerActivation
 
 
