@@ -23,7 +23,7 @@ LAYERS = [
     {"manifolds", "distribution", "uncertainty"},
     {"flows", "calibration"},
     {"objectives", "metrics", "tables"},
-    {"models"},
+    {"models", "inference"},
     {"checkpoints"},
     {"training", "plotting"},
     {"cli"},
