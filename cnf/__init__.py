@@ -96,8 +96,8 @@ if TYPE_CHECKING:
 # Loaded when asked for: they bring the training engine, matplotlib and the like.
 _TRAINING = ("FitConfig", "FitResult", "fit")
 _FOLDERS = (
-    "arguments", "calibration", "checkpoints", "continuous", "data", "discrete", "distributions", "errors", "manifolds",
-    "metrics", "models", "networks", "objectives", "plotting", "tables", "training", "transforms",
+    "arguments", "calibration", "checkpoints", "continuous", "data", "discrete", "distributions", "errors", "inference",
+    "manifolds", "metrics", "models", "networks", "objectives", "plotting", "tables", "training", "transforms",
 )  # fmt: skip
 
 

@@ -188,6 +188,18 @@ def test_objects(tmp_path):
         read(3)
 
 
+def test_a_sheet_of_several_is_named(tmp_path):
+    pytest.importorskip("fastexcel")
+    writer = pytest.importorskip("xlsxwriter")
+    frame = pl.DataFrame({"a": [1, 2], "b": ["x", "y"]})
+    with writer.Workbook(tmp_path / "t.xlsx") as book:
+        frame.write_excel(book, worksheet="one")
+        frame.write_excel(book, worksheet="two")
+    assert read(tmp_path / "t.xlsx", sheet="two").frame.equals(frame)
+    with pytest.raises(DataError, match="expected one sheet with rows, got one, two"):
+        read(tmp_path / "t.xlsx")
+
+
 @pytest.mark.parametrize("name", ["t.parquet", "t.feather", "t.csv.gz"])
 def test_a_file_cut_short_is_named(name, tmp_path):
     path = tmp_path / name
