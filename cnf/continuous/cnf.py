@@ -38,6 +38,16 @@ class CNF(Transform):
 
     References:
         Chen et al. 2018, arXiv 1806.07366; Grathwohl et al. 2019, FFJORD, arXiv 1810.01367.
+
+    Example:
+        >>> import torch, cnf
+        >>> layer = CNF(cnf.MLPField(2, hidden=8), regularizers={"kinetic": cnf.KineticEnergy()})
+        >>> x = torch.randn(5, 2)
+        >>> z, log_det, costs = layer.encode(x)
+        >>> z.shape, log_det.shape, list(costs)
+        (torch.Size([5, 2]), torch.Size([5]), ['kinetic'])
+        >>> torch.allclose(layer.decode(z).value, x, atol=1e-3)
+        True
     """
 
     continuous = True
@@ -59,6 +69,12 @@ class CNF(Transform):
         self.regularizers = dict(regularizers)
         self.solver = solver
         self.context_dim = self.field.context_dim
+
+    def extra_repr(self) -> str:
+        settings = [f"divergence={self.divergence}", f"solver={self.solver}"]
+        settings += [f"regularizers={self.regularizers}"] if self.regularizers else []
+        settings += [f"manifold={self.manifold}"] if self.manifold != Euclidean() else []
+        return ",\n".join(settings)
 
     @property
     def exact(self) -> bool:

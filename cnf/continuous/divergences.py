@@ -26,6 +26,17 @@ class Divergence(ABC):
 
     Attributes:
         exact: Whether it is the trace itself and not an estimate.
+
+    Example: Hutchinson's estimate with one random unit vector for each sample.
+        >>> import torch, cnf
+        >>> class Axis(Divergence):
+        ...     def probe(self, x):
+        ...         rows = torch.randint(x.shape[1], (len(x),), device=x.device)
+        ...         return torch.nn.functional.one_hot(rows, x.shape[1]).to(x)[None] * x.shape[1] ** 0.5
+        ...     def __call__(self, at, probe):
+        ...         return (probe * at.jvp(probe)).sum(2).mean(0)
+        >>> cnf.CNF(cnf.MLPField(3, hidden=4), Axis()).encode(torch.randn(5, 3)).log_det.shape
+        torch.Size([5])
     """
 
     exact: ClassVar[bool] = False

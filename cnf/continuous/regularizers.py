@@ -19,7 +19,17 @@ from cnf.continuous.potentials import PotentialLinearization
 
 
 class Regularizer(ABC):
-    """The integrand of a path cost."""
+    """The integrand of a path cost.
+
+    Example: The fourth power of the speed.
+        >>> import torch, cnf
+        >>> class Quartic(Regularizer):
+        ...     def __call__(self, at, probe):
+        ...         return at.velocity.square().flatten(1).sum(1).square()
+        >>> flow = cnf.CNF(cnf.MLPField(2, hidden=4), regularizers={"quartic": Quartic()})
+        >>> flow.encode(torch.zeros(5, 2)).costs["quartic"].shape
+        torch.Size([5])
+    """
 
     example: ClassVar[str] = "cnf.KineticEnergy()"  # for messages
 

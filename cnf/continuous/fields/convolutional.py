@@ -27,6 +27,11 @@ class ConvField(VectorField):
 
     References:
         Grathwohl et al. 2019, FFJORD, arXiv 1810.01367.
+
+    Example:
+        >>> import torch
+        >>> ConvField((1, 4, 4), hidden=3)(torch.tensor(0.5), torch.randn(5, 1, 4, 4)).shape
+        torch.Size([5, 1, 4, 4])
     """
 
     def __init__(

@@ -20,8 +20,9 @@ Frequency = Annotated[float, between(1, 1e6)]  # float32 knows no phase of faste
 
 @checked
 class FourierField(VectorField):
-    """A residual network on sines of many frequencies: `h_0 = sin(Bx + β)`,
-    `h_i = h_{i−1} + σ(W_i h_{i−1} + b_i + U_i [t, context])`, `g = V h_L + v`.
+    """A residual network on sines of many frequencies.
+
+    `h_0 = sin(Bx + β)`, `h_i = h_{i−1} + σ(W_i h_{i−1} + b_i + U_i [t, context])`, `g = V h_L + v`.
 
     The rows of B begin with lengths from 1 to `frequency`, evenly on a logarithmic scale, in random directions; they
     are trained with the rest. High frequencies are what concentrated densities take. With V and v at zero, where they
@@ -40,6 +41,12 @@ class FourierField(VectorField):
 
     References:
         Tancik et al. 2020, Fourier features, arXiv 2006.10739.
+
+    Example:
+        >>> import torch
+        >>> field = FourierField(3, hidden=16)
+        >>> field(torch.tensor(0.5), torch.randn(5, 3)).abs().max().item()
+        0.0
     """
 
     def __init__(
@@ -60,6 +67,9 @@ class FourierField(VectorField):
         self.shifts = nn.ModuleList(nn.Linear(1 + context_dim, hidden, bias=False) for _ in range(depth))
         self.last = nn.Linear(hidden, dim)
         self._start(frequency)
+
+    def extra_repr(self) -> str:
+        return f"dim={self.dim}, context_dim={self.context_dim}"
 
     @torch.no_grad()
     def _start(self, frequency: float) -> None:

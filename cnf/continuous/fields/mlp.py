@@ -50,6 +50,13 @@ class MLPField(VectorField):
 
     References:
         Grathwohl et al. 2019, FFJORD, arXiv 1810.01367.
+
+    Example:
+        >>> import torch
+        >>> field = MLPField(2, hidden=(8, 8), context_dim=1)
+        >>> t, x, context = torch.tensor(0.5), torch.randn(5, 2), torch.randn(5, 1)
+        >>> field(t, x, context).shape, field.linearize(t, x, context).trace().shape
+        (torch.Size([5, 2]), torch.Size([5]))
     """
 
     dim: int
@@ -78,6 +85,9 @@ class MLPField(VectorField):
         self.gates = nn.ModuleList(
             nn.Linear(1 + context_dim * (i < len(hidden)), width) for i, width in enumerate(widths)
         )
+
+    def extra_repr(self) -> str:
+        return f"dim={self.dim}, context_dim={self.context_dim}, residual={self.residual}"
 
     def forward(self, t: Tensor, x: Tensor, context: Tensor | None = None) -> Tensor:
         return self.velocity(t, x, context)

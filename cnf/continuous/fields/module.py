@@ -11,7 +11,24 @@ from cnf.continuous.fields.interface import VectorField
 
 @checked
 class ModuleField(VectorField):
-    """Any `nn.Module` that takes `(t, x, context)` and treats each row for itself, as a field."""
+    """Any `nn.Module` that takes `(t, x, context)` and treats each row for itself, as a field.
+
+    `CNF` wraps modules by itself. The trace takes one forward-mode product a dimension.
+
+    Args:
+        module: Maps a time, scalar or `(N,)`, points `(N, *event)` and a context to velocities `(N, *event)`.
+
+    Raises:
+        ValueError: In a call, velocities of another shape than the points.
+
+    Example:
+        >>> import torch
+        >>> class Decay(torch.nn.Module):
+        ...     def forward(self, t, x, context=None):
+        ...         return -x
+        >>> ModuleField(Decay()).linearize(torch.tensor(0.5), torch.randn(3, 2)).trace()
+        tensor([-2., -2., -2.])
+    """
 
     context_dim = None
 
@@ -29,7 +46,7 @@ class ModuleField(VectorField):
         return velocity
 
     def takes_times(self, x: Tensor, context: Tensor | None = None) -> bool:
-        """Tried on some rows, as many as no axis is long, for many a module knows only one time."""
+        """Whether it takes a time for each row, found by a trial on a few rows: some modules take one time only."""
         number = next(n for n in (7, 11, 13, 17, 19) if n not in x.shape[1:])
         rows = torch.arange(number, device=x.device) % len(x)
         x, context = x.detach()[rows], None if context is None else context.detach()[rows]

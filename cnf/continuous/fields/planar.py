@@ -27,6 +27,12 @@ class PlanarField(VectorField):
     References:
         Chen et al. 2018, Neural ordinary differential equations, arXiv 1806.07366; mean over the units and gate of
         each entry of u as in the authors' code.
+
+    Example:
+        >>> import torch
+        >>> field = PlanarField(2, units=4, hidden=8)
+        >>> field.linearize(torch.tensor(0.5), torch.randn(5, 2)).trace().shape
+        torch.Size([5])
     """
 
     dim: int
@@ -39,6 +45,9 @@ class PlanarField(VectorField):
             nn.Linear(hidden, 3 * units * dim + units),
         )  # fmt: skip
         self.conditional = nn.Linear(context_dim, units, bias=False) if context_dim else None
+
+    def extra_repr(self) -> str:
+        return f"dim={self.dim}, units={self.units}, context_dim={self.context_dim}"
 
     def takes_times(self, x: Tensor, context: Tensor | None = None) -> bool:
         """No: the hypernetwork makes the weights of one time once for all rows."""

@@ -30,6 +30,14 @@ class PotentialField(VectorField):
 
     References:
         Onken et al. 2021, OT-Flow, arXiv 2006.00104.
+
+    Example:
+        >>> import torch
+        >>> field = PotentialField(2, hidden=8)
+        >>> t, x = torch.tensor(0.5), torch.randn(5, 2, requires_grad=True)
+        >>> (gradient,) = torch.autograd.grad(field.potential(t, x).sum(), x)
+        >>> torch.allclose(field(t, x), -gradient, atol=1e-5)
+        True
     """
 
     def __init__(
@@ -45,6 +53,9 @@ class PotentialField(VectorField):
         nn.init.xavier_uniform_(self.quadratic)
         for bias in (self.linear.weight, self.linear.bias):
             nn.init.zeros_(bias)
+
+    def extra_repr(self) -> str:
+        return f"dim={self.dim}, context_dim={self.context_dim}"
 
     def forward(self, t: Tensor, x: Tensor, context: Tensor | None = None) -> Tensor:
         return self.linearize(t, x, context).velocity
