@@ -117,12 +117,13 @@ def __dir__() -> list[str]:
 
 
 __all__ = [
+    "CNF",
+    "MODELS",
     "Annealed",
     "Augment",
     "BaseDensity",
     "Bottleneck",
     "BridgePath",
-    "CNF",
     "CheckpointError",
     "CnfError",
     "Compose",
@@ -163,7 +164,6 @@ __all__ = [
     "LipmanPath",
     "Loss",
     "MLPField",
-    "MODELS",
     "Manifold",
     "Mapped",
     "MaximumLikelihood",

@@ -33,13 +33,13 @@ from cnf.arguments.hints import (
 from cnf.arguments.rules import FINITE, Rule, above, advice, at_least, between, inside, of_floats, one_of
 
 __all__ = [
-    "Ambient",
-    "Count",
     "FINITE",
-    "Finite",
-    "Fraction",
     "LARGEST",
     "MOST",
+    "Ambient",
+    "Count",
+    "Finite",
+    "Fraction",
     "Matrix",
     "NonNegative",
     "Numbers",

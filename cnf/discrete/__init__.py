@@ -32,6 +32,8 @@ from cnf.discrete.standardize import Standardize, StandardizeContext
 from cnf.discrete.whitening import Whiten
 
 __all__ = [
+    "RBIG",
+    "ROTATIONS",
     "ActNorm",
     "Affine",
     "AffineMap",
@@ -66,8 +68,6 @@ __all__ = [
     "Permutation",
     "Planar",
     "PowerSeries",
-    "RBIG",
-    "ROTATIONS",
     "Radial",
     "RationalQuadratic",
     "Regression",

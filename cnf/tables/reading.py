@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def read(source: Any, *, header: bool | None = None, sheet: str | None = None, text: Collection[str] = ()) -> Reading:
-    """A table from a file or an object, with the types its cells have.
+    r"""A table from a file or an object, with the types its cells have.
 
     Text files (`.csv`, `.tsv`, `.txt`, `.data`, `.dat`, also with `.gz`) may be separated by comma, semicolon, tab, bar
     or blanks, in UTF-8, UTF-16 or Latin-1, with or without header, units below it, `#` comments above it, a row index,

@@ -21,6 +21,7 @@ LONGEST = 60  # characters of a cell that a message shows
 
 
 def read_text(path: Path, header: bool | None, text: Collection[str]) -> Reading:
+    """The table in a file of text; see `read`."""
     content = decoded(path)
     layout = layout_of(str(path), content, header)
     frame = _strings(path, content, layout)
