@@ -67,7 +67,10 @@ def coverage(flow: Flow, parameters: Tensor, data: Tensor, *, draws: Draws = 100
     The level of the smallest region that holds θ is the share of draws with a higher density than θ.
 
     Args:
-        flow, parameters, data, draws: As in `sbc_ranks`.
+        flow: `q(θ | x)`, events are parameters `(D,)`, contexts are data `(C,)`.
+        parameters: θ, `(N, D)`.
+        data: x, `(N, C)`.
+        draws: Of each posterior.
         levels: Number L of levels, from 1/L to 1.
 
     References:
@@ -95,7 +98,10 @@ def tarp(
     the box of the parameters, whose columns are standardised for the distances.
 
     Args:
-        flow, parameters, data, draws: As in `sbc_ranks`.
+        flow: `q(θ | x)`, events are parameters `(D,)`, contexts are data `(C,)`.
+        parameters: θ, `(N, D)`.
+        data: x, `(N, C)`.
+        draws: Of each posterior.
         levels: Number L of levels, from 1/L to 1.
         seed: Of the reference points.
 
