@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 def fit(
     flow: Flow,
-    data: Any,
+    data: Any = None,
     objective: Objective | Phase | Sequence[Phase] | None = None,
     validation: Any = None,
     config: FitConfig = FitConfig(),
