@@ -4,6 +4,7 @@ from cnf.discrete.augmentation import Augment
 from cnf.discrete.autoregressive import Autoregressive
 from cnf.discrete.conditional import Conditional, Regression
 from cnf.discrete.coupling import CouplingLayer, alternating, checkerboard, half
+from cnf.discrete.dequantization import Dequantize
 from cnf.discrete.destructors import Destructor, GaussianDestructor, Gaussianized, NormalCDF, chain
 from cnf.discrete.determinants import log_abs_det
 from cnf.discrete.elementwise import Affine, Logit, Softplus
@@ -44,6 +45,7 @@ __all__ = [
     "Conditional",
     "CouplingLayer",
     "DenseLinear",
+    "Dequantize",
     "Destructor",
     "ElementwiseMap",
     "EncoderDecoder",

@@ -48,6 +48,9 @@ class Autoregressive(Transform):
         self.context_dim = net.context_dim
         self.domain, self.codomain = elementwise.domain, elementwise.codomain
 
+    def extra_repr(self) -> str:
+        return f"elementwise={self.elementwise}"
+
     def encode(self, x: Tensor, context: Tensor | None = None) -> Mapped:
         require_vectors(x, self.net.dim)
         raw = self.net(x, context).unflatten(1, (self.net.dim, -1))

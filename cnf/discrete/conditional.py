@@ -37,6 +37,9 @@ class Conditional(Transform):
         self.elementwise, self.net, self.context_dim = elementwise, net, context_dim
         self.domain, self.codomain = elementwise.domain, elementwise.codomain
 
+    def extra_repr(self) -> str:
+        return f"elementwise={self.elementwise}"
+
     def encode(self, x: Tensor, context: Tensor | None = None) -> Mapped:
         z, log_slope = self.elementwise.encode(x, self._raw(x, context))
         return Mapped(z, log_slope.sum(1))

@@ -124,6 +124,9 @@ class CouplingLayer(Transform):
         seen = int(mask.sum())
         return cls(elementwise, net(seen, (len(mask) - seen) * elementwise.size), mask)
 
+    def extra_repr(self) -> str:
+        return f"elementwise={self.elementwise}"
+
     def encode(self, x: Tensor, context: Tensor | None = None) -> Mapped:
         return self._map(self.elementwise.encode, x, context)
 

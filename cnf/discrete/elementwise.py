@@ -52,6 +52,9 @@ class Affine(Transform):
         self.register_buffer("shift", spread("shift", shift, self.event_shape))
         self.register_buffer("scale", spread("scale", scale, self.event_shape))
 
+    def extra_repr(self) -> str:
+        return f"event_shape={tuple(self.event_shape)}"
+
     def encode(self, x: Tensor, context: Tensor | None = None) -> Mapped:
         require_event(x, self.event_shape)
         z = (x - self.shift) / self.scale

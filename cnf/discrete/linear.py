@@ -52,6 +52,9 @@ class Linear(Transform, ABC):
         self.dim = dim
         self.bias = nn.Parameter(torch.zeros(dim)) if bias else None
 
+    def extra_repr(self) -> str:
+        return f"dim={self.dim}"
+
     @abstractmethod
     def multiply(self, x: Tensor) -> Tensor:
         """`W x` for each row, `(M, D)`."""

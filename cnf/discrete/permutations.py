@@ -55,6 +55,9 @@ class Permutation(Transform):
         """A random order, drawn once; the state dict carries it."""
         return cls(torch.randperm(dim, generator=generator))
 
+    def extra_repr(self) -> str:
+        return f"dim={len(self.order)}"
+
     def encode(self, x: Tensor, context: Tensor | None = None) -> Mapped:
         require_features(x, len(self.order))
         return Mapped(x[:, self.order], x.new_zeros(len(x)))

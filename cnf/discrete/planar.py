@@ -84,6 +84,9 @@ class Planar(Transform):
         u = UNIT * w / w.dot(w) + 0.01 * torch.randn(dim)  # û = 0 but for the noise: near the identity
         self.parameters_of = Parameters(torch.cat([u, w, torch.zeros(1)]), context_dim=context_dim, hidden=hidden)
 
+    def extra_repr(self) -> str:
+        return f"dim={self.dim}"
+
     def encode(self, x: Tensor, context: Tensor | None = None) -> Mapped:
         u, w, b, margin = self._constrained(x, context)
         a = solution(Monotone(_beyond, _reach), (x * w).sum(1), b, margin)
@@ -133,6 +136,9 @@ class Radial(Transform):
         self.dim, self.context_dim = dim, context_dim
         start = torch.cat([torch.randn(dim), torch.tensor([UNIT, UNIT]) + 0.01 * torch.randn(2)])  # α ≈ 1, β̂ ≈ 0
         self.parameters_of = Parameters(start, context_dim=context_dim, hidden=hidden)
+
+    def extra_repr(self) -> str:
+        return f"dim={self.dim}"
 
     def encode(self, x: Tensor, context: Tensor | None = None) -> Mapped:
         centre, raw_alpha, raw_gain = self._raw(x, context)

@@ -68,6 +68,9 @@ class Residual(Transform):
     def exact(self) -> bool:
         return self.log_det.exact
 
+    def extra_repr(self) -> str:
+        return f"dim={self.dim}, log_det={self.log_det}, inverse={self.inverse}"
+
     def encode(self, x: Tensor, context: Tensor | None = None) -> Mapped:
         require_vectors(x, self.dim)
         moved, jacobian = self.network.at(context).linearize(x)

@@ -65,6 +65,9 @@ class BaseDensity(nn.Module, ABC):
         """Where its samples are drawn."""
         return self._like.device
 
+    def extra_repr(self) -> str:
+        return f"event_shape={tuple(self.event_shape)}"
+
     @abstractmethod
     def log_prob(self, z: Tensor) -> Tensor:
         """The log-density in nats: `(N, *event)` to `(N,)`."""

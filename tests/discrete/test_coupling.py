@@ -167,3 +167,7 @@ def test_a_missing_context_is_refused():
     transform = CouplingLayer(Shift(), ResidualMLP(2, 2, context_dim=3), half(4))
     with pytest.raises(ValueError, match=r"context of shape \(N, 3\)"):
         transform.encode(torch.zeros(1, 4))
+
+
+def test_a_layer_says_what_it_maps_with():
+    assert "elementwise=AffineMap(bound=2.0)" in repr(CouplingLayer(AffineMap(bound=2.0), ResidualMLP(2, 4), half(4)))
