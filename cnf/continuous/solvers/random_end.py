@@ -33,6 +33,13 @@ class RandomEnd(Solver):
 
     References:
         Ghosh et al. 2020, STEER, arXiv 2006.10711.
+
+    Example:
+        >>> import torch, cnf
+        >>> flow = cnf.build("cnf", 2, hidden=8)
+        >>> phase = cnf.Phase(cnf.MaximumLikelihood(), solver=cnf.RandomEnd(cnf.RungeKutta("rk4", steps=4), 0.5))
+        >>> cnf.fit(flow, torch.randn(64, 2), [phase], config=cnf.FitConfig(steps=1, progress=False)).steps
+        1
     """
 
     solver: Solver = RungeKutta()

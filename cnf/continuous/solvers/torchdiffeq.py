@@ -51,6 +51,12 @@ class Torchdiffeq(Solver):
 
     References:
         Chen et al. 2018, arXiv 1806.07366; Kidger et al. 2021, seminorms, arXiv 2009.09457.
+
+    Example:
+        >>> import torch, cnf
+        >>> flow = cnf.Flow(cnf.CNF(cnf.MLPField(2), solver=Torchdiffeq(adjoint=True)), cnf.StandardNormal(2))
+        >>> flow.log_prob(torch.zeros(3, 2)).shape
+        torch.Size([3])
     """
 
     method: str = "dopri5"
@@ -248,7 +254,7 @@ _FUNCTIONS = {"adaptive": _AdaptiveFunction, "fixed": _FixedFunction, "other": _
 
 
 def _diagnose(error: AssertionError, function: _Function) -> SolverError:
-    """torchdiffeq says no more than an assertion; say where the solve stood and whose state went bad."""
+    """Torchdiffeq says no more than an assertion; say where the solve stood and whose state went bad."""
     if function.first is None or function.time is None:
         return SolverError(f"torchdiffeq gave up ({error})", time=math.nan, samples=[], advice=ADVICE)
     start, slope = function.first
