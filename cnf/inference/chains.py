@@ -24,6 +24,12 @@ class Chains:
         samples: `(chains, n, *event)`, in the coordinates of the density.
         acceptance: Share of accepted proposals.
         gradients: Gradients of the density that were computed, warm-up included; 0 where none are needed.
+
+    Example:
+        >>> import cnf
+        >>> flow = cnf.Flow(cnf.Compose([]), cnf.StandardNormal(2))
+        >>> metropolis(flow, lambda x: -x.square().sum(1) / 2, 50).samples.shape[1:]
+        torch.Size([50, 2])
     """
 
     samples: Tensor
@@ -153,6 +159,12 @@ def nuts(
 
     References:
         Hoffman and Gelman 2014, NUTS, arXiv 1111.4246; Hoffman et al. 2019, NeuTra, arXiv 1903.03704.
+
+    Example:
+        >>> import cnf
+        >>> flow = cnf.Flow(cnf.Compose([]), cnf.StandardNormal(2))
+        >>> nuts(flow=flow, log_density=lambda x: -x.square().sum(1) / 2).samples.shape  # doctest: +SKIP
+        torch.Size([4, 1000, 2])
     """
     try:
         from pyro.infer import MCMC, NUTS

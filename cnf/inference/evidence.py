@@ -22,7 +22,13 @@ UNRELIABLE = 0.7  # k̂ beyond which the weights have no useful mean
 
 
 class UnreliableWarning(UserWarning):
-    """The weights of an importance sample have a tail too heavy for their mean to be estimated."""
+    """The weights of an importance sample have a tail too heavy for their mean to be estimated.
+
+    Example:
+        >>> import warnings
+        >>> warnings.simplefilter("error", UnreliableWarning)  # an error in its place
+        >>> warnings.resetwarnings()
+    """
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,6 +42,13 @@ class Evidence:
         k_hat: Pareto shape of the largest weights: above 0.7 nothing here is to be trusted; None without arviz-stats.
         samples: The draws, `(n, *event)`.
         log_weights: `log p̃(x) − log q(x)`, `(n,)`, the largest smoothed where `k_hat` is known.
+
+    Example:
+        >>> import cnf
+        >>> flow = cnf.Flow(cnf.Compose([]), cnf.StandardNormal(2))
+        >>> evidence = importance(flow, lambda x: -x.square().sum(1) / 2, 100)  # log Z = log 2π
+        >>> round(evidence.log_z, 4), round(evidence.ess, 4)
+        (1.8379, 1.0)
     """
 
     log_z: float
@@ -72,6 +85,13 @@ class Defence:
     Args:
         base: p₀, whose tails should be heavier than those of the target.
         share: α.
+
+    Example:
+        >>> import torch, cnf
+        >>> flow = cnf.Flow(cnf.Compose([]), cnf.StandardNormal(2))
+        >>> wide = torch.distributions.MultivariateNormal(torch.zeros(2), 9 * torch.eye(2))
+        >>> importance(flow, lambda x: -x.square().sum(1) / 2, 100, defence=Defence(wide)).ess < 1
+        True
     """
 
     base: Distribution

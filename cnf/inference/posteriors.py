@@ -22,6 +22,12 @@ class Coverage(NamedTuple):
             for a posterior that is too narrow.
         standard_error: Of the shares.
         ranks: Level of the smallest region that holds the truth, one for each pair, uniform if all is well.
+
+    Example:
+        >>> import torch, cnf
+        >>> flow = cnf.build("maf", 1, 1, hidden=(8,))
+        >>> coverage(flow, torch.randn(5, 1), torch.randn(5, 1), draws=9, levels=2).ranks.shape
+        torch.Size([5])
     """
 
     levels: Tensor

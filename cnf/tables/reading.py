@@ -41,7 +41,7 @@ def read(source: Any, *, header: bool | None = None, sheet: str | None = None, t
     Example:
         >>> import tempfile, pathlib
         >>> path = pathlib.Path(tempfile.mkdtemp()) / "shops.csv"
-        >>> _ = path.write_text("city;turnover\\nLyon;1.204,5\\nBrest;980,0\\n")
+        >>> _ = path.write_text("city;turnover\nLyon;1.204,5\nBrest;980,0\n")
         >>> read(path).frame.rows()
         [('Lyon', 1204.5), ('Brest', 980.0)]
     """

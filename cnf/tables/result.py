@@ -21,6 +21,13 @@ class Reading:
         header: The line of the file that the names are from, counted from 1; None where the file names no columns.
         notes: What a person should know of how the file was read, a sentence each.
         mixed: For columns of text in which nearly all cells are numbers or dates: an error that names the first other.
+
+    Example:
+        >>> import polars as pl
+        >>> from cnf.tables import read
+        >>> reading = read(pl.DataFrame({"age": [20, 31], "sex": ["f", "m"]}))
+        >>> reading.frame.columns, reading.notes
+        (['age', 'sex'], ())
     """
 
     frame: pl.DataFrame

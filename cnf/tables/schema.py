@@ -30,6 +30,10 @@ class Column:
         atoms: Values that single rows share far more often than a density allows.
         empty: Share of rows without a value.
         dtype: The type of its cells, as Polars calls it.
+
+    Example:
+        >>> Column("wind", "angle", "declared", period=360.0).period
+        360.0
     """
 
     name: str
