@@ -101,6 +101,14 @@ class ChainLinearization(Linearization):
         residual: Whether inner layers add to their input.
         form: The `trace_form` of the same weights without gate, where the caller has it.
         probed: What was prepared for the vectors of this solve.
+
+    Example:
+        >>> import torch
+        >>> x, slope = torch.randn(3, 2), torch.rand(3, 8)
+        >>> first, last = torch.randn(8, 2), torch.randn(2, 8)
+        >>> at = ChainLinearization(x, torch.zeros(3, 2), [first, last], [slope])
+        >>> torch.allclose(at.jacobian, last @ torch.diag_embed(slope) @ first, atol=1e-5)
+        True
     """
 
     def __init__(

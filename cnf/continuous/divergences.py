@@ -65,7 +65,14 @@ class Divergence(ABC):
 
 @dataclass(frozen=True)
 class Exact(Divergence):
-    """The trace itself, in closed form where the field has one."""
+    """The trace itself, in closed form where the field has one.
+
+    Example:
+        >>> import torch, cnf
+        >>> here = cnf.MLPField(2, hidden=8).at(torch.tensor(0.5), torch.randn(3, 2))
+        >>> torch.allclose(Exact()(here), here.jacobian.diagonal(dim1=1, dim2=2).sum(1), atol=1e-6)
+        True
+    """
 
     exact: ClassVar[bool] = True
 
@@ -99,6 +106,14 @@ class Hutchinson(Divergence):
 
     References:
         Hutchinson 1990; Grathwohl et al. 2019, FFJORD, arXiv 1810.01367.
+
+    Example:
+        >>> import torch, cnf
+        >>> here = cnf.MLPField(2, hidden=8).at(torch.tensor(0.5), torch.randn(3, 2))
+        >>> estimate = Hutchinson(probes=4)
+        >>> probe = estimate.probe(here.x)
+        >>> probe.shape, estimate(here, probe).shape
+        (torch.Size([4, 3, 2]), torch.Size([3]))
     """
 
     probes: Size = 1
@@ -139,6 +154,13 @@ class HutchPP(Divergence):
 
     References:
         Meyer et al. 2021, arXiv 2010.09649; in CNFs: Liu et al. 2025, arXiv 2502.18808.
+
+    Example:
+        >>> import torch, cnf
+        >>> here = cnf.MLPField(6, hidden=8).at(torch.tensor(0.5), torch.randn(3, 6))
+        >>> estimate = HutchPP(probes=3)
+        >>> estimate(here, estimate.probe(here.x)).shape
+        torch.Size([3])
     """
 
     probes: Size = 3
@@ -196,6 +218,13 @@ class Bottleneck(Divergence):
 
     References:
         Grathwohl et al. 2019, FFJORD, section 3.1.1, arXiv 1810.01367.
+
+    Example:
+        >>> import torch, cnf
+        >>> here = cnf.MLPField(6, hidden=(2, 8)).at(torch.tensor(0.5), torch.randn(3, 6))
+        >>> estimate = Bottleneck(2)
+        >>> estimate.probe(here.x).shape, estimate(here, estimate.probe(here.x)).shape
+        (torch.Size([1, 3, 2]), torch.Size([3]))
     """
 
     hidden: Size

@@ -143,6 +143,12 @@ class FunctionalLinearization(Linearization):
     Args:
         x: `(N, *event)`.
         function: `x -> f(t, x)`, acting on each row for itself.
+
+    Example:
+        >>> import torch
+        >>> at = FunctionalLinearization(torch.tensor([[1.0, 2.0]]), lambda x: x**2)
+        >>> at.velocity, at.trace()
+        (tensor([[1., 4.]]), tensor([6.]))
     """
 
     def __init__(self, x: Tensor, function: Callable[[Tensor], Tensor]) -> None:

@@ -29,6 +29,12 @@ class PotentialLinearization(Linearization):
 
     References:
         Onken et al. 2021, OT-Flow, arXiv 2006.00104.
+
+    Example:
+        >>> import torch, cnf
+        >>> at = cnf.PotentialField(2, hidden=8).linearize(torch.tensor(0.5), torch.randn(3, 2))
+        >>> torch.allclose(at.jacobian, at.jacobian.mT, atol=1e-5)  # minus a Hessian
+        True
     """
 
     def __init__(

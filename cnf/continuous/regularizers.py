@@ -48,6 +48,12 @@ class KineticEnergy(Regularizer):
 
     References:
         Finlay et al. 2020, arXiv 2002.02798 (whose code has ½ and a mean over dimensions).
+
+    Example:
+        >>> import torch, cnf
+        >>> flow = cnf.CNF(cnf.MLPField(2, hidden=8), regularizers={"kinetic": KineticEnergy()})
+        >>> flow.encode(torch.randn(3, 2)).costs["kinetic"].shape
+        torch.Size([3])
     """
 
     def __call__(self, linearization: Linearization, probe: Tensor | None) -> Tensor:
@@ -66,6 +72,12 @@ class JacobianFrobenius(Regularizer):
 
     References:
         Finlay et al. 2020, arXiv 2002.02798.
+
+    Example:
+        >>> import torch, cnf
+        >>> flow = cnf.CNF(cnf.MLPField(2, hidden=8), regularizers={"frobenius": JacobianFrobenius()})
+        >>> flow.encode(torch.randn(3, 2)).costs["frobenius"].shape
+        torch.Size([3])
     """
 
     probes: Size | None = None
@@ -94,6 +106,12 @@ class DirectionalJacobian(Regularizer):
 
     References:
         Grathwohl et al. 2019, FFJORD, arXiv 1810.01367; Finlay et al. 2020, arXiv 2002.02798.
+
+    Example:
+        >>> import torch, cnf
+        >>> flow = cnf.CNF(cnf.MLPField(2, hidden=8), regularizers={"directional": DirectionalJacobian()})
+        >>> flow.encode(torch.randn(3, 2)).costs["directional"].shape
+        torch.Size([3])
     """
 
     def __call__(self, linearization: Linearization, probe: Tensor | None) -> Tensor:
@@ -117,6 +135,12 @@ class HigherDerivative(Regularizer):
 
     References:
         Kelly et al. 2020, Learning differential equations that are easy to solve, arXiv 2007.04504.
+
+    Example:
+        >>> import torch, cnf
+        >>> flow = cnf.CNF(cnf.MLPField(2, hidden=8), regularizers={"derivative": HigherDerivative(order=2)})
+        >>> flow.encode(torch.randn(3, 2)).costs["derivative"].shape
+        torch.Size([3])
     """
 
     order: Size = 2
@@ -134,6 +158,12 @@ class HamiltonJacobi(Regularizer):
 
     References:
         Onken et al. 2021, OT-Flow, arXiv 2006.00104.
+
+    Example:
+        >>> import torch, cnf
+        >>> flow = cnf.CNF(cnf.PotentialField(2, hidden=8), regularizers={"hjb": HamiltonJacobi()})
+        >>> flow.encode(torch.randn(3, 2)).costs["hjb"].shape
+        torch.Size([3])
     """
 
     def __call__(self, linearization: Linearization, probe: Tensor | None) -> Tensor:

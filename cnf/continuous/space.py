@@ -75,7 +75,14 @@ class Space(ABC):
 
 @dataclass(frozen=True)
 class Euclidean(Space):
-    """All of ℝⁿ: every field is tangent, and events may have any shape."""
+    """All of ℝⁿ: every field is tangent, and events may have any shape.
+
+    Example:
+        >>> import torch
+        >>> x, v = torch.randn(3, 2), torch.randn(3, 2)
+        >>> torch.equal(Euclidean().to_tangent(x, v), v)
+        True
+    """
 
     @property
     def domain(self) -> constraints.Constraint:

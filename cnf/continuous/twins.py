@@ -38,6 +38,13 @@ def reconfigure(
 
     Raises:
         ValueError: There is no CNF in it.
+
+    Example:
+        >>> import torch, cnf
+        >>> flow = cnf.build("cnf", 2)
+        >>> cheap = reconfigure(flow, divergence=cnf.Hutchinson(), solver=cnf.RungeKutta("rk4", steps=8))
+        >>> flow.exact, cheap.exact, len(list(cheap.parameters())) == len(list(flow.parameters()))
+        (True, False, True)
     """
     if not cnfs_of(flow):
         raise ValueError(f"{type(flow).__name__} holds no CNF, so there is nothing to reconfigure")
@@ -77,5 +84,11 @@ def refined(flow: Module) -> Module:
 
 
 def cnfs_of(module: nn.Module) -> list[CNF]:
-    """All CNFs in a module."""
+    """All CNFs in a module.
+
+    Example:
+        >>> import torch, cnf
+        >>> len(cnfs_of(cnf.build("cnf", 2))), len(cnfs_of(cnf.build("maf", 2)))
+        (1, 0)
+    """
     return parts_of(module, CNF)

@@ -33,6 +33,13 @@ class SphereField(VectorField):
     Args:
         n: Length of the vectors.
         field: g, a `VectorField` or any module with `(t, x, context)`, on `(N, n)`.
+
+    Example:
+        >>> import torch, cnf
+        >>> x = cnf.manifolds.Sphere(3).sample(4)
+        >>> f = SphereField(3, cnf.MLPField(3, hidden=8))(torch.tensor(0.5), x)
+        >>> bool(((x * f).sum(1).abs() < 1e-5).all())  # tangent
+        True
     """
 
     def __init__(self, n: Size, field: nn.Module) -> None:
@@ -123,6 +130,13 @@ class TorusField(VectorField):
     Args:
         d: Number of angles.
         field: g, a `VectorField` or any module with `(t, x, context)`, on `(N, 2d)`.
+
+    Example:
+        >>> import torch, cnf
+        >>> x, field = torch.rand(4, 2), TorusField(2, cnf.MLPField(4, hidden=8))
+        >>> t = torch.tensor(0.5)
+        >>> torch.allclose(field(t, x), field(t, x + 2 * torch.pi), atol=1e-4)
+        True
     """
 
     def __init__(self, d: Size, field: nn.Module) -> None:

@@ -29,6 +29,11 @@ class Sphere(Manifold):
 
     Attributes:
         n: Length of the vectors, at least 2.
+
+    Example:
+        >>> sphere = Sphere(3)
+        >>> sphere.dimension, round(sphere.volume, 4), sphere.sample(5).shape
+        (2, 12.5664, torch.Size([5, 3]))
     """
 
     n: Size
@@ -102,6 +107,10 @@ class Simplex(Manifold):
 
     Attributes:
         n: Length of the vectors, at least 2.
+
+    Example:
+        >>> Simplex(3).dimension, Simplex(3).sample(5).shape
+        (2, torch.Size([5, 3]))
     """
 
     n: Size
@@ -175,6 +184,11 @@ class Torus(Manifold):
 
     Attributes:
         d: Number of angles.
+
+    Example:
+        >>> import torch
+        >>> Torus(1).distance(torch.tensor([0.1]), torch.tensor([6.2])).round(decimals=4)
+        tensor(0.1832)
     """
 
     d: Size

@@ -18,7 +18,16 @@ from cnf.inputs import as_shape
 
 
 class Manifold(Space):
-    """A space of dimension m whose points are vectors of length n."""
+    """A space of dimension m whose points are vectors of length n.
+
+    Example:
+        >>> import torch
+        >>> from cnf.manifolds import Sphere
+        >>> sphere = Sphere(3)
+        >>> x, y = torch.eye(3)[0], torch.eye(3)[1]
+        >>> sphere.distance(x, y), sphere.exp(x, sphere.log(x, y)).round(decimals=4).abs()
+        (tensor(1.5708), tensor([0., 1., 0.]))
+    """
 
     @property
     @abstractmethod
