@@ -58,7 +58,7 @@ def test_split_hands_on_context_and_initialization():
 
 def test_each_scale_maps_half_of_what_the_one_before_it_did():
     """Scales that add 1, 10 and 100: who has passed which."""
-    shifts = [Affine(1, shift=-(10.0**i)) for i in range(3)]
+    shifts = [Affine((12 * 2**i, 4 // 2**i, 4 // 2**i), shift=-(10.0**i)) for i in range(3)]
     value = multiscale(shifts, channels=3).encode(torch.zeros(2, 3, 8, 8)).value
     counts = {number: int((value[0] == number).sum()) for number in (1, 11, 111)}
     assert value.shape == (2, 3, 8, 8)
