@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 import cnf
 from cnf import CNF, Exact, Flow, Hutchinson, KineticEnergy, MLPField, RungeKutta, SolverError, StandardNormal
-from cnf.continuous.solvers import State
+from cnf.continuous.solvers import State, row_wise
 from cnf.continuous.solvers.row_wise import RowSolve
 from cnf.continuous.solvers.runge_kutta import ROWS
 from cnf.continuous.solvers.tableaus import TABLEAUS
@@ -122,6 +122,32 @@ def test_what_the_slowest_row_takes_is_counted():
     assert statistics.evaluations == 1 + 6 * (statistics.accepted + statistics.rejected)
     assert count.row_evaluations == sum(one.evaluations for one in alone)
     assert count.solves == 1
+
+
+@pytest.mark.parametrize("context_dim", [0, CONTEXT])
+def test_a_large_batch_is_solved_in_pieces_that_nobody_sees(monkeypatch, context_dim):
+    flow = CNF(randomized(FIELDS["mlp-tanh-concat-2"].make(context_dim)).double(), Hutchinson(), solver=EACH)
+    x, context = torch.randn(50, 3, dtype=torch.float64), torch.randn(50, context_dim, dtype=torch.float64)
+    found, counts = [], []
+    for piece in (50, 7):
+        monkeypatch.setattr(row_wise, "PIECE", piece)
+        monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
+        torch.manual_seed(2)
+        with torch.no_grad(), cnf.count_evaluations() as count:
+            found.append(flow.encode(x, context if context_dim else None))
+        counts.append(vars(count))
+    assert counts[0] == counts[1]
+    torch.testing.assert_close(found[1].value, found[0].value, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(found[1].log_det, found[0].log_det, rtol=1e-12, atol=1e-12)
+
+
+@torch.no_grad()
+def test_failed_rows_of_all_pieces_are_named(monkeypatch):
+    monkeypatch.setattr(row_wise, "PIECE", 2)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
+    with pytest.raises(SolverError) as caught:
+        CNF(Explosion()).push(torch.tensor([[0.1], [2.0], [0.3], [0.2], [4.0]], dtype=torch.float64))
+    assert caught.value.samples == [1, 4]
 
 
 def test_path_costs_do_not_count_in_the_error():

@@ -146,8 +146,8 @@ class RungeKutta(Solver):
         try:
             solution = solve(rhs, state, start, self._first_step_of_rows(end - start))
         finally:
-            accepted, evaluations = solve.attempts - solve.refused, 1 + inner * solve.attempts
-            statistics = Statistics(evaluations, accepted, solve.refused)
+            attempts, refused = solve.slowest
+            statistics = Statistics(1 + inner * attempts, attempts - refused, refused)
             work = len(state.x) + inner * solve.evaluated
             record(solves=1, row_evaluations=work, **statistics._asdict())
         return Solution(solution, statistics)
