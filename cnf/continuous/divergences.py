@@ -29,7 +29,7 @@ class Divergence(ABC):
 
     Example: Hutchinson's estimate with one random unit vector for each sample.
         >>> import torch, cnf
-        >>> class Axis(Divergence):
+        >>> class Axis(cnf.Divergence):
         ...     def probe(self, x):
         ...         rows = torch.randint(x.shape[1], (len(x),), device=x.device)
         ...         return torch.nn.functional.one_hot(rows, x.shape[1]).to(x)[None] * x.shape[1] ** 0.5
@@ -70,7 +70,7 @@ class Exact(Divergence):
     Example:
         >>> import torch, cnf
         >>> here = cnf.MLPField(2, hidden=8).at(torch.tensor(0.5), torch.randn(3, 2))
-        >>> torch.allclose(Exact()(here), here.jacobian.diagonal(dim1=1, dim2=2).sum(1), atol=1e-6)
+        >>> torch.allclose(cnf.Exact()(here), here.jacobian.diagonal(dim1=1, dim2=2).sum(1), atol=1e-6)
         True
     """
 
@@ -110,7 +110,7 @@ class Hutchinson(Divergence):
     Example:
         >>> import torch, cnf
         >>> here = cnf.MLPField(2, hidden=8).at(torch.tensor(0.5), torch.randn(3, 2))
-        >>> estimate = Hutchinson(probes=4)
+        >>> estimate = cnf.Hutchinson(probes=4)
         >>> probe = estimate.probe(here.x)
         >>> probe.shape, estimate(here, probe).shape
         (torch.Size([4, 3, 2]), torch.Size([3]))
@@ -158,7 +158,7 @@ class HutchPP(Divergence):
     Example:
         >>> import torch, cnf
         >>> here = cnf.MLPField(6, hidden=8).at(torch.tensor(0.5), torch.randn(3, 6))
-        >>> estimate = HutchPP(probes=3)
+        >>> estimate = cnf.HutchPP(probes=3)
         >>> estimate(here, estimate.probe(here.x)).shape
         torch.Size([3])
     """
@@ -222,7 +222,7 @@ class Bottleneck(Divergence):
     Example:
         >>> import torch, cnf
         >>> here = cnf.MLPField(6, hidden=(2, 8)).at(torch.tensor(0.5), torch.randn(3, 6))
-        >>> estimate = Bottleneck(2)
+        >>> estimate = cnf.Bottleneck(2)
         >>> estimate.probe(here.x).shape, estimate(here, estimate.probe(here.x)).shape
         (torch.Size([1, 3, 2]), torch.Size([3]))
     """

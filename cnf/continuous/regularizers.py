@@ -23,7 +23,7 @@ class Regularizer(ABC):
 
     Example: The fourth power of the speed.
         >>> import torch, cnf
-        >>> class Quartic(Regularizer):
+        >>> class Quartic(cnf.Regularizer):
         ...     def __call__(self, at, probe):
         ...         return at.velocity.square().flatten(1).sum(1).square()
         >>> flow = cnf.CNF(cnf.MLPField(2, hidden=4), regularizers={"quartic": Quartic()})
@@ -51,7 +51,7 @@ class KineticEnergy(Regularizer):
 
     Example:
         >>> import torch, cnf
-        >>> flow = cnf.CNF(cnf.MLPField(2, hidden=8), regularizers={"kinetic": KineticEnergy()})
+        >>> flow = cnf.CNF(cnf.MLPField(2, hidden=8), regularizers={"kinetic": cnf.KineticEnergy()})
         >>> flow.encode(torch.randn(3, 2)).costs["kinetic"].shape
         torch.Size([3])
     """
@@ -75,7 +75,7 @@ class JacobianFrobenius(Regularizer):
 
     Example:
         >>> import torch, cnf
-        >>> flow = cnf.CNF(cnf.MLPField(2, hidden=8), regularizers={"frobenius": JacobianFrobenius()})
+        >>> flow = cnf.CNF(cnf.MLPField(2, hidden=8), regularizers={"frobenius": cnf.JacobianFrobenius()})
         >>> flow.encode(torch.randn(3, 2)).costs["frobenius"].shape
         torch.Size([3])
     """
@@ -109,7 +109,7 @@ class DirectionalJacobian(Regularizer):
 
     Example:
         >>> import torch, cnf
-        >>> flow = cnf.CNF(cnf.MLPField(2, hidden=8), regularizers={"directional": DirectionalJacobian()})
+        >>> flow = cnf.CNF(cnf.MLPField(2, hidden=8), regularizers={"directional": cnf.DirectionalJacobian()})
         >>> flow.encode(torch.randn(3, 2)).costs["directional"].shape
         torch.Size([3])
     """
@@ -138,7 +138,7 @@ class HigherDerivative(Regularizer):
 
     Example:
         >>> import torch, cnf
-        >>> flow = cnf.CNF(cnf.MLPField(2, hidden=8), regularizers={"derivative": HigherDerivative(order=2)})
+        >>> flow = cnf.CNF(cnf.MLPField(2, hidden=8), regularizers={"derivative": cnf.HigherDerivative(order=2)})
         >>> flow.encode(torch.randn(3, 2)).costs["derivative"].shape
         torch.Size([3])
     """
@@ -161,7 +161,7 @@ class HamiltonJacobi(Regularizer):
 
     Example:
         >>> import torch, cnf
-        >>> flow = cnf.CNF(cnf.PotentialField(2, hidden=8), regularizers={"hjb": HamiltonJacobi()})
+        >>> flow = cnf.CNF(cnf.PotentialField(2, hidden=8), regularizers={"hjb": cnf.HamiltonJacobi()})
         >>> flow.encode(torch.randn(3, 2)).costs["hjb"].shape
         torch.Size([3])
     """

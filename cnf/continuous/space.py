@@ -21,6 +21,7 @@ class Space(ABC):
 
     Example: The cylinder `x_0² + x_1² = 1` of ℝ³.
         >>> import torch, cnf
+        >>> from cnf.continuous import Space, TangentField
         >>> class Cylinder(Space):
         ...     domain = torch.distributions.constraints.real_vector
         ...     def check(self, x):
@@ -111,6 +112,14 @@ class TangentField(VectorField):
     Args:
         manifold: Gives `project` (π) and `to_tangent` (T).
         field: g, a `VectorField` or any module with `(t, x, context)`, on `(N, n)`.
+
+    Example:
+        >>> import torch, cnf
+        >>> from cnf.continuous import TangentField
+        >>> x = cnf.manifolds.Sphere(3).sample(4)
+        >>> v = TangentField(cnf.manifolds.Sphere(3), cnf.MLPField(3, hidden=8))(torch.tensor(0.5), x)
+        >>> bool(((x * v).sum(1).abs() < 1e-5).all())
+        True
     """
 
     def __init__(self, manifold: Space, field: nn.Module) -> None:
