@@ -15,7 +15,7 @@ BOUND = re.compile(r"^\s*([\w-]+)(?:\[\w+\])?\s*>=\s*([\d.]+)", re.MULTILINE)
 
 def oldest(text: str) -> dict[str, str]:
     """The lower bound of every distribution that install_requires and the extra `test` name."""
-    config = configparser.ConfigParser(interpolation=None)
+    config = configparser.ConfigParser()  # extras name others
     config.read_string(text)
     required = config["options"]["install_requires"] + config["options.extras_require"]["test"]
     return dict(BOUND.findall(required))

@@ -11,6 +11,7 @@ import pkgutil
 import re
 import shlex
 from pathlib import Path
+from typing import get_origin
 
 import pytest
 import tyro
@@ -29,7 +30,12 @@ def public(folder: str) -> dict[str, object]:
     """The classes and functions that a folder exports."""
     module = importlib.import_module(folder)
     things = {name: getattr(module, name) for name in module.__all__}
-    return {name: thing for name, thing in things.items() if inspect.isclass(thing) or inspect.isfunction(thing)}
+    return {name: thing for name, thing in things.items() if is_documented(thing)}
+
+
+def is_documented(thing: object) -> bool:
+    """Classes and functions are; tables and hints such as `Callable[…]`, a class to Python 3.10, are not."""
+    return get_origin(thing) is None and (inspect.isclass(thing) or inspect.isfunction(thing))
 
 
 EXPORTED = {f"{folder}.{name}": thing for folder in SHOWN for name, thing in public(folder).items()}
