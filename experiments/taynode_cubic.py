@@ -94,7 +94,7 @@ def measured(config: Config, model: cnf.CNF) -> dict[str, Any]:
     def rhs(t: float | Tensor, x: Tensor) -> State:
         return State(model.field(torch.as_tensor(t, dtype=x.dtype), x))
 
-    stops = drawn.grid(lambda: rhs, State(z), 0.0, 1.0)
+    stops = drawn.grid(rhs, State(z), 0.0, 1.0)
     model = cnf.reconfigure(model, solver=cnf.RungeKutta())
     return {
         "rmse": (end - target(z)).square().mean().sqrt().item(),
