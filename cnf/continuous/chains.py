@@ -89,18 +89,18 @@ class ChainLinearization(Linearization):
 
     With weights `W_0 … W_L` and, per sample, scales `d_0 … d_{L−1}` (slopes of the activations, times gates),
     `J = diag(g) W_L diag(d_{L−1}) W_{L−1} … diag(d_0) W_0`; in a residual chain each inner factor is
-    `I + diag(d_i) W_i`. The trace has a closed form for one and two scales, whose cost does not grow with the
-    dimension, and one for three; longer chains push the `D` basis vectors through.
+    `I + diag(d_i) W_i`. The trace has a closed form for one, two and three scales; for one and two its cost does not
+    grow with the dimension. Longer chains multiply the `D` basis vectors.
 
     Args:
-        x: `(N, D)`.
-        velocity: `(N, D)`.
+        x: The points, `(N, D)`.
+        velocity: `f(t, x)`, `(N, D)`.
         weights: `W_i`, each `(H_i, H_{i−1})`.
         scales: `d_i`, each `(N, H_i)`.
         gate: `g`, `(D,)` shared by the batch or `(N, D)`; None for 1.
         residual: Whether inner layers add to their input.
-        form: The `trace_form` of the same weights without gate, where the caller has it.
-        probed: What was prepared for the vectors of this solve.
+        form: The result of `trace_form` for these weights without gate, if it is already computed.
+        probed: The result of `probed` for the vectors of this solve, if it is already computed.
 
     Example:
         >>> import torch

@@ -22,19 +22,20 @@ class CNF(Transform):
     """`dx/dt = f(t, x)`, `d log_det/dt = tr ∂f/∂x`: base at t = 0, data at t = 1.
 
     `decode` integrates from 0 to 1, `encode` from 1 to 0. Regularizers are integrated along the path and returned as
-    costs; a weight in the objective makes them count.
+    costs. They affect training if the objective has a weight for them.
 
     Args:
         field: A `VectorField`, or any `nn.Module` with `(t, x, context)`.
-        divergence: How the trace is found.
+        divergence: Computes or estimates the trace.
         regularizers: Path costs by name.
-        solver: How the equation is integrated.
-        manifold: Where the points lie, such as `Sphere(3)`; all of ℝⁿ by default. The log-determinant is then in the
-            Riemannian volume.
+        solver: The ODE solver.
+        manifold: The space of the points, such as `Sphere(3)`; ℝⁿ by default. On a manifold the log-determinant is with
+            respect to the Riemannian volume.
 
     Raises:
-        TypeError: A manifold without tangent fields.
-        ValueError: In a solve, points off the manifold; the message says how far.
+        TypeError: `manifold` has no tangent fields, for example because it has a boundary.
+        ValueError: In a solve, points have the wrong length or are not on the manifold.
+        SolverError: In a solve, the solver cannot reach the end within its tolerance.
 
     References:
         Chen et al. 2018, arXiv 1806.07366; Grathwohl et al. 2019, FFJORD, arXiv 1810.01367.
@@ -97,7 +98,7 @@ class CNF(Transform):
         return torch.stack(states)
 
     def continuous_part(self, z: Tensor, x: Tensor, context: Tensor | None = None) -> ContinuousPart:
-        """See `Transform.continuous_part`; on a manifold its velocity refuses points off it, as straight paths make."""
+        """See `Transform.continuous_part`; on a manifold, a velocity off it is an error, which straight paths cause."""
         for points in (z, x):
             self.manifold.check(points)
         return ContinuousPart(self._velocity, z, x, context)
@@ -122,12 +123,13 @@ class CNF(Transform):
 
         Args:
             x: `(N, *event)`.
-            start: Time of x.
-            end: Time to go to.
+            start: Time of x, in [0, 1].
+            end: Time of the result, in [0, 1].
             context: `(N, C)` or None.
 
         Returns:
-            The solution; `integrals` of its state are `(log_det,)`, `costs` those of the regularizers in their order.
+            The solution. In its state, `integrals` is `(log_det,)`, and `costs` has the path costs in the order of the
+            regularizers.
 
         Raises:
             SolverError: The end cannot be reached within the tolerance.
@@ -140,7 +142,7 @@ class CNF(Transform):
         return self._brought_back(self.solver(rhs, state, start, end, self._differentiable(context)))
 
     def _brought_back(self, solution: Solution) -> Solution:
-        """Undoes what rounding and the solver's error put between points and their manifold."""
+        """The solution with its points projected to the manifold, without the errors of rounding and of the solver."""
         state = solution.state
         return solution._replace(state=state._replace(x=self.manifold.project(state.x)))
 

@@ -1,8 +1,8 @@
 """Divergences: the trace of a field's Jacobian, exactly or by an unbiased estimate.
 
-The probes of an estimate are drawn once a solve, one for each sample: a probe drawn anew at every evaluation would
-make an adaptive solver reject for ever. On a fixed grid they can be drawn anew at every step, which averages their
-noise along the path: `RungeKutta(steps=n, redraw=True)`.
+The probes of an estimate are drawn once per solve, for each sample. With a new probe at every evaluation, an adaptive
+solver would reject every step. On a fixed grid, new probes for every step are possible and reduce the variance:
+`RungeKutta(steps=n, redraw=True)`.
 """
 
 from __future__ import annotations
@@ -22,10 +22,12 @@ from cnf.probes import NOISE, Noise, gaussian, rademacher
 
 
 class Divergence(ABC):
-    """How `tr ∂f/∂x` is found.
+    """The trace `tr ∂f/∂x` of a field's Jacobian, or an estimate of it.
+
+    To write one, define `probe` and `__call__`.
 
     Attributes:
-        exact: Whether it is the trace itself and not an estimate.
+        exact: Whether the result is the trace itself, not an estimate.
 
     Example: Hutchinson's estimate with one random unit vector for each sample.
         >>> import torch, cnf
@@ -44,28 +46,33 @@ class Divergence(ABC):
 
     @abstractmethod
     def probe(self, x: Tensor) -> Tensor | None:
-        """The noise of one solve, `(k, N, *event)` or in another space; None for exact traces."""
+        """The random vectors of one solve for points `x`, `(N, *event)`: `(k, N, *event)`; None if there are none."""
 
     @abstractmethod
     def __call__(self, linearization: Linearization, probe: Tensor | None) -> Tensor:
-        """The divergence, `(N,)`."""
+        """The divergence, `(N,)`.
+
+        Args:
+            linearization: The field at one time and at points `(N, *event)`.
+            probe: What `probe` returned for this solve.
+        """
 
     def prepare(self, field: VectorField, context: Tensor | None, probe: Tensor | None) -> Any:
-        """What the field computes once a solve, see `VectorField.prepare`."""
+        """What the field computes once per solve; see `VectorField.prepare`."""
         return field.prepare(context)
 
     def seeded(self, generator: torch.Generator) -> Divergence:
-        """The same divergence with its noise from `generator`; itself where it has no such setting."""
+        """The same divergence with noise from `generator`; itself if it has no such setting."""
         return self
 
     def smoothed(self) -> Divergence:
-        """The same expectation by noise that has a density in few dimensions too; itself where there is no such one."""
+        """The same estimate with continuous noise, for standard errors; itself if there is no such version."""
         return self
 
 
 @dataclass(frozen=True)
 class Exact(Divergence):
-    """The trace itself, in closed form where the field has one.
+    """The exact trace `tr ∂f/∂x`: in closed form if the field has one, else with D Jacobian products.
 
     Example:
         >>> import torch, cnf
@@ -89,12 +96,12 @@ class Exact(Divergence):
 @checked
 @dataclass(frozen=True)
 class Hutchinson(Divergence):
-    """`tr J ≈ 1/k Σ_i ε_iᵀ J ε_i` with `E[ε εᵀ] = I`: unbiased, one product a probe.
+    """`tr J ≈ 1/k Σ_i ε_iᵀ J ε_i` with `E[ε εᵀ] = I`: unbiased, with one Jacobian product per probe.
 
     With Rademacher noise the variance is `2 (‖S‖_F² − Σ_i S_ii²)/k`, with Gaussian noise `2 ‖S‖_F²/k`, where
     `S = (J + Jᵀ)/2`. Orthogonal probes, `√D` times the first k columns of a random rotation, have
-    `2 D (‖S‖_F² − (tr S)²/D) / ((D + 2) k) · (D − k)/(D − 1)`: one is uniform on the sphere, D give the trace itself.
-    Probes on the sphere, each for itself, have that variance without the last factor.
+    `2 D (‖S‖_F² − (tr S)²/D) / ((D + 2) k) · (D − k)/(D − 1)`, which is 0 for k = D. Independent probes that are
+    uniform on the sphere of radius `√D` have this variance without the last factor.
 
     Args:
         probes: Number k of probes; at most D if they are orthogonal.
@@ -102,7 +109,7 @@ class Hutchinson(Divergence):
         generator: Source of the noise; the global torch generator by default.
 
     Raises:
-        ValueError: No probes, more orthogonal ones than dimensions, or an unknown noise.
+        ValueError: `probes` is below 1, `noise` is unknown, or, in a solve, more than D probes are orthogonal.
 
     References:
         Hutchinson 1990; Grathwohl et al. 2019, FFJORD, arXiv 1810.01367.
@@ -140,17 +147,20 @@ class Hutchinson(Divergence):
 @checked
 @dataclass(frozen=True)
 class HutchPP(Divergence):
-    """Hutch++: the trace exactly on a subspace that catches the large directions of J, Hutchinson off it.
+    """Hutch++: the exact trace on a random subspace of the range of J, plus Hutchinson's estimate on its complement.
 
     `tr J ≈ tr QᵀJQ + 1/k Σ_i g_iᵀ J g_i`, `Q = orth(J S)`, `g = (I − QQᵀ) G`, with `k = probes/3` columns in S
-    (Gaussian) and G (Rademacher); exact where J has at most rank k.
-    Unbiased, since for any Q the second term has the expectation `tr (I − QQᵀ) J`. The gradient is taken at a
-    fixed Q, which keeps it unbiased and finite where `J S` loses rank. There Q turns fast, so in few dimensions an
-    adaptive solver takes many times the steps: take a fixed grid, or the exact trace.
+    (Gaussian) and G (Rademacher). It is exact if J has rank k or less. It is unbiased, because for any Q the second
+    term has the expectation `tr (I − QQᵀ) J`. Gradients treat Q as a constant, so they are unbiased, and finite if
+    `J S` loses rank. Near such points Q changes fast, so in few dimensions an adaptive solver needs many more steps:
+    use a fixed grid or the exact trace there.
 
     Args:
-        probes: Products with J an evaluation, a multiple of 3.
+        probes: Jacobian products per evaluation, a multiple of 3, at most 3 D.
         generator: Source of the noise; the global torch generator by default.
+
+    Raises:
+        ValueError: `probes` is no positive multiple of 3, or, in a solve, above 3 D.
 
     References:
         Meyer et al. 2021, arXiv 2010.09649; in CNFs: Liu et al. 2025, arXiv 2502.18808.
@@ -194,7 +204,7 @@ class HutchPP(Divergence):
         return replace(self, generator=generator)
 
     def smoothed(self) -> Hutchinson:
-        """Hutchinson's estimate: what is left where J has nearly rank k is far from normal."""
+        """Hutchinson's estimate; the errors of Hutch++ are far from normal where J has nearly rank k."""
         return Hutchinson(self.probes, "sphere", self.generator)
 
 
@@ -203,18 +213,18 @@ class HutchPP(Divergence):
 class Bottleneck(Divergence):
     """Hutchinson in a hidden layer h: `tr J = tr (∂h/∂x)(∂f/∂h) ≈ 1/k Σ_i ε_iᵀ (∂h/∂x)(∂f/∂h) ε_i`.
 
-    Where all of f passes a layer narrower than x, this is an estimate on a smaller matrix with the same trace, with the
-    variance of that one. It takes fields that are multilayer perceptrons, `MLPField` and `PlanarField`.
+    `(∂h/∂x)(∂f/∂h)` has the trace of J. If h is narrower than x, it is a smaller matrix, often with a lower variance of
+    the estimate. The field must be a multilayer perceptron, such as `MLPField` or `PlanarField`.
 
     Args:
-        hidden: Width of the hidden layer; the first one of this width is taken.
+        hidden: Width of h; the first hidden layer of this width is used.
         probes: Number k of probes.
         noise: As in `Hutchinson`.
         generator: Source of the noise; the global torch generator by default.
 
     Raises:
-        ValueError: An impossible number; in a solve, a field without a hidden layer of this width.
-        TypeError: In a solve, a field that is no multilayer perceptron.
+        ValueError: `hidden` or `probes` is below 1; in a solve, the field has no hidden layer of this width.
+        TypeError: In a solve, the field is no multilayer perceptron.
 
     References:
         Grathwohl et al. 2019, FFJORD, section 3.1.1, arXiv 1810.01367.
@@ -241,7 +251,7 @@ class Bottleneck(Divergence):
         if not isinstance(linearization, ChainLinearization):
             raise TypeError(
                 "Bottleneck needs a field whose hidden layers are known: "
-                "build the CNF on an MLPField, or take Hutchinson(), which needs nothing of the field"
+                "build the CNF on an MLPField, or take Hutchinson(), which works for every field"
             )
         return inner(probe, linearization.through(probe))
 

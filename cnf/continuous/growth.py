@@ -40,14 +40,14 @@ class Motion(RowWise):
 
 @dataclass(frozen=True)
 class Growth(RowWise):
-    """The derivatives of x, the log-determinant and the path costs, each with the noise of its solve.
+    """The right-hand side for x, the log-determinant and the path costs, with the random vectors of one solve.
 
     Args:
         field, context, prepared: As in `VectorField.linearize`.
-        divergence: How the trace is found.
-        probe: Its noise.
-        costs: Regularizers with their noise.
-        direction: 1 forwards in time, −1 backwards: costs grow in both.
+        divergence: Computes or estimates the trace.
+        probe: Its random vectors.
+        costs: Regularizers, each with its random vectors.
+        direction: 1 forwards in time, −1 backwards, so that costs grow in both.
     """
 
     field: VectorField
@@ -94,7 +94,7 @@ def growth(
     direction: float,
     x: Tensor,
 ) -> Growth:
-    """The right-hand side of a solve that begins at x, with noise drawn for it."""
+    """The right-hand side of a solve that begins at x, with newly drawn random vectors."""
     probe = divergence.probe(x)
     costs = tuple((part, part.probe(x, probe)) for part in regularizers)
     return Growth(field, context, divergence.prepare(field, context, probe), divergence, probe, costs, direction)

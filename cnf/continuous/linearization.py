@@ -1,8 +1,8 @@
 """A vector field at one time and place: its velocity, and its Jacobian as a linear map.
 
-A divergence needs the trace of `J = ∂f/∂x`, a regularizer its norm or a derivative along the trajectory, and both may
-need the product with the same probe. `Linearization` is the object of one evaluation that they share, so that nothing
-is computed twice. Products are in forward mode, which an ordinary single backward pass differentiates again.
+A divergence needs the trace of `J = ∂f/∂x`. A regularizer needs its norm or a derivative along the trajectory. Both may
+need the product with the same probe. They share one `Linearization` per evaluation, so that nothing is computed twice.
+Products use forward mode, so an ordinary backward pass differentiates them.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ CHUNK = 32  # basis vectors pushed through a network at once when no closed form
 
 
 class Linearization(ABC):
-    """A field `f` at `(t, x)`; lives for one evaluation.
+    """The velocity `f(t, x)` and the Jacobian `J = ∂f/∂x` of a field in one evaluation.
 
-    A field with a closed form returns one of its own from `linearize`: `velocity`, `pushforward` and `vjp` are needed,
-    and `trace` may be given where it is cheaper than a product for each dimension.
+    A field with closed-form derivatives returns its own subclass from `linearize`. Define `velocity`, `pushforward` and
+    `vjp`; define `trace` too if it costs less than one Jacobian product per dimension.
 
     Args:
-        x: `(N, *event)`.
+        x: The points, `(N, *event)`.
 
     Attributes:
-        trajectory: `VectorField.derivative` at this place; `VectorField.at` gives it.
+        trajectory: `VectorField.derivative` at this time and these points; `VectorField.at` sets it.
 
     Example:
         >>> import torch, cnf
@@ -66,14 +66,14 @@ class Linearization(ABC):
 
     @abstractmethod
     def pushforward(self, v: Tensor) -> Tensor:
-        """The products `J v`, `(k, N, *event)` to `(k, N, *event)`; callers take `jvp`, which remembers them."""
+        """Compute the products `J v`, `(k, N, *event)` to `(k, N, *event)`; callers use `jvp`, which stores them."""
 
     @abstractmethod
     def vjp(self, v: Tensor) -> Tensor:
         """The products `Jᵀ v`, `(k, N, *event)` to `(k, N, *event)`."""
 
     def jvp(self, v: Tensor) -> Tensor:
-        """The products `J v`, `(k, N, *event)` to `(k, N, *event)`; asked twice for one `v`, computed once."""
+        """The products `J v`, `(k, N, *event)` to `(k, N, *event)`; computed once for each tensor `v`."""
         for known, product in self._products:
             if known is v:
                 return product
@@ -81,7 +81,7 @@ class Linearization(ABC):
         return self._products[-1][1]
 
     def knows(self, v: Tensor) -> bool:
-        """Whether `jvp(v)` has been asked for, and so costs nothing."""
+        """Whether `jvp(v)` is already computed."""
         return any(known is v for known, _ in self._products)
 
     def quadratic_form(self, v: Tensor) -> Tensor:
@@ -92,16 +92,18 @@ class Linearization(ABC):
         """`d^K x/dt^K` along the trajectory through `(t, x)`, K = `order`, `(N, *event)`; see `VectorField.derivative`.
 
         Raises:
-            TypeError: It was not made by `VectorField.at`, and knows nothing of other times and places.
+            TypeError: It was made by `linearize`, not by `VectorField.at`, so other times and points are unknown.
         """
         if order == 1:
             return self.velocity
         if self.trajectory is None:
-            raise TypeError(f"{type(self).__name__} knows the field at one time and place: make it by field.at(t, x)")
+            raise TypeError(
+                f"{type(self).__name__} knows the field at one time and place only: make it with field.at(t, x)"
+            )
         return self.trajectory(order, velocity=self.velocity)
 
     def trace(self) -> Tensor:
-        """`tr J` exactly, `(N,)`: by one product a dimension unless the field has a closed form."""
+        """`tr J` exactly, `(N,)`: with one product per dimension unless the field has a closed form."""
         total = self.x.new_zeros(self.x.shape[0])
         for rows in self._basis().split(CHUNK):
             product = self.pushforward(self._tangents(rows)).flatten(2)
@@ -123,7 +125,7 @@ class Linearization(ABC):
 
 
 def with_plain_attention(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
-    """With attention, if there is any, as matrix products: the fused kernels know no forward mode."""
+    """The function with attention computed by matrix products, because fused kernels have no forward mode."""
 
     def plain(*arguments: Tensor) -> Tensor:
         with sdpa_kernel(SDPBackend.MATH):
@@ -138,11 +140,11 @@ def inner(v: Tensor, w: Tensor) -> Tensor:
 
 
 class FunctionalLinearization(Linearization):
-    """Any function of x, through `torch.func`.
+    """The derivatives of any function of x, by `torch.func`.
 
     Args:
-        x: `(N, *event)`.
-        function: `x -> f(t, x)`, acting on each row for itself.
+        x: The points, `(N, *event)`.
+        function: `x -> f(t, x)`, `(N, *event)` to `(N, *event)`; each row of the result depends on that row of x only.
 
     Example:
         >>> import torch

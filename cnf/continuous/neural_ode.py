@@ -17,14 +17,14 @@ from cnf.continuous.times import as_times
 class NeuralODE(nn.Module):
     """The features at t = 1 of `dh/dt = f(t, h)`, `h(0) = (x, 0)`: x with zeros appended.
 
-    Paths in D dimensions cannot cross, so that features of a line, say, keep its order; with a few dimensions more they
-    go round each other. These features have no density: appended zeros fill no volume, and `log_det` would be that of
-    another space. A density with more dimensions takes noise, see `Augment`.
+    Paths in D dimensions cannot cross, so a map of the line keeps the order of its points. With a few extra dimensions
+    paths can pass each other. The features have no density, because the appended zeros fill no volume. For a density
+    with extra dimensions append noise; see `Augment`.
 
     Args:
         field: A `VectorField`, or any module with `(t, h, context)`, on `D + extra` dimensions.
-        extra: Zeros appended along the first axis of an event: elements of a vector, channels of an image.
-        solver: How the equation is integrated.
+        extra: Number of zeros appended along the first axis of an event: elements of a vector, channels of an image.
+        solver: The ODE solver.
 
     Raises:
         ValueError: `extra` is negative.
@@ -48,7 +48,7 @@ class NeuralODE(nn.Module):
         """The features `(N, D + extra)` of `x`, `(N, D)`; images `(N, C, H, W)` get channels.
 
         Raises:
-            ValueError: `x` is no batch.
+            ValueError: `x` has fewer than two axes.
         """
         return self.cnf.push(self._padded(x), context)
 

@@ -11,7 +11,7 @@ from cnf.continuous.linearization import Linearization
 
 
 class PotentialLinearization(Linearization):
-    """The field `−∇ₓΦ` of a residual potential and its Jacobian `−∇²Φ`, all in closed form.
+    """The field `−∇ₓΦ` of a residual potential and its Jacobian `−∇²Φ`, in closed form.
 
     With `s = [x, t, …]`, `a_0 = K_0 s + b_0`, `a_i = K_i u_{i−1} + b_i` and slopes `θ_i = tanh(a_i)`, the adjoints are
     `z_{M+1} = w`, `z_i = z_{i+1} + h K_iᵀ(θ_i z_{i+1})`, the gradient is `K_0ᵀ(θ_0 z_1) + AᵀA s + b`, and the Laplacian
@@ -23,9 +23,9 @@ class PotentialLinearization(Linearization):
         weights: `K_0 … K_M`; the columns of `K_0` are those of s.
         slopes: `θ_0 … θ_M`, each `(N, m)`.
         outer: `w`, `(m,)`.
-        affine: `AᵀA s + b`, `(N, len(s))`.
-        quadratic: `A`.
-        step: `h`.
+        affine: `AᵀA s + b`, `(N, S)`, S the length of s.
+        quadratic: `A`, `(rank, S)`.
+        step: `h`, the step of the residual layers.
 
     References:
         Onken et al. 2021, OT-Flow, arXiv 2006.00104.

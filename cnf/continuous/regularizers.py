@@ -1,7 +1,7 @@
 """Regularizers: integrands of path costs, which keep a field easy to integrate.
 
-A CNF integrates `C = ∫₀¹ c(t, x(t)) dt` along each sample's path; the objective weighs it. All integrands are sums over
-dimensions, positive, and the same in both directions of time.
+A CNF integrates `C = ∫₀¹ c(t, x(t)) dt` along the path of each sample, and the objective adds the cost with a weight.
+All integrands are sums over dimensions, not negative, and independent of the direction of time.
 """
 
 from __future__ import annotations
@@ -19,7 +19,9 @@ from cnf.continuous.potentials import PotentialLinearization
 
 
 class Regularizer(ABC):
-    """The integrand of a path cost.
+    """The integrand `c(t, x)` of a path cost `∫₀¹ c(t, x(t)) dt`.
+
+    To write one, define `__call__`; override `probe` if it needs random vectors of its own.
 
     Example: The fourth power of the speed.
         >>> import torch, cnf
@@ -34,17 +36,22 @@ class Regularizer(ABC):
     example: ClassVar[str] = "cnf.KineticEnergy()"  # for messages
 
     def probe(self, x: Tensor, probe: Tensor | None) -> Tensor | None:
-        """The noise of one solve: the divergence's own where that lies in the space of x, unless more is asked for."""
+        """The random vectors of one solve: those of the divergence if they have the shape of x, else None."""
         return probe if probe is not None and probe.shape[1:] == x.shape else None
 
     @abstractmethod
     def __call__(self, linearization: Linearization, probe: Tensor | None) -> Tensor:
-        """The integrand, `(N,)`."""
+        """The integrand, `(N,)`.
+
+        Args:
+            linearization: The field at one time and at points `(N, *event)`.
+            probe: What `probe` returned for this solve.
+        """
 
 
 @dataclass(frozen=True)
 class KineticEnergy(Regularizer):
-    """`‖f‖²`: its path integral is smallest for straight paths of constant speed.
+    """The kinetic energy `‖f‖²`; its path integral is smallest for straight paths of constant speed.
 
     References:
         Finlay et al. 2020, arXiv 2002.02798 (whose code has ½ and a mean over dimensions).
@@ -63,12 +70,15 @@ class KineticEnergy(Regularizer):
 @checked
 @dataclass(frozen=True)
 class JacobianFrobenius(Regularizer):
-    """`‖∂f/∂x‖_F²`, exactly or by `E ‖J ε‖²`.
+    """The squared Frobenius norm `‖J‖_F² = E ‖J ε‖²` of `J = ∂f/∂x`, exact or estimated.
 
     Args:
-        probes: None takes the probes of the divergence, from the product that the trace already made, and the exact
-            norm where the divergence has none; a number draws as many Rademacher probes of its own, and so does None
-            where those of the divergence lie in a hidden layer (`Bottleneck`).
+        probes: Number of Rademacher probes, drawn for this cost alone. None uses the probes of the divergence, at no
+            extra cost; with an exact divergence it computes the exact norm. With `Bottleneck`, whose probes lie in a
+            hidden layer, None draws as many probes as that one has.
+
+    Raises:
+        ValueError: `probes` is below 1.
 
     References:
         Finlay et al. 2020, arXiv 2002.02798.
@@ -84,7 +94,7 @@ class JacobianFrobenius(Regularizer):
 
     def __post_init__(self) -> None:
         if self.probes is not None:
-            Hutchinson(self.probes)  # refuses what is no number of probes
+            Hutchinson(self.probes)  # checks the number
 
     def probe(self, x: Tensor, probe: Tensor | None) -> Tensor | None:
         if self.probes is not None:
@@ -100,9 +110,9 @@ class JacobianFrobenius(Regularizer):
 
 @dataclass(frozen=True)
 class DirectionalJacobian(Regularizer):
-    """`‖(∂f/∂x) f‖²`, the part of the acceleration that comes from moving; one product.
+    """`‖(∂f/∂x) f‖²`, the part of the squared acceleration that is due to motion in space; one Jacobian product.
 
-    Codes of FFJORD and RNODE have a regularizer of this name with `(∂f/∂x)ᵀ f`, and a mean over dimensions.
+    The code of FFJORD and RNODE has `(∂f/∂x)ᵀ f` under this name, with a mean over dimensions.
 
     References:
         Grathwohl et al. 2019, FFJORD, arXiv 1810.01367; Finlay et al. 2020, arXiv 2002.02798.
@@ -121,17 +131,17 @@ class DirectionalJacobian(Regularizer):
 @checked
 @dataclass(frozen=True)
 class HigherDerivative(Regularizer):
-    """TayNODE's `‖d^K x/dt^K‖²`: small where a solver of order K takes long steps.
+    """TayNODE's `‖d^K x/dt^K‖²`; where it is small, a solver of order K takes long steps.
 
-    The published weights belong to means over the D dimensions: λ = 0.01 with K = 2 for MINIBOONE, with a loss in nats
-    a sample, is `{"derivative": λ / D}` here; λ = 0.0003 with K = 2 for MNIST, with a loss in bits per dimension, is
+    The published weights λ are for means over the D dimensions. For MINIBOONE (K = 2, λ = 0.01, loss in nats per
+    sample) the weight here is `{"derivative": λ / D}`. For MNIST (K = 2, λ = 0.0003, loss in bits per dimension) it is
     `{"derivative": λ · ln 2}`.
 
     Args:
         order: K; 1 is the kinetic energy, 2 the squared acceleration. Each order doubles the cost.
 
     Raises:
-        ValueError: An order that is no whole number from 1 on.
+        ValueError: `order` is below 1.
 
     References:
         Kelly et al. 2020, Learning differential equations that are easy to solve, arXiv 2007.04504.
@@ -151,10 +161,10 @@ class HigherDerivative(Regularizer):
 
 @dataclass(frozen=True)
 class HamiltonJacobi(Regularizer):
-    """`|∂Φ/∂t − ½ ‖∇Φ‖²|` of a `PotentialField`: zero along optimal transport.
+    """`|∂Φ/∂t − ½ ‖∇Φ‖²|` of a `PotentialField`: zero if the flow is an optimal transport map.
 
     Raises:
-        TypeError: The field is no potential.
+        TypeError: In a solve, the field is no `PotentialField`.
 
     References:
         Onken et al. 2021, OT-Flow, arXiv 2006.00104.

@@ -14,10 +14,10 @@ from cnf.continuous.fields import VectorField, as_field
 
 
 class Space(ABC):
-    """A manifold without boundary in ℝⁿ, as far as a `CNF` needs to know it.
+    """A manifold without boundary in ℝⁿ, with the operations that a `CNF` needs.
 
-    Points and vectors lie on the last axis. A `TangentField` makes any field tangent where `project` is the nearest
-    point.
+    To write one, define the methods below. All of them act on the last axis. If `project` gives the nearest point,
+    `tangent_field` can return a `TangentField`, as here.
 
     Example: The cylinder `x_0² + x_1² = 1` of ℝ³.
         >>> import torch, cnf
@@ -34,7 +34,7 @@ class Space(ABC):
         ...         return v - (v * normal).sum(-1, keepdim=True) * normal
         ...     def tangent_field(self, field):
         ...         return TangentField(self, field)
-        >>> flow = cnf.CNF(cnf.MLPField(3), manifold=Cylinder())
+        >>> flow = cnf.CNF(cnf.MLPField(3, hidden=8), manifold=Cylinder(), solver=cnf.RungeKutta("rk4", steps=4))
         >>> x, log_det, _ = flow.decode(torch.tensor([[0.0, 1.0, 2.0]]))
         >>> round(x[0, :2].norm().item(), 4), log_det.shape
         (1.0, torch.Size([1]))
@@ -43,40 +43,40 @@ class Space(ABC):
     @property
     @abstractmethod
     def domain(self) -> constraints.Constraint:
-        """Where points lie, as a torch constraint on vectors or, where that says it all, on their elements."""
+        """The set of points, as a torch constraint on vectors or on their elements."""
 
     @abstractmethod
     def check(self, x: Tensor) -> None:
-        """Refuse points off the manifold.
+        """Check that the points `(…, n)` are on the manifold.
 
         Raises:
-            ValueError: A point is further off than rounding explains; the message says how far. Or vectors of
-                another length.
+            ValueError: Vectors of another length, or a point that is off the manifold by more than rounding; the
+                message says how far.
         """
 
     @abstractmethod
     def project(self, x: Tensor) -> Tensor:
-        """Vectors near the manifold to points on it, `(…, n)`."""
+        """The nearest points on the manifold, for vectors `(…, n)` close to it."""
 
     @abstractmethod
     def to_tangent(self, x: Tensor, v: Tensor) -> Tensor:
-        """The part of `v` in the tangent space at `x`, `(…, n)`."""
+        """The orthogonal projection of `v`, `(…, n)`, to the tangent space at `x`, `(…, n)`."""
 
     @abstractmethod
     def tangent_field(self, field: nn.Module) -> VectorField:
-        """A field whose solutions stay here and whose divergence in the volume here is the trace of its Jacobian.
+        """A tangent field; the trace of its Jacobian must be its divergence in the volume of the manifold.
 
         Args:
             field: A `VectorField`, or any module with `(t, x, context)`.
 
         Raises:
-            TypeError: There is none, since the manifold has a boundary.
+            TypeError: There is none, because the manifold has a boundary.
         """
 
 
 @dataclass(frozen=True)
 class Euclidean(Space):
-    """All of ℝⁿ: every field is tangent, and events may have any shape.
+    """ℝⁿ itself: every field is tangent, and events may have any shape.
 
     Example:
         >>> import torch
@@ -106,11 +106,11 @@ class Euclidean(Space):
 class TangentField(VectorField):
     """`f(t, x) = T(π(x)) g(t, π(x))`, π the nearest point on a manifold and T the projection to its tangent space.
 
-    Constant along the normals, f has the Riemannian divergence as the trace of its Jacobian on the manifold, for any
-    manifold. Its Jacobian comes from `torch.func`: exact traces take n products.
+    f is constant along the normals, so on any manifold the trace of its Jacobian is its Riemannian divergence. The
+    Jacobian is computed by `torch.func`: an exact trace takes n products.
 
     Args:
-        manifold: Gives `project` (π) and `to_tangent` (T).
+        manifold: The space, with `project` (π, the nearest point) and `to_tangent` (T).
         field: g, a `VectorField` or any module with `(t, x, context)`, on `(N, n)`.
 
     Example:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 
 def as_time(t: float | Tensor, x: Tensor) -> Tensor:
-    """A time, or one of each row, as a tensor of the dtype and device of x."""
+    """A time, or a time for each row, as a tensor of the dtype and device of x."""
     return t.to(x) if isinstance(t, Tensor) else x.new_full((), t)
 
 
@@ -17,7 +17,7 @@ def as_times(times: Tensor | Sequence[float], x: Tensor) -> Tensor:
     """Times along a path as a tensor of the dtype and device of x.
 
     Raises:
-        ValueError: No times, times outside [0, 1] or not increasing.
+        ValueError: `times` is empty, outside [0, 1] or not increasing.
     """
     times = torch.as_tensor(times, dtype=x.dtype, device=x.device)
     if times.dim() != 1 or not times.numel() or not ((times >= 0) & (times <= 1)).all() or (times.diff() < 0).any():

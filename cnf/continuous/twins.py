@@ -25,10 +25,10 @@ def reconfigure(
     solver: Solver | None = None,
     regularizers: Mapping[str, Regularizer] | None = None,
 ) -> Module:
-    """A copy that shares all parameters and buffers but has other settings in all of its CNFs.
+    """A copy with other settings in all of its CNFs; it shares all parameters and buffers with the original.
 
-    This is how one trains with `Hutchinson` and reports with `Exact`. Convert or move a flow before, not after: `.to()`
-    replaces buffers, which only one of the two would see.
+    For example, train with `Hutchinson` and evaluate with `Exact`. Call `.to()` before, not after: it replaces buffers,
+    so they would no longer be shared.
 
     Args:
         flow: A flow, or any module that holds CNFs.
@@ -37,7 +37,7 @@ def reconfigure(
         regularizers: The new path costs; None keeps each CNF's own.
 
     Raises:
-        ValueError: There is no CNF in it.
+        ValueError: `flow` contains no CNF.
 
     Example:
         >>> import torch, cnf
@@ -60,14 +60,14 @@ def reconfigure(
 
 
 def without_costs(flow: Module) -> Module:
-    """A copy that shares all parameters and has no path costs to compute, for those who want densities only."""
+    """A copy without path costs, which shares all parameters; for uses that need densities only."""
     return reconfigure(flow, regularizers={}) if any(cnf.regularizers for cnf in cnfs_of(flow)) else flow
 
 
 def smoothed(flow: Module) -> Module:
-    """A copy that shares all parameters and estimates with `smoothed` noise, for a standard error that means something.
+    """A copy whose divergences are `smoothed`, for valid standard errors; it shares all parameters.
 
-    Rademacher estimates take few values in few dimensions, which agree by chance.
+    In few dimensions a Rademacher estimate has few possible values, and repeated values would hide its variance.
     """
     if all(cnf.divergence.exact for cnf in cnfs_of(flow)):
         return flow
@@ -84,7 +84,10 @@ def refined(flow: Module) -> Module:
 
 
 def cnfs_of(module: nn.Module) -> list[CNF]:
-    """All CNFs in a module.
+    """All CNFs in a module, itself included.
+
+    Args:
+        module: A flow, or any module.
 
     Example:
         >>> import torch, cnf
