@@ -3,6 +3,7 @@
 import importlib
 from typing import Any
 
+from cnf.continuous import Space, TangentField
 from cnf.continuous.fields import FourierField
 from cnf.discrete import EncoderDecoder
 from cnf.manifolds.continuous import ManifoldCNF
@@ -26,8 +27,10 @@ __all__ = [
     "NormalizedLinear",
     "NormalizedTranslation",
     "Simplex",
+    "Space",
     "Sphere",
     "SphereField",
+    "TangentField",
     "Torus",
     "TorusField",
     "compose",

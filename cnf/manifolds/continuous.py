@@ -1,4 +1,4 @@
-"""Continuous flows on manifolds, with the manifold as the first argument."""
+"""Continuous flows on manifolds, with the manifold as their first argument."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from cnf.continuous.space import Space
 
 @checked
 class ManifoldCNF(CNF):
-    """`CNF(field, divergence, regularizers, solver, manifold=manifold)`, under its name of earlier versions.
+    """`CNF(field, divergence, regularizers, solver, manifold=manifold)`, under the name it had in version 0.1.
 
     Args:
-        manifold: A `Sphere(n)`, a `Torus(d)`, or a `Space` of one's own.
+        manifold: `Sphere(n)`, `Torus(d)` or any other `Space`.
         field: A `VectorField`, or any module with `(t, x, context)`, on `(N, n)`; for a torus on `(N, 2d)`, of the
             cosines and sines of the angles.
         divergence: As in `CNF`.
@@ -27,8 +27,8 @@ class ManifoldCNF(CNF):
         solver: As in `CNF`.
 
     Raises:
-        TypeError: A manifold with a boundary.
-        ValueError: In a solve, points off the manifold; the message says how far.
+        TypeError: `manifold` has a boundary.
+        ValueError: In a solve, points are not on the manifold; the message says how far off they are.
 
     Example:
         >>> import torch, cnf

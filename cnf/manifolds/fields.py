@@ -1,8 +1,8 @@
-"""Tangent fields on sphere and torus, made from any field of the space around them.
+"""Tangent fields on the sphere and the torus, made from any field of the space around them.
 
-Both are extended off the manifold so that nothing has to hold a solve on it: the extension moves points above the
-manifold as it moves the points below them, and its divergence in ℝⁿ is the Riemannian one. A Runge-Kutta step commutes
-with it, so points that are brought back after every step and points that are brought back at the end are the same.
+Both fields are defined near the manifold too, so that a solver needs no projection between its steps. The extension
+moves a point near the manifold like its projection, and its divergence in ℝⁿ is the Riemannian divergence. Projecting
+after every Runge-Kutta step or once at the end gives the same points.
 """
 
 from __future__ import annotations
@@ -25,14 +25,19 @@ FEW = 3  # dimensions of a sphere up to which its tangents are pushed one by one
 class SphereField(VectorField):
     """`f(t, x) = ‖x‖ (I − x̂x̂ᵀ) g(t, x̂)` with `x̂ = x/‖x‖`: tangent to the sphere, homogeneous of degree 1.
 
-    Lengths are constants of this motion, directions move alike at every length, and the trace of its Jacobian is the
-    divergence on the sphere, `tr (I − x̂x̂ᵀ) ∂g/∂x − (n − 1) x̂ᵀg`, at every length (for degree 0, at length 1 only).
-    Exact traces take n − 1 products with ∂g/∂x up to n = 4; beyond, the trace of g, in closed form where it has one,
-    and one product. Estimates have the noise of the tangent space only: across it the Jacobian is antisymmetric.
+    `‖x‖` is constant along a path, and the path of `x̂` does not depend on it. At every length the trace of the
+    Jacobian is the divergence on the sphere, `tr (I − x̂x̂ᵀ) ∂g/∂x − (n − 1) x̂ᵀg`.
+
+    An exact trace takes n − 1 products with ∂g/∂x for n ≤ 4. For larger n it takes the trace of g, which may have a
+    closed form, and one product. The normal direction adds no variance to an estimate of the trace, because the
+    Jacobian's part between it and the tangent space is antisymmetric.
 
     Args:
-        n: Length of the vectors.
+        n: Length of the vectors, at least 2.
         field: g, a `VectorField` or any module with `(t, x, context)`, on `(N, n)`.
+
+    Raises:
+        ValueError: n is below 2.
 
     Example:
         >>> import torch, cnf
@@ -124,11 +129,11 @@ class SphereLinearization(Linearization):
 class TorusField(VectorField):
     """`f_i(t, x) = cos x_i g_{d+i} − sin x_i g_i`, `g = g(t, (cos x, sin x))`: periodic in every angle.
 
-    It is g, a field of ℝ²ᵈ, projected to the tangents of the d circles there. The torus is flat, so that the trace in
-    the angles is the divergence; it takes d products with the Jacobian of g.
+    g is a field on ℝ²ᵈ, projected to the tangents of the d unit circles. The torus is flat, so the divergence is the
+    trace of the Jacobian with respect to the angles. It takes d products with the Jacobian of g.
 
     Args:
-        d: Number of angles.
+        d: Number of angles, in radians.
         field: g, a `VectorField` or any module with `(t, x, context)`, on `(N, 2d)`.
 
     Example:
@@ -164,7 +169,7 @@ class TorusField(VectorField):
 
 
 def _around(cosine: Tensor, sine: Tensor, v: Tensor) -> Tensor:
-    """The rates of the angles that vectors `(…, 2d)` at points of the circles are."""
+    """The rates of the angles `(…, d)` for vectors `(…, 2d)` at points of the circles."""
     first, second = v.chunk(2, -1)
     return cosine * second - sine * first
 
@@ -188,7 +193,7 @@ class TorusLinearization(Linearization):
 
     @property
     def _inward(self) -> Tensor:
-        """What g has along the radii of the circles, `(N, d)`."""
+        """The components of g along the radii of the circles, `(N, d)`."""
         first, second = self.around.velocity.chunk(2, 1)
         return self.cosine * first + self.sine * second
 

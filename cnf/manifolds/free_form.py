@@ -16,17 +16,17 @@ from cnf.probes import NOISE
 
 @checked
 class ManifoldEncoderDecoder(LearnedInverse):
-    """An encoder and a decoder on a manifold: what the networks give is projected to it; see `EncoderDecoder`.
+    """An encoder and a decoder on a manifold, to which their outputs are projected; see `EncoderDecoder`.
 
-    Log-determinants are with respect to the Riemannian volume.
+    Log-determinants are in nats, with respect to the Riemannian volume.
 
     Args:
-        encoder: f, vectors `(N, n)` and a context to vectors `(N, n)`, n the ambient dimension; smooth.
-        decoder: g, the same in the other direction.
-        manifold: Where the points lie.
+        encoder: f, a smooth network from `(N, n)` and a context to `(N, n)`, with the ambient dimension n.
+        decoder: g, the learned inverse of f, with the same shapes.
+        manifold: The manifold of the points.
 
     Raises:
-        ValueError: The networks read different contexts. In use, points off the manifold.
+        ValueError: The networks have different context lengths. In use, points are not on the manifold.
 
     References:
         Sorrenson et al. 2023, manifold free-form flows, arXiv 2312.09852.

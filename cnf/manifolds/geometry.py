@@ -25,10 +25,13 @@ from cnf.manifolds.volumes import size_of_det
 @checked
 @dataclass(frozen=True)
 class Sphere(Manifold):
-    """The vectors of length one in `ℝⁿ`, of dimension n − 1.
+    """The unit sphere, `{x ∈ ℝⁿ : ‖x‖ = 1}`, of dimension n − 1.
 
     Attributes:
         n: Length of the vectors, at least 2.
+
+    Raises:
+        ValueError: n is below 2.
 
     Example:
         >>> sphere = Sphere(3)
@@ -84,7 +87,7 @@ class Sphere(Manifold):
         return self.exp(x, t * v), (t * angle).cos() * v - angle * (t * angle).sin() * x
 
     def log(self, x: Tensor, y: Tensor) -> Tensor:
-        """See `Manifold.log`; between opposite points, where all directions are shortest, it takes one of them."""
+        """See `Manifold.log`; opposite points have no unique shortest geodesic, and one of them is chosen."""
         direction = self.to_tangent(x, self.to_tangent(x, y - x))  # once more for what rounding leaves along x
         length = direction.norm(dim=-1, keepdim=True)
         opposite = (length < torch.finfo(x.dtype).eps ** 0.5) & ((x * y).sum(-1, keepdim=True) < 0)
@@ -101,12 +104,15 @@ class Sphere(Manifold):
 @checked
 @dataclass(frozen=True)
 class Simplex(Manifold):
-    """The vectors of n non-negative numbers with sum 1, of dimension n − 1; flat, its geodesics are straight lines.
+    """The probability simplex, `{x ∈ ℝⁿ : xᵢ ≥ 0, Σ xᵢ = 1}`, of dimension n − 1, with straight lines as geodesics.
 
-    It has a boundary: `exp` can lead across it.
+    It has a boundary, which `exp` can cross, so a `CNF` cannot use it.
 
     Attributes:
         n: Length of the vectors, at least 2.
+
+    Raises:
+        ValueError: n is below 2.
 
     Example:
         >>> Simplex(3).dimension, Simplex(3).sample(5).shape
@@ -138,11 +144,11 @@ class Simplex(Manifold):
         require_simplex(x, self.n)
 
     def project(self, x: Tensor) -> Tensor:
-        """See `Manifold.project`: non-negative numbers divided by their sum."""
+        """See `Manifold.project`; non-negative vectors are divided by their sum."""
         return x / x.sum(-1, keepdim=True)
 
     def tangent(self, x: Tensor) -> Tensor:
-        """See `Manifold.tangent`; of small elements few vectors take notice, so that their scales stay apart."""
+        """See `Manifold.tangent`; small elements of x occur in few basis vectors, so that their precision is kept."""
         return log_ratio_basis(self.n).to(x).flip(0)[x.argsort(-1).argsort(-1)]
 
     def to_tangent(self, x: Tensor, v: Tensor) -> Tensor:
@@ -154,7 +160,7 @@ class Simplex(Manifold):
     def spanned(self, x: Tensor, vectors: Tensor) -> Tensor:
         """See `Manifold.spanned`: `√n` times the determinant without the row of the largest element.
 
-        That row is minus the sum of the others, and each of these keeps the digits that a small element leaves it.
+        That row is minus the sum of the others. Without it, no precision is lost in the rows of small elements.
         """
         largest, others = x.argmax(-1, keepdim=True), torch.arange(self.n - 1, device=x.device)
         rows = others + (others >= largest)
@@ -178,9 +184,9 @@ class Simplex(Manifold):
 @checked
 @dataclass(frozen=True)
 class Torus(Manifold):
-    """The product of d circles of radius 1, whose points are given by their d angles in [0, 2π); flat.
+    """The flat torus, a product of d unit circles; a point is its d angles in radians, in [0, 2π).
 
-    The angles are the coordinates, so ambient dimension and dimension are both d; 0 and 2π are the same point.
+    The angles are the coordinates, so the ambient dimension is d too. The angles 0 and 2π are the same point.
 
     Attributes:
         d: Number of angles.

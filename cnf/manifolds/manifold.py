@@ -1,7 +1,7 @@
-"""The interface of manifolds: what a flow needs to know of the space its points live in.
+"""The interface of manifolds: tangent spaces, geodesics and volumes.
 
-Points and tangent vectors are vectors of length n, the ambient dimension. All methods act on the last axis, so that
-any batch shape goes through. Volumes are Riemannian: the length, area, … that the surrounding space measures.
+Points and tangent vectors are vectors of length n, the ambient dimension. All methods act on the last axis, for any
+batch shape. Volumes are Riemannian: length, area and so on, as measured in the surrounding space.
 """
 
 from __future__ import annotations
@@ -18,7 +18,9 @@ from cnf.inputs import as_shape
 
 
 class Manifold(Space):
-    """A space of dimension m whose points are vectors of length n.
+    """A Riemannian manifold of dimension m, whose points are vectors of length n.
+
+    To write one, define all abstract methods, those of `Space` too.
 
     Example:
         >>> import torch
@@ -42,7 +44,7 @@ class Manifold(Space):
     @property
     @abstractmethod
     def volume(self) -> float:
-        """The Riemannian volume of the whole; minus its logarithm is the uniform log-density."""
+        """The Riemannian volume of the manifold; minus its logarithm is the uniform log-density in nats."""
 
     @abstractmethod
     def tangent(self, x: Tensor) -> Tensor:
@@ -54,14 +56,14 @@ class Manifold(Space):
 
     @abstractmethod
     def exp(self, x: Tensor, v: Tensor) -> Tensor:
-        """Where the geodesic from `x` with the tangent vector `v` as velocity is after time 1."""
+        """The point at time 1 on the geodesic from `x` with initial velocity `v`: `(…, n)` and `(…, n)` to `(…, n)`."""
 
     @abstractmethod
     def log(self, x: Tensor, y: Tensor) -> Tensor:
-        """The shortest tangent vector at `x` that `exp` takes to `y`."""
+        """The shortest tangent vector v at `x` with `exp(x, v) = y`, `(…, n)`."""
 
     def geodesic(self, x: Tensor, v: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
-        """The point and the velocity after time `t`, `(…, 1)`, on the geodesic from `x` with velocity `v` there."""
+        """The point and the velocity at time `t`, `(…, 1)`, on the geodesic from `x` with initial velocity `v`."""
         return self.exp(x, t * v), v.expand_as(t * v)
 
     @abstractmethod
@@ -80,9 +82,9 @@ class Manifold(Space):
 
         Args:
             shape: Number of points, or a shape.
-            generator: Source of the noise; by default the global one.
-            dtype: Of the points; by default torch's.
-            device: Of the points; by default torch's.
+            generator: Source of random numbers; by default the global one.
+            dtype: Type of the points; by default that of torch.
+            device: Device of the points; by default that of torch.
         """
         batch = as_shape(shape)
         points = self._sample(batch.numel(), {"generator": generator, "dtype": dtype, "device": device})
@@ -90,4 +92,4 @@ class Manifold(Space):
 
     @abstractmethod
     def _sample(self, n: int, options: dict[str, Any]) -> Tensor:
-        """Draw n points with the `options` of torch's generators of noise."""
+        """Draw n points; `options` are the keyword arguments of torch's random functions."""

@@ -258,12 +258,12 @@ def _require_equal_sums(matrix: Tensor) -> None:
 @checked
 @torch.no_grad()
 def compose(*calibrations: LogAffine) -> Calibration | GeneralizedCalibration:
-    """A new calibration that equals several in a row; the first of them sees the data.
+    """The composition of several calibrations as one new calibration; the first one is applied first.
 
     `(A₂, c₂) ∘ (A₁, c₁) = (A₂A₁, A₂c₁ + c₂)`; for temperatures, `(a₂, c₂) ∘ (a₁, c₁) = (a₁a₂, c₁/a₂ + c₂)`.
 
     Args:
-        calibrations: At least one, all of the same n and without context.
+        calibrations: One or more, all with the same n and without context.
 
     Raises:
         ValueError: No calibration, or different n.

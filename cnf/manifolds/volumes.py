@@ -1,4 +1,4 @@
-"""How a map changes volume on a manifold."""
+"""The change of volume under a map of a manifold."""
 
 from __future__ import annotations
 
@@ -12,22 +12,23 @@ from cnf.manifolds.manifold import Manifold
 
 
 def volume_ratio(f: Callable[[Tensor], Tensor], x: Tensor, manifold: Manifold) -> Tensor:
-    """The factor `|det(T_yᵀ F_x T_x)|` by which `f` changes volume on the manifold, at each point; by autodiff.
+    """The factor `|det(T_yᵀ F_x T_x)|` by which `f` changes volume on the manifold, at each point, by autodiff.
 
     `T_x` is an orthonormal basis of the tangent space at x, `T_y` one at `y = f(x)`, and `F_x` the Jacobian of `f`,
-    of which only the products with `T_x` are computed, by forward mode. A density changes by `p_y(y) = p_x(x)/ratio`.
-    Differentiable, in the parameters of `f` too.
+    of which only the products with `T_x` are computed, in forward mode. Densities change by `p_y(y) = p_x(x)/ratio`.
+    The result is differentiable in x and in the parameters of `f`.
 
     Args:
-        f: A map from the manifold to itself, `(N, n)` to `(N, n)`, each row by itself; smooth around the manifold.
-        x: Points `(N, n)`.
-        manifold: Where they lie.
+        f: A map of the manifold to itself, `(N, n)` to `(N, n)`, smooth near the manifold. Each row of its result
+            depends on that row of x only.
+        x: Points, `(N, n)`.
+        manifold: The manifold of the points.
 
     Returns:
         The ratio, `(N,)`, not its logarithm.
 
     Raises:
-        ValueError: Points or their images off the manifold.
+        ValueError: `x` is not `(N, n)`, or points or their images are not on the manifold.
 
     Example:
         >>> import torch

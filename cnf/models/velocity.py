@@ -1,4 +1,4 @@
-"""Velocity networks trained elsewhere, as flows."""
+"""Velocity networks from other libraries as flows."""
 
 from __future__ import annotations
 
@@ -34,32 +34,35 @@ def from_velocity(
     divergence: Divergence = Exact(),
     solver: Solver = RungeKutta(),
 ) -> Flow:
-    """A velocity network trained elsewhere (torchcfm, flow_matching, …) as a flow on a standard normal base.
+    """A velocity network from another library (torchcfm, flow_matching, …) as a flow with a standard normal base.
 
-    The network is not copied: it can be trained on, and a `state_dict` has it. Put it into `eval()` if it has
-    dropout or batch norm. A context given to the flow is its last argument. Where activations have kinks (ReLU, SELU),
-    the trace jumps, which costs an adaptive solver hundreds of evaluations a row and some accuracy:
-    `flow.log_prob_with_error` says how much, and `RungeKutta("rk4", steps=20)` is cheaper where that will do.
+    The network is not copied, so it can be trained further, and the `state_dict` of the flow contains it. Call `eval()`
+    on it if it has dropout or batch norm. A context given to the flow is passed as the last argument.
+
+    With activations that are not smooth (ReLU, SELU), the trace jumps. An adaptive solver then needs hundreds of
+    evaluations per row and loses accuracy; `flow.log_prob_with_error` estimates the error. A fixed grid,
+    `RungeKutta("rk4", steps=20)`, is cheaper if its accuracy suffices.
 
     Args:
         model: Maps times `(N,)` and points `(N, *event)` to velocities `(N, *event)`.
         event_shape: Shape of one sample.
         arguments: "tx" for `model(t, x)`, "xt" for `model(x, t)`, "concat" for `model(torch.cat([x, t], 1))`.
-        data_at: Where the data stand on the network's clock. 1, or any positive T: the base stands at 0. 0: the base
-            stands at 1, as in diffusion.
-        divergence: How the trace is found.
-        solver: How the equation is integrated.
+        data_at: Time at which samples equal data, in the network's time. With a positive T, the base is at time 0. With
+            0, the base is at time 1, as in diffusion models.
+        divergence: Computes or estimates the trace.
+        solver: The ODE solver.
 
     Returns:
         The flow, in the dtype and on the device of the network's parameters.
 
     Raises:
-        ValueError: Unknown arguments, times that cannot be joined to the points, an impossible time of the data.
-        TypeError: The network is no `torch.nn.Module`.
+        ValueError: `arguments` is unknown, or "concat" for events that are no vectors; `data_at` is negative; in use,
+            the network returns another shape than that of x.
+        TypeError: `model` is no `torch.nn.Module`.
 
     Example:
         >>> import torch
-        >>> network = torch.nn.Sequential(torch.nn.Linear(3, 64), torch.nn.SiLU(), torch.nn.Linear(64, 2))
+        >>> network = torch.nn.Sequential(torch.nn.Linear(3, 8), torch.nn.SiLU(), torch.nn.Linear(8, 2))
         >>> from_velocity(network, 2, arguments="concat").sample(5).shape
         torch.Size([5, 2])
     """

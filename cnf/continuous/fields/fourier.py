@@ -24,20 +24,19 @@ class FourierField(VectorField):
 
     `h_0 = sin(Bx + β)`, `h_i = h_{i−1} + σ(W_i h_{i−1} + b_i + U_i [t, context])`, `g = V h_L + v`.
 
-    The rows of B begin with lengths from 1 to `frequency`, evenly on a logarithmic scale, in random directions; they
-    are trained with the rest. High frequencies are what concentrated densities take. With V and v at zero, where they
-    start, it stands still.
+    Initially the rows of B have random directions and lengths from 1 to `frequency`, evenly spaced on a logarithmic
+    scale. They are trained. Concentrated densities need high frequencies. V and v start at zero, and so does the field.
 
     Args:
         dim: Dimension of x.
         hidden: Width of all layers.
         depth: Number L of residual layers.
-        context_dim: Length of the context.
-        frequency: Length of the longest row of B, radians per unit of x.
+        context_dim: Length of the context; 0 for none.
+        frequency: Initial length of the longest row of B, in radians per unit of x; from 1 to 1e6.
         activation: One of `cnf.networks.ACTIVATIONS`.
 
     Raises:
-        ValueError: No layers or a frequency below 1.
+        ValueError: A size is below 1, `frequency` is outside [1, 1e6], or `activation` is unknown.
 
     References:
         Tancik et al. 2020, Fourier features, arXiv 2006.10739.

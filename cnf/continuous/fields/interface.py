@@ -19,13 +19,15 @@ Rate = Callable[[Tensor, Tensor, Tensor], Tensor]  # (t, x, v) to ∂f/∂t + (�
 
 
 class VectorField(nn.Module, ABC):
-    """A field `f(t, x, context)`. Subclasses give `forward`; those with closed forms override `linearize`.
+    """A vector field `dx/dt = f(t, x, context)`.
+
+    To write one, define `forward`. If it has closed-form derivatives, override `linearize` too.
 
     Attributes:
-        context_dim: Length of the context it reads; 0 for none, None where it is not known.
-        dim: Length of the vectors that it moves; None for other points, or where it is not known.
+        context_dim: Length of the context; 0 for none, None if it is not known.
+        dim: Length of the vectors x; None if x are no vectors or their length is not known.
 
-    Example: A linear field `dx/dt = A x`; without a `linearize` of its own, `torch.func` finds the trace.
+    Example: A linear field `dx/dt = A x`; without its own `linearize`, `torch.func` computes the trace.
         >>> import torch, cnf
         >>> class Linear(cnf.VectorField):
         ...     def __init__(self, dim):
@@ -52,39 +54,39 @@ class VectorField(nn.Module, ABC):
         """
 
     def takes_times(self, x: Tensor, context: Tensor | None = None) -> bool:
-        """Whether an evaluation with a time for each row, `(N,)`, is possible and costs no more than one with one time.
+        """Whether it can be evaluated with a time for each row, `(N,)`, at no extra cost.
 
-        Solvers then may give every row steps of its own.
+        If so, a solver may use different steps for different rows.
         """
         return True
 
     def prepare(self, context: Tensor | None = None, *, trace: bool = False, probe: Tensor | None = None) -> Any:
-        """What stays the same during a solve, computed once and handed to `linearize`; None if nothing does.
+        """Compute what is constant during a solve, to be passed to `linearize`; None if there is nothing.
 
         Args:
             context: `(N, C)` or None.
-            trace: Whether exact traces will be asked for.
-            probe: `(k, N, *event)`, vectors v of which `vᵀJv` will be asked for.
+            trace: Whether exact traces will be needed.
+            probe: `(k, N, *event)`, the vectors v for which `vᵀJv` will be needed.
         """
         return None
 
     def velocity(self, t: Tensor, x: Tensor, context: Tensor | None = None, prepared: Any = None) -> Tensor:
-        """The same as `forward`, with what was prepared for the solve."""
+        """The same as `forward`, with the result of `prepare`."""
         velocity: Tensor = self(t, x, context)
         return velocity
 
     def linearize(self, t: Tensor, x: Tensor, context: Tensor | None = None, prepared: Any = None) -> Linearization:
-        """The field at `(t, x)` with its Jacobian; through `torch.func` unless a subclass knows better."""
+        """The velocity and Jacobian at `(t, x)`; by `torch.func` unless a subclass has closed forms."""
         return FunctionalLinearization(x, lambda x: self.velocity(t, x, context, prepared))
 
     def at(self, t: Tensor, x: Tensor, context: Tensor | None = None, prepared: Any = None) -> Linearization:
-        """What `linearize` gives, with the derivatives along the trajectory: what divergences and regularizers read."""
+        """The result of `linearize` with derivatives along the trajectory; divergences and regularizers read it."""
         at = self.linearize(t, x, context, prepared)
         at.trajectory = partial(self.derivative, t=t, x=x, context=context, prepared=prepared)
         return at
 
     def along(self, t: Tensor, x: Tensor, v: Tensor, context: Tensor | None = None, prepared: Any = None) -> Tensor:
-        """`∂f/∂t + (∂f/∂x) v`, how f changes while x moves with velocity v; in forward mode, or in closed form."""
+        """`∂f/∂t + (∂f/∂x) v`, the rate of change of f if x moves with velocity v; in forward mode or closed form."""
         return _rate(with_plain_attention(lambda t, x: self.velocity(t, x, context, prepared)), t, x, v)
 
     def derivative(
@@ -102,12 +104,12 @@ class VectorField(nn.Module, ABC):
         By nested forward mode, `g_1 = f`, `g_{k+1} = ∂g_k/∂t + (∂g_k/∂x) f`; each order doubles the cost.
 
         Args:
-            order: K, from 1 on.
+            order: K, at least 1.
             t: A scalar tensor, or `(N,)`.
             x: `(N, *event)`.
             context: `(N, C)` or None.
-            prepared: What `prepare` gave, or None.
-            velocity: `f(t, x)`, where it is known.
+            prepared: The result of `prepare`, or None.
+            velocity: `f(t, x)`, if it is known.
         """
         velocity = self.velocity(t, x, context, prepared) if velocity is None else velocity
         if order == 1:
@@ -122,10 +124,10 @@ class VectorField(nn.Module, ABC):
 
 
 def context_of(field: VectorField, context: Tensor | None) -> Tensor | None:
-    """The context, which must be there if a field reads one.
+    """The context, checked: a field with `context_dim > 0` needs one.
 
     Raises:
-        ValueError: There is none.
+        ValueError: The context is missing.
     """
     return require_context(context, "field", field.context_dim) if field.context_dim else context
 

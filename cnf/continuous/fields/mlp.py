@@ -20,7 +20,7 @@ TimeName = Annotated[str, one_of(("concat", "concatsquash"))]
 
 
 class Prepared(NamedTuple):
-    """What an `MLPField` computes once a solve."""
+    """What an `MLPField` computes once per solve."""
 
     layers: Sequence[Layer]
     form: TraceForm | None
@@ -33,20 +33,19 @@ class MLPField(VectorField):
 
     `h_1 = σ(ℓ_0(x, t))`, `h_{i+1} = [h_i +] σ(ℓ_i(h_i, t))`, `f = ℓ_L(h_L, t)`. With `time="concat"` the first
     layer reads `[x, t, context]`; with `time="concatsquash"` every layer is FFJORD's
-    `ℓ(h, t) = (W h + b) · sigmoid(g t + g_0) + s t`, where the context moves gates and shifts of the hidden layers
-    like time does, and the shift of the last. (The gate of the last layer is left to time alone, so that the closed
-    form of the trace stays as cheap with a context as without.)
+    `ℓ(h, t) = (W h + b) · sigmoid(g t + g_0) + s t`. There the context is an input of all gates and shifts, as time
+    is, except for the gate of the last layer: this keeps the closed form of the trace cheap with a context.
 
     Args:
         dim: Dimension of x.
         hidden: Widths of the hidden layers; an int is one layer.
-        context_dim: Length of the context.
+        context_dim: Length of the context; 0 for none.
         activation: One of `cnf.networks.ACTIVATIONS`.
         time: "concat" or "concatsquash".
-        residual: Whether hidden layers after the first add to their input; they need equal widths.
+        residual: Whether hidden layers after the first add their result to their input; needs equal widths.
 
     Raises:
-        ValueError: An unknown option, or widths that a residual cannot add.
+        ValueError: A size is below 1, an option is unknown, or `residual` is set with different widths.
 
     References:
         Grathwohl et al. 2019, FFJORD, arXiv 1810.01367.
@@ -93,7 +92,7 @@ class MLPField(VectorField):
         return self.velocity(t, x, context)
 
     def takes_times(self, x: Tensor, context: Tensor | None = None) -> bool:
-        """Not where a gate that moves with time would take the closed form of two hidden layers its price."""
+        """False for a gated network with two hidden layers in more than 3 dimensions, whose trace would cost more."""
         return not self.gates or self.dim <= 3 or len(self.layers) != 3
 
     def velocity(self, t: Tensor, x: Tensor, context: Tensor | None = None, prepared: Prepared | None = None) -> Tensor:

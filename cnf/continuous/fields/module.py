@@ -11,15 +11,17 @@ from cnf.continuous.fields.interface import VectorField
 
 @checked
 class ModuleField(VectorField):
-    """Any `nn.Module` that takes `(t, x, context)` and treats each row for itself, as a field.
+    """A field made from any `nn.Module` with arguments `(t, x, context)`.
 
-    `CNF` wraps modules by itself. The trace takes one forward-mode product a dimension.
+    Each row of the result must depend on that row of x only. An exact trace takes one forward-mode product per
+    dimension. `CNF` wraps modules in this class automatically.
 
     Args:
-        module: Maps a time, scalar or `(N,)`, points `(N, *event)` and a context to velocities `(N, *event)`.
+        module: Maps a time, scalar or `(N,)`, points `(N, *event)` and a context `(N, C)` or None to velocities
+            `(N, *event)`.
 
     Raises:
-        ValueError: In a call, velocities of another shape than the points.
+        ValueError: In a call, the velocities have another shape than the points.
 
     Example:
         >>> import torch
@@ -46,7 +48,7 @@ class ModuleField(VectorField):
         return velocity
 
     def takes_times(self, x: Tensor, context: Tensor | None = None) -> bool:
-        """Whether it takes a time for each row, found by a trial on a few rows: some modules take one time only."""
+        """Whether it accepts a time for each row; tested on a few rows, since some modules accept one time only."""
         number = next(n for n in (7, 11, 13, 17, 19) if n not in x.shape[1:])
         rows = torch.arange(number, device=x.device) % len(x)
         x, context = x.detach()[rows], None if context is None else context.detach()[rows]

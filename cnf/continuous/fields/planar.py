@@ -1,4 +1,4 @@
-"""Sums of planar units that a hypernetwork moves with time."""
+"""Sums of planar units whose weights are functions of time."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from cnf.continuous.linearization import Linearization
 
 @checked
 class PlanarField(VectorField):
-    """A sum of planar units whose weights a hypernetwork of time moves, with a closed-form trace.
+    """A sum of planar units with a closed-form trace; a hypernetwork computes their weights from the time.
 
     `f = 1/M Σ_m sigmoid(g_m(t)) u_m(t) tanh(w_m(t)ᵀx + b_m(t) + V_m context)`.
 
@@ -22,11 +22,14 @@ class PlanarField(VectorField):
         dim: Dimension of x.
         units: Number M of units.
         hidden: Width of the two hidden layers of the hypernetwork.
-        context_dim: Length of the context.
+        context_dim: Length of the context; 0 for none.
+
+    Raises:
+        ValueError: A size is below 1, or `context_dim` is negative.
 
     References:
-        Chen et al. 2018, Neural ordinary differential equations, arXiv 1806.07366; mean over the units and gate of
-        each entry of u as in the authors' code.
+        Chen et al. 2018, Neural ordinary differential equations, arXiv 1806.07366; the mean over the units and the gate
+        of each entry of u are those of the authors' code.
 
     Example:
         >>> import torch
@@ -50,7 +53,7 @@ class PlanarField(VectorField):
         return f"dim={self.dim}, units={self.units}, context_dim={self.context_dim}"
 
     def takes_times(self, x: Tensor, context: Tensor | None = None) -> bool:
-        """No: the hypernetwork makes the weights of one time once for all rows."""
+        """False: for one time, all rows share one evaluation of the hypernetwork."""
         return False
 
     def forward(self, t: Tensor, x: Tensor, context: Tensor | None = None) -> Tensor:

@@ -25,8 +25,11 @@ class PotentialField(VectorField):
         dim: Dimension of x.
         hidden: Width m of the residual net.
         depth: Number M of residual layers after the first.
-        rank: Rows of A; `min(10, dim + 1)` by default, as published.
-        context_dim: Length of the context.
+        rank: Number of rows of A; by default `min(10, dim + 1)`, as published.
+        context_dim: Length of the context; 0 for none.
+
+    Raises:
+        ValueError: A size is below 1, or `context_dim` is negative.
 
     References:
         Onken et al. 2021, OT-Flow, arXiv 2006.00104.

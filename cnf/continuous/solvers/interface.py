@@ -1,8 +1,8 @@
-"""What a solver is given and gives back, and how it says that it cannot.
+"""The interface of solvers: their state, right-hand side, solution and errors.
 
-A flow's state has three parts. `x` is the only one that the right-hand side reads. The log-determinant is an integral
-along the path of `x`, held to the tolerance. Path costs are integrals too, but what they cost in accuracy is nobody's
-concern, so they stay out of the error norm. Integrals need no stages of their own, only a final sum.
+The state of a flow has three parts. The right-hand side depends on `x` only. The log-determinant is an integral along
+the path of `x`, with error control. Path costs are integrals too, but they are excluded from the error norm. Integrals
+need no stages of their own, only a final sum.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from cnf.tracing import visible
 
 
 class State(NamedTuple):
-    """What a solve carries, and the derivative of it.
+    """The state of a solve, or its derivative in time.
 
     Attributes:
-        x: `(N, *event)`.
-        integrals: Integrals along the path, each `(N,)`, held to the tolerance (the log-determinant).
-        costs: Integrals along the path, each `(N,)`, outside the error norm.
+        x: The points, `(N, *event)`.
+        integrals: Integrals along the path, each `(N,)`, with error control; for a CNF the log-determinant.
+        costs: Integrals along the path, each `(N,)`, excluded from the error norm.
 
     Example:
         >>> import torch
@@ -40,7 +40,7 @@ class State(NamedTuple):
 
 
 class Statistics(NamedTuple):
-    """What a solve took; where rows have their own steps, the numbers of the row that took most.
+    """The work of a solve; if rows have their own steps, the numbers of the row with the most steps.
 
     Attributes:
         evaluations: Evaluations of the right-hand side.
@@ -58,7 +58,11 @@ class Statistics(NamedTuple):
 
 
 class Solution(NamedTuple):
-    """The state at the end of a solve, and what it took.
+    """The state at the end of a solve, and the work it took.
+
+    Attributes:
+        state: The state at the end time.
+        statistics: Evaluations and steps.
 
     Example:
         >>> import torch
@@ -76,9 +80,9 @@ RightHandSide = Callable[[float | Tensor, Tensor], State]
 
 
 class RowWise(ABC):
-    """A right-hand side whose rows can be solved apart, since it can be restricted to some of them.
+    """A right-hand side that can be restricted to some rows, so that each row can have its own steps.
 
-    What it holds of each row (a context, noise) is restricted with them.
+    Data of single rows, such as contexts and random vectors, are restricted too. To write one, define its four methods.
 
     Example:
         >>> import torch, cnf
@@ -110,19 +114,19 @@ class RowWise(ABC):
 
     @abstractmethod
     def of(self, rows: Tensor) -> RowWise:
-        """The same for the rows of these numbers alone."""
+        """The right-hand side of the rows with these indices, `(M,)`."""
 
     @abstractmethod
     def anew(self, x: Tensor) -> RowWise:
-        """The same with its noise drawn again for points like x; itself where it has none."""
+        """A copy with new random vectors for points of the shape of x; itself if it has none."""
 
     @abstractmethod
     def takes_times(self, x: Tensor) -> bool:
-        """Whether the field takes a time for each row."""
+        """Whether it accepts a time for each row, `(N,)`."""
 
 
 def anew(rhs: RightHandSide, x: Tensor) -> RightHandSide:
-    """A right-hand side with its noise drawn again, if it has any."""
+    """The right-hand side with new random vectors, if it has any."""
     return rhs.anew(x) if isinstance(rhs, RowWise) else rhs
 
 
@@ -130,11 +134,11 @@ class Count:
     """Evaluations and steps seen by one `count_evaluations` block.
 
     Attributes:
-        evaluations: Evaluations of right-hand sides, those of an adjoint's backward solve included.
-        solves: Solves begun.
+        evaluations: Evaluations of right-hand sides, including those of the backward solve of an adjoint.
+        solves: Number of solves.
         accepted: Accepted steps.
         rejected: Rejected steps.
-        row_evaluations: Evaluations of single rows, where rows that have ended are not evaluated any more.
+        row_evaluations: Evaluations summed over rows; rows that have reached the end are not evaluated.
     """
 
     def __init__(self) -> None:
@@ -146,7 +150,7 @@ _counts: list[Count] = []
 
 @contextmanager
 def count_evaluations() -> Iterator[Count]:
-    """Count what every solve within the block takes.
+    """A context manager that counts the evaluations and steps of all solves in its block.
 
     Example:
         >>> import torch, cnf
@@ -179,7 +183,7 @@ def record(
 class Solver(ABC):
     """Integrates `d state/dt = rhs(t, x)` from one time to another.
 
-    The integrals and costs of the state do not enter the right-hand side.
+    The right-hand side does not depend on the integrals and costs of the state. To write one, define `__call__`.
 
     Example:
         >>> import torch, cnf
@@ -208,36 +212,35 @@ class Solver(ABC):
         end: float,
         parameters: Sequence[Tensor] = (),
     ) -> Solution:
-        """Solve.
+        """Solve the equation.
 
         Args:
-            rhs: `(t, x)` to the derivative of the state.
-            state: Where it begins.
-            start: Time at which it begins.
-            end: Time at which it ends; may be smaller than `start`.
-            parameters: Tensors that `rhs` depends on and that want gradients; solvers that differentiate through
-                their own steps find them by themselves.
+            rhs: A function of `(t, x)` that returns the derivative of the state.
+            state: The state at `start`.
+            start: Initial time.
+            end: Final time; may be smaller than `start`.
+            parameters: Tensors that `rhs` depends on and that require gradients. Only adjoint methods use them.
 
         Raises:
             SolverError: The end cannot be reached within the tolerance.
         """
 
     def grid(self, rhs: RightHandSide, state: State, start: float, end: float) -> Sequence[float]:
-        """The times between its steps, from `start` to `end`, both included.
+        """The times of its steps, from `start` to `end`, both included.
 
         Args:
-            rhs: The right-hand side; only read by solvers that have to solve to know.
-            state: Where it begins.
-            start: Time at which it begins.
-            end: Time at which it ends.
+            rhs: The right-hand side; adaptive solvers solve the equation to find the times.
+            state: The state at `start`.
+            start: Initial time.
+            end: Final time.
 
         Raises:
-            TypeError: The solver does not tell.
+            TypeError: The solver cannot give its times.
         """
         raise TypeError(f"{type(self).__name__} does not tell its steps")
 
     def tighter(self) -> Solver:
-        """A solver whose error is small beside that of this one, to measure this one's by.
+        """A much more accurate solver, with which the error of this one is estimated.
 
         Raises:
             TypeError: There is none.
@@ -258,14 +261,18 @@ NOT_FINITE = "the field or the state is NaN or infinite"
 
 
 def gave_up(reason: str, time: float, errors: Tensor) -> SolverError:
-    """The error of a solve that ends early; names the samples beyond the tolerance, or else the one nearest to it."""
+    """The error of a solve that fails; it names the samples with too large errors, or else the worst one."""
     beyond = (~(errors <= 1)).nonzero().flatten().tolist()
     worst = [int(errors.argmax())] if len(errors) else []
     return SolverError(reason, time=time, samples=beyond or worst, advice=ADVICE)
 
 
 def check_finite(state: State, time: float) -> None:
-    """Raise the error of a solve whose state is NaN or infinite in some row."""
+    """Check that the state is finite.
+
+    Raises:
+        SolverError: Some rows are NaN or infinite.
+    """
     parts = [part.flatten(1) if part.dim() > 1 else part.unsqueeze(1) for part in (state.x, *state.integrals)]
     bad = ~torch.cat([part.isfinite().all(1, keepdim=True) for part in parts], 1).all(1)
     if visible(bad) and bad.any():

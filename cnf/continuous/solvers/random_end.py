@@ -1,4 +1,4 @@
-"""Random end times, a regularizer of training that costs nothing."""
+"""Random end times, a regularizer of training without extra cost."""
 
 from __future__ import annotations
 
@@ -16,30 +16,32 @@ from cnf.continuous.solvers.runge_kutta import RungeKutta
 @checked
 @dataclass(frozen=True)
 class RandomEnd(Solver):
-    """STEER: integrates to `end + (2u − 1) · width · (end − start)`, `u` uniform on [0, 1), drawn once a solve.
+    """STEER: integrates to `end + (2u − 1) · width · (end − start)`, `u` uniform on [0, 1), drawn once per solve.
 
-    For training only, as `FitConfig.solver` or in a `reconfigure`d copy: every solve ends somewhere else, so densities
-    and samples are those of another map each time, and encode and decode are no inverses. One end for the whole batch,
-    from the global torch generator of the CPU; a flow of several CNFs draws one for each.
+    Use it for training only, as `FitConfig.solver`, `Phase.solver` or in a copy made by `reconfigure`. Every solve has
+    another end, so every call computes another map, and `encode` and `decode` are not inverse. The whole batch has one
+    end, drawn with the global torch generator of the CPU. In a flow of several CNFs each one draws its own.
 
     Args:
-        solver: What integrates.
-        width: STEER's b by the length of the interval, `b / |t_1 − t_0|`. The released code for CNFs draws the end
-            from `t_1 ± (|t_1 − t_0| − 0.25)`, a width of 0.75 on our [0, 1], whatever b is said to be.
+        solver: The ODE solver.
+        width: STEER's b relative to the length of the interval, `b / |t_1 − t_0|`, in (0, 1). The released code for
+            CNFs always draws the end from `t_1 ± (|t_1 − t_0| − 0.25)`, which is a width of 0.75 on [0, 1].
 
     Raises:
-        ValueError: A width outside (0, 1): at 1 a solve might have no length.
-        TypeError: What should integrate is no solver.
+        ValueError: `width` is outside (0, 1).
+        TypeError: `solver` is no `Solver`.
 
     References:
         Ghosh et al. 2020, STEER, arXiv 2006.10711.
 
     Example:
-        >>> import torch, cnf
-        >>> flow = cnf.build("cnf", 2, hidden=8)
-        >>> phase = cnf.Phase(cnf.MaximumLikelihood(), solver=cnf.RandomEnd(cnf.RungeKutta("rk4", steps=4), 0.5))
-        >>> cnf.fit(flow, torch.randn(64, 2), [phase], config=cnf.FitConfig(steps=1, progress=False)).steps
-        1
+        >>> import torch
+        >>> from cnf.continuous import RandomEnd, RungeKutta, State
+        >>> solver = RandomEnd(RungeKutta("rk4", steps=4), width=0.5)
+        >>> x = State(torch.zeros(1, 1))
+        >>> ends = [solver(lambda t, x: State(torch.ones_like(x)), x, 0.0, 1.0).state.x.item() for _ in range(9)]
+        >>> 0.5 <= min(ends) < max(ends) < 1.5
+        True
     """
 
     solver: Solver = RungeKutta()

@@ -1,4 +1,4 @@
-"""A solve with every step taken in several, by which the error of a solver is measured."""
+"""Solvers that divide every step of another solver, to estimate its error."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ PARTS = 4  # the error of a method of order p falls by 4^p: enough for Euler's, 
 @checked
 @dataclass(frozen=True)
 class Refined(Solver):
-    """Takes each step of a solver in four, wherever its steps lie.
+    """Divides each step of a solver into four.
 
-    A smaller tolerance is no substitute: where a field is smooth, steps are as long as they may grow, whatever the
-    tolerance, and where it has kinks, a smaller one is dear.
+    A smaller tolerance would not do: for a smooth field, steps have their maximal growth at any tolerance, and for a
+    field with kinks a smaller tolerance is expensive.
 
     Args:
-        solver: Whose steps are taken; it has a `grid`.
-        part: What takes a quarter of a step.
-        redraw: Whether the solver draws noise anew for every step.
+        solver: The solver whose steps are divided; it has a `grid`.
+        part: The solver for a quarter of a step.
+        redraw: Whether the solver draws new probes for every step.
     """
 
     solver: Solver
@@ -63,11 +63,11 @@ class Refined(Solver):
 
 @dataclass(frozen=True)
 class RefinedRows(Solver):
-    """Takes each step of each row in some parts, where an adaptive `RungeKutta` solves rows apart.
+    """Divides each step of each row of an adaptive `RungeKutta` with `rows="each"`.
 
     Args:
-        solver: Whose steps are taken.
-        parts: Into how many parts each step is cut.
+        solver: The solver whose steps are divided.
+        parts: Number of parts of a step.
     """
 
     solver: RungeKutta

@@ -1,4 +1,4 @@
-"""Explicit Runge-Kutta methods whose steps hold every sample to the tolerance."""
+"""Explicit Runge-Kutta methods with error control for every sample."""
 
 from __future__ import annotations
 
@@ -42,38 +42,39 @@ ROWS = ("each", "together")
 class RungeKutta(Solver):
     """Explicit Runge-Kutta methods, adaptive or on a fixed grid, differentiated through their own steps.
 
-    A row's error is the larger one of the root mean square of the scaled error of `x` and that of each integral.
-    Gradients flow through accepted steps only.
+    The error of a row is the largest of the root mean square of the scaled errors of `x` and the scaled error of each
+    integral. Gradients flow through accepted steps only.
 
-    With `rows="each"` every row has its own time and steps, and a step is accepted when the estimate of its error is
-    within a tenth of the tolerance: the estimated errors of a row that takes n steps sum to at most n/10 tolerances.
-    A row's result does not depend on its neighbours; a row that cannot be solved keeps no other from its end. Over a
-    kink of the field (of ReLU, SELU, …), where the trace jumps, the estimate may be hundreds of times too small, and
-    `Flow.log_prob_with_error` tells what the error is.
+    With `rows="each"` every row has its own time and steps. A step is accepted if its estimated error is at most a
+    tenth of the tolerance, so the estimated errors of n steps sum to at most n/10 tolerances. The result of a row does
+    not depend on other rows, and a row that fails does not stop the others. At a kink of the field (ReLU, SELU, …) the
+    trace jumps, and the estimate may be hundreds of times too small; `Flow.log_prob_with_error` estimates the error.
 
-    With `rows="together"` all rows take the same steps, of a length h that keeps *every* row within h/T of the
-    tolerance, T the length of the solve, so that the hardest row pays for all and the errors of all steps stay within
-    the tolerance together. Over a kink no step however short can keep that share; there, the root mean square of the
-    batch's errors in a step is held to the whole tolerance.
+    With `rows="together"` all rows take the same steps. A step of length h is accepted if the error of *every* row is
+    at most h/T of the tolerance, T the length of the solve, so the errors of all steps sum to at most the tolerance.
+    The hardest row determines the cost. At a kink no step is short enough for this; there, the root mean square of the
+    errors of the batch in a step must be within the tolerance.
 
     Args:
-        method: A name in `cnf.continuous.solvers.tableaus.TABLEAUS`; adaptive steps need one with an error estimate.
+        method: "bosh3", "dopri5" or "tsit5"; on a fixed grid also "euler", "midpoint", "heun" or "rk4".
         rtol: Relative tolerance of the solve.
         atol: Absolute tolerance of the solve.
-        steps: None for adaptive steps; a number for that many equal ones.
-        gradient: "backprop" keeps all stages; "checkpoint" keeps the state at each step and recomputes its inside, for
-            memory that grows with steps only.
-        max_steps: Accepted and rejected steps after which an adaptive solve gives up.
-        redraw: Whether a divergence draws its noise anew for every step of a fixed grid: still unbiased, since x does
-            not depend on it, and with less variance the longer the path.
-        rows: "each" or "together"; None for "each" where the field takes a time for each row at no extra cost, and
-            else "together". At a tolerance of 0.01 or on a GPU one grid for all may be faster.
-        compile: Whether to run each step through `torch.compile`. The first solve with gradients takes about half a
-            minute longer, and so do the first without and the first of another batch size; all later ones are faster.
-            Samples without gradients or log-densities are not compiled.
+        steps: Number of equal steps; None for adaptive steps.
+        gradient: "backprop" stores all stages. "checkpoint" stores the state at each step and recomputes the stages:
+            less memory, more time.
+        max_steps: Accepted and rejected steps after which an adaptive solve fails.
+        redraw: Whether the divergence draws new probes for every step of a fixed grid. The estimate stays unbiased,
+            because x does not depend on the probes, and its variance is lower.
+        rows: "each" or "together". None means "each" if the field accepts a time for each row at no extra cost, else
+            "together", which may be faster at a tolerance of 0.01 or on a GPU.
+        compile: Whether to run each step through `torch.compile`. The first solve with gradients, the first without and
+            the first with another batch size take about half a minute longer; later ones are faster. Sampling without
+            gradients or log-densities is not compiled.
 
     Raises:
-        ValueError: An unknown method or gradient, tolerances or steps that are not positive, `redraw` without `steps`.
+        ValueError: `method`, `gradient` or `rows` is unknown, a number is not positive, `method` has no error estimate
+            and `steps` is None, or `redraw` is set without `steps`.
+        SolverError: In a solve, the end cannot be reached within the tolerance.
 
     Example:
         >>> import torch, cnf

@@ -31,30 +31,33 @@ from cnf.tracing import FIXED, require_visible
 @checked
 @dataclass(frozen=True)
 class Torchdiffeq(Solver):
-    """`odeint` or `odeint_adjoint` of torchdiffeq.
+    """The solvers of torchdiffeq, by its `odeint` or `odeint_adjoint`.
 
-    The error norm is that of `RungeKutta`: the largest over samples and channels, path costs left out.
+    The error norm is that of `RungeKutta(rows="together")`: the maximum over samples, without path costs.
 
     Args:
         method: Any method of torchdiffeq ("dopri8", "implicit_adams", …).
         rtol: Relative tolerance.
         atol: Absolute tolerance.
-        steps: Number of equal steps of a fixed-grid method; such a method needs it.
-        adjoint: Solve the adjoint equation backwards for the gradient: memory that does not grow with steps, but
-            more evaluations and a gradient with an error of its own. False differentiates through the solver.
-        seminorm: Leave the parameters' gradient out of the backward solve's error norm.
-        options: Further options of the method, as torchdiffeq names them.
-        max_steps: Steps after which an adaptive solve gives up; evaluations after which scipy_solver does.
+        steps: Number of equal steps; required by fixed-grid methods, not allowed for adaptive ones.
+        adjoint: Whether to compute gradients by the adjoint equation, solved backwards. Memory does not grow with the
+            number of steps, but there are more evaluations, and the gradient has its own error. False differentiates
+            through the solver.
+        seminorm: Whether to exclude the gradient of the parameters from the error norm of the backward solve.
+        options: Further options of the method, with the names of torchdiffeq.
+        max_steps: Number of steps after which an adaptive solve fails; for "scipy_solver" the number of evaluations.
 
     Raises:
-        ValueError: An unknown method, a fixed-grid method without steps, tolerances that are not positive.
+        ValueError: `method` is unknown, `steps` is missing or not allowed, a tolerance is not positive, or `seminorm`
+            is set without `adjoint`.
+        SolverError: In a solve, the end cannot be reached within the tolerance.
 
     References:
         Chen et al. 2018, arXiv 1806.07366; Kidger et al. 2021, seminorms, arXiv 2009.09457.
 
     Example:
         >>> import torch, cnf
-        >>> flow = cnf.Flow(cnf.CNF(cnf.MLPField(2), solver=Torchdiffeq(adjoint=True)), cnf.StandardNormal(2))
+        >>> flow = cnf.Flow(cnf.CNF(cnf.MLPField(2, hidden=8), solver=Torchdiffeq(adjoint=True)), cnf.StandardNormal(2))
         >>> flow.log_prob(torch.zeros(3, 2)).shape
         torch.Size([3])
     """
@@ -159,7 +162,7 @@ def _methods() -> dict[str, str]:
 
 
 class _FirstDerivatives(torch.autograd.Function):
-    """The identity, whose gradient refuses to be differentiated: that of the adjoint has no graph."""
+    """The identity, with an error for second derivatives: gradients of the adjoint have no graph."""
 
     @staticmethod
     def forward(ctx: Any, *parts: Tensor) -> tuple[Tensor, ...]:
@@ -177,7 +180,7 @@ class _FirstDerivatives(torch.autograd.Function):
 
 
 class _Layout:
-    """How a state lies in torchdiffeq's tuple: x, then the integrals, then the costs."""
+    """The order of a state in torchdiffeq's tuple: x, the integrals, the costs."""
 
     def __init__(self, integrals: int) -> None:
         self.controlled = 1 + integrals
@@ -200,7 +203,7 @@ class _Layout:
 
 
 class _Function(torch.nn.Module):
-    """A right-hand side as torchdiffeq wants it, which counts what is done with it."""
+    """A right-hand side in the form of torchdiffeq, which counts evaluations and steps."""
 
     def __init__(self, rhs: RightHandSide, layout: _Layout, max_steps: int) -> None:
         super().__init__()
@@ -254,7 +257,7 @@ _FUNCTIONS = {"adaptive": _AdaptiveFunction, "fixed": _FixedFunction, "other": _
 
 
 def _diagnose(error: AssertionError, function: _Function) -> SolverError:
-    """Torchdiffeq says no more than an assertion; say where the solve stood and whose state went bad."""
+    """An error with the time and the samples of a failed solve, for the bare assertion of torchdiffeq."""
     if function.first is None or function.time is None:
         return SolverError(f"torchdiffeq gave up ({error})", time=math.nan, samples=[], advice=ADVICE)
     start, slope = function.first
