@@ -1,4 +1,4 @@
-"""Base densities on vectors and images: normal ones, mixtures of them, and the uniform one on a box."""
+"""Base densities on ℝᴰ: normal densities, their mixtures, and the uniform density on a box."""
 
 from __future__ import annotations
 
@@ -22,7 +22,13 @@ def normal_log_prob(z: Tensor, loc: Tensor, log_scale: Tensor) -> Tensor:
 
 
 def standard_normal_log_prob(z: Tensor) -> Tensor:
-    """`log N(z; 0, I)` of each row of `(N, *event)`, `(N,)`.
+    """`log N(z; 0, I) = −½ ‖z‖² − ½ D log 2π` in nats.
+
+    Args:
+        z: Points, `(N, *event)`.
+
+    Returns:
+        `(N,)`.
 
     Example:
         >>> import torch
@@ -33,10 +39,10 @@ def standard_normal_log_prob(z: Tensor) -> Tensor:
 
 
 class StandardNormal(BaseDensity):
-    """`N(0, I)`: `log p(z) = −½ ‖z‖² − ½ D log 2π`.
+    """The standard normal density `N(0, I)`: `log p(z) = −½ ‖z‖² − ½ D log 2π`.
 
     Args:
-        event_shape: Shape of one sample.
+        event_shape: Shape of one sample; an int n means vectors `(n,)`.
 
     Example:
         >>> import torch, cnf
@@ -54,12 +60,15 @@ class StandardNormal(BaseDensity):
 
 @checked
 class DiagonalNormal(BaseDensity):
-    """`N(loc, diag(scale²))` with trainable `loc` and `log_scale`.
+    """The normal density `N(loc, diag(scale²))`, with trainable `loc` and `log_scale`.
 
     Args:
-        event_shape: Shape of one sample.
-        loc: Mean at the start, broadcast to the event.
-        scale: Standard deviation at the start, positive, broadcast to the event.
+        event_shape: Shape of one sample; an int n means vectors `(n,)`.
+        loc: Initial mean, broadcast to `event_shape`.
+        scale: Initial standard deviation, positive, broadcast to `event_shape`.
+
+    Raises:
+        ValueError: `loc` or `scale` does not broadcast to `event_shape`, or `scale` is not positive.
 
     Example:
         >>> import torch, cnf
@@ -83,14 +92,17 @@ class DiagonalNormal(BaseDensity):
 
 @checked
 class GaussianMixture(BaseDensity):
-    """`Σ_k w_k N(loc_k, diag(scale_k²))` with trainable weights, means and scales.
+    """The mixture `Σ_k w_k N(loc_k, diag(scale_k²))`, with trainable weights, means and scales.
 
-    Samples are differentiable in the means and scales of the component that each of them came from, not in the weights.
+    Samples are differentiable in the means and scales of their components, but not in the weights.
 
     Args:
-        loc: Means `(K, *event)`.
-        scale: Standard deviations, positive, broadcast to `loc`.
-        weights: `(K,)`, positive, normalised here; equal by default.
+        loc: Initial means, `(K, *event)`.
+        scale: Initial standard deviations, positive, broadcast to `(K, *event)`.
+        weights: Initial weights, `(K,)`, positive; they are normalised. Equal by default.
+
+    Raises:
+        ValueError: `scale` or `weights` has a wrong shape or is not positive.
 
     Example:
         >>> import torch, cnf
@@ -124,10 +136,10 @@ class GaussianMixture(BaseDensity):
 
 @checked
 class Uniform(BaseDensity):
-    """Uniform on the box `[low, high]ᴰ`: `log p = −D log(high − low)` inside, −∞ outside.
+    """The uniform density on `[low, high]ᴰ`: `log p = −D log(high − low)` inside, −∞ outside.
 
     Args:
-        event_shape: Shape of one sample.
+        event_shape: Shape of one sample; an int n means vectors `(n,)`.
         low: Lower end of every element.
         high: Upper end of every element.
 

@@ -1,4 +1,4 @@
-"""What every base density promises."""
+"""The interface of base densities, and the checks they share."""
 
 from __future__ import annotations
 
@@ -20,13 +20,15 @@ OFF = 1e-5  # how far from a manifold rounding may leave a point, of float32 too
 
 @checked
 class BaseDensity(nn.Module, ABC):
-    """A base density with exact `log_prob` and reparametrised samples.
+    """A base density with an exact `log_prob` and samples that are differentiable in its parameters.
 
-    To write one, derive a class and define `log_prob` and `draw`. Set `support` where the density is not positive
-    everywhere.
+    To write one, define `log_prob` and `draw`. Override `support` if the density is not positive everywhere.
 
     Args:
-        event_shape: Shape of one sample; an int is a vector of that length.
+        event_shape: Shape of one sample; an int n means vectors `(n,)`.
+
+    Raises:
+        ValueError: A dimension is not a positive integer.
 
     Example: The logistic density.
         >>> import torch, cnf
@@ -52,17 +54,17 @@ class BaseDensity(nn.Module, ABC):
 
     @property
     def support(self) -> constraints.Constraint:
-        """Where the density is positive, as a torch constraint."""
+        """The set where the density is positive, as a torch constraint."""
         return constraints.independent(constraints.real, len(self.event_shape))
 
     @property
     def dtype(self) -> torch.dtype:
-        """Floating type of its samples."""
+        """The dtype of its samples."""
         return self._like.dtype
 
     @property
     def device(self) -> torch.device:
-        """Where its samples are drawn."""
+        """The device of its samples."""
         return self._like.device
 
     def extra_repr(self) -> str:
@@ -74,23 +76,28 @@ class BaseDensity(nn.Module, ABC):
 
     @abstractmethod
     def draw(self, n: int, generator: torch.Generator | None) -> Tensor:
-        """Draw `(n, *event)`, differentiable in the parameters where the density has any."""
+        """Draw n samples, `(n, *event)`, differentiable in the parameters if possible.
+
+        Args:
+            n: Number of samples.
+            generator: Source of random numbers; the global one if None.
+        """
 
     @torch.no_grad()
     def sample(self, shape: int | Sequence[int], *, generator: torch.Generator | None = None) -> Tensor:
-        """Draw `(*shape, *event)` without gradient; see `rsample`."""
+        """Draw samples `(*shape, *event)` without gradients; see `rsample`."""
         return self.rsample(shape, generator=generator)
 
     def rsample(self, shape: int | Sequence[int], *, generator: torch.Generator | None = None) -> Tensor:
-        """Draw `(*shape, *event)`, differentiable in the parameters where the density has any.
+        """Draw samples `(*shape, *event)`, differentiable in the parameters if possible.
 
         Args:
-            shape: How many samples: n, or a shape.
-            generator: Source of the noise; the global one by default.
+            shape: Number of samples, or a batch shape.
+            generator: Source of random numbers; by default the global one.
 
         Raises:
-            TypeError: A shape that does not consist of whole numbers.
-            ValueError: A negative number of samples.
+            TypeError: `shape` has entries that are no integers.
+            ValueError: `shape` has negative entries.
         """
         batch = as_shape(shape)
         return self.draw(batch.numel(), generator).reshape(batch + self.event_shape)
@@ -102,13 +109,16 @@ class BaseDensity(nn.Module, ABC):
 
 
 def drawn_components(logits: Tensor, n: int, generator: torch.Generator | None) -> Tensor:
-    """Which component of a mixture each of n samples comes from, `(n,)`."""
+    """Draw the components of n samples of a mixture, `(n,)`."""
     return torch.multinomial(logits.softmax(0), max(n, 1), replacement=True, generator=generator)[:n]
 
 
 @checked
 def as_event_shape(event_shape: Shape) -> torch.Size:
-    """An int as the shape of a vector, a sequence as a shape.
+    """An event shape as a `torch.Size`; an int n means vectors `(n,)`.
+
+    Args:
+        event_shape: n, or a sequence of positive integers.
 
     Raises:
         ValueError: A dimension is not a positive integer.
@@ -145,15 +155,15 @@ def log_spread(name: str, value: Tensor | float, shape: Sequence[int]) -> Tensor
 
 
 def require_near(far: Tensor, place: str, remedy: str) -> None:
-    """Refuse points that are off a manifold.
+    """Check that points are on a manifold.
 
     Args:
-        far: How far each point is off, of any shape.
+        far: Distance of each point from the manifold, of any shape.
         place: The manifold, in words.
-        remedy: What to do about it.
+        remedy: How to correct the points, in words.
 
     Raises:
-        ValueError: A point is further off than rounding explains, or not a number.
+        ValueError: A distance is larger than rounding explains, or NaN.
     """
     rows = rows_with(~(far.flatten() <= OFF))
     if rows:
@@ -164,10 +174,10 @@ def require_near(far: Tensor, place: str, remedy: str) -> None:
 
 
 def require_ambient(n: int, place: str) -> int:
-    """The length of the vectors that a manifold consists of.
+    """The ambient dimension n of a manifold of dimension n − 1, checked.
 
     Raises:
-        ValueError: It is not an int of at least 2; with 1 the manifold has no dimension left.
+        ValueError: n is not an int of at least 2.
     """
     if not isinstance(n, Integral) or isinstance(n, bool) or n < 2:
         raise ValueError(f"{place} needs vectors of length n >= 2 (n = 1 leaves no dimension), got n={n!r}")

@@ -1,6 +1,6 @@
-"""Base densities on the simplex, with respect to its Riemannian volume: `√n` times `dx₁ … dxₙ₋₁`.
+"""Base densities on the simplex, with respect to its Riemannian volume, `√n dx₁ … dxₙ₋₁`.
 
-So a density here is the usual one, of the first n − 1 coordinates, divided by `√n`.
+So a density here is the usual density, that of the first n − 1 coordinates, divided by `√n`.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from cnf.tracing import rows_with
 
 
 def require_simplex(x: Tensor, n: int) -> None:
-    """Refuse what is not `(…, n)` of non-negative numbers with sum 1, saying how far off it is."""
+    """Check that points `(…, n)` are on the simplex; the error says how far off they are."""
     if x.shape[-1:] != (n,):
         raise ValueError(f"points on the simplex must have shape (…, {n}), got {tuple(x.shape)}")
     far = torch.maximum((x.sum(-1) - 1).abs(), -x.amin(-1))
@@ -44,7 +44,7 @@ def log_interior(x: Tensor, n: int) -> Tensor:
 
 
 def as_point(log_x: Tensor) -> Tensor:
-    """`exp log x`, where what would underflow is the smallest normal number, so that a logarithm can follow."""
+    """`exp log x`, at least the smallest normal number, so that its logarithm is finite."""
     return log_x.exp().clamp_min(torch.finfo(log_x.dtype).tiny)
 
 
@@ -59,15 +59,16 @@ def log_ratio_basis(n: int) -> Tensor:
 
 @checked
 class Dirichlet(BaseDensity):
-    """`log p(x) = log Γ(Σα) − Σ log Γ(αᵢ) + Σ (αᵢ − 1) log xᵢ − ½ log n`, in the Riemannian volume. Trainable.
+    """`log p(x) = log Γ(Σα) − Σ log Γ(αᵢ) + Σ (αᵢ − 1) log xᵢ − ½ log n`, in the Riemannian volume.
 
-    Samples are differentiable in α.
+    α is trainable, and samples are differentiable in it.
 
     Args:
-        concentration: α, `(n,)`, positive; all ones give the uniform density.
+        concentration: Initial α, `(n,)`, positive; all ones are the uniform density.
 
     Raises:
-        ValueError: A concentration that is not positive; in use, points off the simplex.
+        ValueError: `concentration` is not positive or no vector of length 2 or more; in use, points are not on the
+            simplex.
 
     Example:
         >>> import torch, cnf
@@ -114,16 +115,17 @@ class Dirichlet(BaseDensity):
 class LogisticNormal(BaseDensity):
     """`x = softmax(T y)` with `y ~ N(loc, diag(scale²))` in `ℝⁿ⁻¹`, T an orthonormal basis of the vectors with sum 0.
 
-    `log p(x) = log N(Tᵀ log x) − log n − Σ log xᵢ` with respect to the Riemannian volume. Trainable, and samples are
-    differentiable. A `GeneralizedCalibration` of it is one with any covariance.
+    `log p(x) = log N(Tᵀ log x) − log n − Σ log xᵢ`, in the Riemannian volume. `loc` and `scale` are trainable, and
+    samples are differentiable in them. A `GeneralizedCalibration` of this density gives any covariance.
 
     Args:
-        n: Length of the vectors.
-        loc: Mean of y, broadcast to `(n − 1,)`; 0 with an equal scale treats all elements alike.
-        scale: Standard deviation of y, positive, broadcast to `(n − 1,)`.
+        n: Length of the vectors, at least 2.
+        loc: Initial mean of y, broadcast to `(n − 1,)`. With 0 and equal scales the density is symmetric.
+        scale: Initial standard deviation of y, positive, broadcast to `(n − 1,)`.
 
     Raises:
-        ValueError: In use, points off the simplex or on its boundary.
+        ValueError: n is below 2, or a shape or `scale` is wrong; in use, points are outside the simplex or on its
+            boundary.
 
     References:
         Aitchison and Shen 1980, Biometrika 67(2); the coordinates y: Egozcue et al. 2003.

@@ -20,7 +20,7 @@ from cnf.distributions.interface import (
 
 
 class UnitVectors(constraints.Constraint):
-    """Vectors of length one, up to rounding, as a constraint of torch.
+    """The set of unit vectors, up to rounding, as a constraint of torch.
 
     Example:
         >>> import torch
@@ -35,7 +35,7 @@ class UnitVectors(constraints.Constraint):
 
 
 def require_unit(x: Tensor, n: int) -> None:
-    """Refuse what is not `(…, n)` of unit length, saying how far off it is."""
+    """Check that points `(…, n)` have unit length; the error says how far off they are."""
     if x.shape[-1:] != (n,):
         raise ValueError(f"points on the sphere must have shape (…, {n}), got {tuple(x.shape)}")
     require_near((x.norm(dim=-1) - 1).abs(), "the unit sphere", "divide them by their length, x / x.norm(dim=-1)")
@@ -49,8 +49,8 @@ def log_area(n: int) -> float:
 def frame(x: Tensor) -> Tensor:
     """A rotation or reflection whose last column is the unit vector `x`: `(…, n)` to `(…, n, n)`.
 
-    The other columns are an orthonormal basis of the tangent space at `x`. It is a Householder reflection of `±eₙ`
-    on `x`, the sign being that of the longer way, so that nothing cancels.
+    The other columns are an orthonormal basis of the tangent space at `x`. It is a Householder reflection of `±eₙ` to
+    `x`, with the sign that avoids cancellation.
     """
     last = torch.zeros_like(x)
     last[..., -1] = 1
@@ -62,12 +62,12 @@ def frame(x: Tensor) -> Tensor:
 
 
 class SphereDensity(BaseDensity, ABC):
-    """A density of unit vectors `(n,)`, with respect to the Riemannian volume of the sphere.
+    """A density of unit vectors `(n,)`, in the Riemannian volume of the sphere.
 
-    To write one, define `log_prob` and `draw`, as for a `BaseDensity`.
+    To write one, define `log_prob` and `draw`; see `BaseDensity`.
 
     Args:
-        event_shape: n.
+        event_shape: Length n of the vectors.
 
     Example: Uniform on the upper half of the circle.
         >>> import math, torch, cnf
@@ -90,13 +90,13 @@ class SphereDensity(BaseDensity, ABC):
 
 @checked
 class SphereUniform(SphereDensity):
-    """Uniform on the unit sphere: `log p = −log 2π^{n/2}/Γ(n/2)` with respect to the Riemannian volume.
+    """The uniform density on the unit sphere: `log p = −log 2π^{n/2}/Γ(n/2)`, in the Riemannian volume.
 
     Args:
-        n: Length of the vectors; the sphere has dimension n − 1.
+        n: Length of the vectors, at least 2; the sphere has dimension n − 1.
 
     Raises:
-        ValueError: In use, points off the sphere.
+        ValueError: n is below 2; in use, points are not on the sphere.
 
     Example:
         >>> import torch, cnf
@@ -118,16 +118,16 @@ class SphereUniform(SphereDensity):
 
 @checked
 class AngularCentralGaussian(SphereDensity):
-    """The direction of a normal vector: `p(x) = |Σ|^{−1/2} (xᵀΣ⁻¹x)^{−n/2} / area`, in the Riemannian volume.
+    """The density of `y/‖y‖` with `y ~ N(0, Σ)`: `p(x) = |Σ|^{−1/2} (xᵀΣ⁻¹x)^{−n/2} / area`, in the Riemannian volume.
 
-    Symmetric, `p(x) = p(−x)`. Σ and any multiple of it give the same density. Trainable through its Cholesky factor,
-    whose diagonal is kept as a logarithm.
+    It is symmetric, `p(x) = p(−x)`. Multiples of Σ give the same density. The Cholesky factor of Σ is trainable, with
+    the logarithm of its diagonal as parameter.
 
     Args:
-        covariance: Σ, `(n, n)`, symmetric and positive definite.
+        covariance: Initial Σ, `(n, n)`, symmetric and positive definite.
 
     Raises:
-        ValueError: Σ is not symmetric and positive definite.
+        ValueError: Σ is not symmetric and positive definite; in use, points are not on the sphere.
 
     References:
         Tyler 1987, Biometrika 74(3).

@@ -17,18 +17,18 @@ from cnf.distributions.sphere import SphereDensity, log_area, require_unit
 class SphericalCauchyMixture(SphereDensity):
     """`p(x) = Σ_k π_k ((1 − ρ_k²) / (1 + ρ_k² − 2ρ_k μ_kᵀx))^{n−1} / area`, in the Riemannian volume.
 
-    Each component is the image of the uniform density under a Möbius map of the sphere. Its tails are heavy: far from
-    the mean, for ρ near 1, it falls like the distance to the power `−2(n − 1)`. So a few components fit clusters of
-    many sizes. Trainable. Samples are differentiable in μ and ρ, not in the weights.
+    Each component is the image of the uniform density under a Möbius map of the sphere. Its tails are heavy: for ρ near
+    1, the density falls with the distance to the mean to the power `−2(n − 1)`. So few components fit clusters of many
+    sizes. μ, ρ and π are trainable; samples are differentiable in μ and ρ, but not in π.
 
     Args:
-        means: μ, `(K, n)`, normalised here; rows of data are a good start.
-        concentration: ρ, in (0, 1), broadcast to `(K,)`: the median distance to the mean is about `(1 − ρ)` on the
-            sphere of ℝ³ near ρ = 1.
-        weights: π, `(K,)`, positive, normalised here; equal by default.
+        means: Initial μ, `(K, n)`, not zero; they are normalised. Rows of data are a good choice.
+        concentration: Initial ρ in (0, 1), broadcast to `(K,)`. For n = 3 and ρ near 1 the median distance to the mean
+            is about `1 − ρ`.
+        weights: Initial π, `(K,)`, positive; they are normalised. Equal by default.
 
     Raises:
-        ValueError: A zero mean, or ρ outside (0, 1).
+        ValueError: A mean is zero, or ρ is outside (0, 1); in use, points are not on the sphere.
 
     References:
         Kato and McCullagh 2020, Bernoulli 26(4).

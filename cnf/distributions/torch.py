@@ -18,15 +18,16 @@ from cnf.distributions.interface import BaseDensity
 
 @checked
 class TorchBase(BaseDensity):
-    """A distribution of torch as a base density; its parameters become buffers, which move and are saved with the flow.
+    """A distribution of torch as a base density, with `log p = −∞` outside its support.
 
-    They are not trained; `DiagonalNormal` and `GaussianMixture` are. Outside its support the density is 0.
+    Its parameters become buffers: `.to()` and `state_dict` include them, but they are not trained. For trainable
+    parameters use `DiagonalNormal` or `GaussianMixture`.
 
     Args:
-        distribution: One density of vectors or arrays: no batch shape, an event of at least one dimension.
+        distribution: A continuous distribution with an empty batch shape and an event shape that is not empty.
 
     Raises:
-        ValueError: A batch of distributions, one of scalars or of discrete values, or one without tensors of its own.
+        ValueError: `distribution` is a batch, is discrete, has scalar events or contains no tensors.
 
     Example:
         >>> import torch, cnf
@@ -84,10 +85,13 @@ class TorchBase(BaseDensity):
 
 @checked
 def as_base(base: BaseDensity | Distribution) -> BaseDensity:
-    """A base density as itself, a distribution of torch as a `TorchBase`.
+    """The base density for a distribution of torch; a `BaseDensity` is returned unchanged.
+
+    Args:
+        base: A `BaseDensity` or a distribution of torch.
 
     Raises:
-        TypeError: Neither of them.
+        TypeError: `base` is neither of them.
 
     Example:
         >>> import torch

@@ -15,7 +15,7 @@ ANGLES = constraints.interval(-OFF, 2 * math.pi + OFF)  # [0, 2π) up to roundin
 
 
 def require_angles(x: Tensor) -> None:
-    """Refuse rows `(…, D)` with angles outside [0, 2π), saying how far off they are; 2π itself is 0."""
+    """Check that angles `(…, D)` are in [0, 2π]; the error says how far off they are."""
     far = torch.maximum(-x, x - 2 * math.pi)
     place, remedy = "the torus, whose angles are in [0, 2π)", "take them modulo 2π, x.remainder(2 * torch.pi)"
     require_near(far.amax(-1), place, remedy)
@@ -23,13 +23,13 @@ def require_angles(x: Tensor) -> None:
 
 @checked
 class TorusUniform(BaseDensity):
-    """Uniform on the torus of D angles in [0, 2π): `log p = −D log 2π`.
+    """The uniform density of D angles in [0, 2π): `log p = −D log 2π`.
 
     Args:
-        event_shape: D, or the shape of an array of D angles.
+        event_shape: Number D of angles in radians, or the shape of an array of angles.
 
     Raises:
-        ValueError: In use, angles outside [0, 2π).
+        ValueError: In use, angles are outside [0, 2π).
 
     Example:
         >>> import torch, cnf

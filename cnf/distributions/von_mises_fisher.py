@@ -17,15 +17,15 @@ from cnf.distributions.sphere import SphereDensity, frame, log_area, require_uni
 class VonMisesFisher(SphereDensity):
     """`p(x) = C(κ) exp(κ μᵀx)` with `C(κ) = κ^ν / ((2π)^{n/2} I_ν(κ))`, `ν = n/2 − 1`, in the Riemannian volume.
 
-    Trainable. Samples are drawn by rejection: they are differentiable in the mean direction, not in the concentration.
+    μ and κ are trainable. Samples are drawn by rejection, so they are differentiable in μ, but not in κ.
 
     Args:
-        mean: μ, `(n,)`, normalised here; not zero.
-        concentration: κ, positive; towards 0 the density becomes uniform, and for large κ nearly normal around μ with
-            variance 1/κ.
+        mean: Initial μ, `(n,)`, not zero; it is normalised.
+        concentration: Initial κ, positive. For κ → 0 the density becomes uniform. For large κ it is nearly normal
+            around μ with variance 1/κ.
 
     Raises:
-        ValueError: A zero mean or a concentration that is not positive.
+        ValueError: `mean` is zero, or `concentration` is not positive; in use, points are not on the sphere.
 
     References:
         Wood 1994, Communications in Statistics 23(1), for the sampler.
@@ -95,9 +95,9 @@ class VonMisesFisher(SphereDensity):
 def log_scaled_bessel(b: float, x: Tensor) -> Tensor:
     """`log(e^{−x} ₀F₁(; b; x²/4))` with `₀F₁(; b; x²/4) = Γ(b) (x/2)^{1−b} I_{b−1}(x)`, for x > 0; differentiable.
 
-    It is the log of the mean of `e^{x(t − 1)}` over the sphere of ℝ^{2b}, t being one coordinate. The power series has
-    positive terms only, so that its sum loses no digits; the expansion in 1/x takes over where 12 of its terms leave
-    nothing out. Both are computed in float64.
+    It is the log of the mean of `e^{x(t − 1)}` over the sphere of ℝ^{2b}, where t is one coordinate. The power series
+    has positive terms only, so that nothing cancels. For large x, 12 terms of the expansion in 1/x are accurate. Both
+    are computed in float64.
 
     References:
         Abramowitz and Stegun 1964, 9.6.10 and 9.7.1.

@@ -1,4 +1,4 @@
-"""Plain networks and activations, the parts that fields and conditioners are made of."""
+"""Networks and activations, the components of fields and conditioners."""
 
 from cnf.networks.activations import (
     ACTIVATIONS,

@@ -1,4 +1,4 @@
-"""Activations by name, with their slopes."""
+"""Activations by name, with their derivatives."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ class Activation(NamedTuple):
     """A scalar function `σ` and the pair `(σ(a), σ'(a))`, with the derivative in closed form.
 
     Attributes:
-        value: σ.
-        with_slope: The pair.
+        value: Computes `σ(a)`.
+        with_slope: Computes the pair `(σ(a), σ'(a))`.
 
     Example:
         >>> import torch
@@ -36,7 +36,10 @@ def _tanh(a: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def softplus(a: Tensor) -> Tensor:
-    """`log(1 + eᵃ)` to the last digit of float64; torch's own stops at 20, with an error of 2e-9.
+    """`log(1 + eᵃ)` to the precision of float64; `torch.nn.functional.softplus` has errors up to 2e-9.
+
+    Args:
+        a: Argument, of any shape.
 
     Example:
         >>> import torch
@@ -80,7 +83,7 @@ ConditionerActivation = Annotated[str, one_of(CONDITIONER_ACTIVATIONS)]
 
 @checked
 def activation(name: str, known: Mapping[str, Activation] = ACTIVATIONS) -> Activation:
-    """Look an activation up by name.
+    """The activation with this name.
 
     Args:
         name: One of the known names.

@@ -22,11 +22,11 @@ SHARPNESS = 10.0  # start of β. With the published 0.97 slopes are near ½, and
 def spectral_norm(weight: Tensor) -> Tensor:
     """The largest singular value σ of a matrix, exact, with its gradient `u vᵀ` and the derivative of that.
 
-    It is `σ = ‖W v‖` with the top eigenvector v of the smaller Gram matrix. A power iteration would need a state
-    between calls and gives a lower bound. This needs no state, and costs less than a singular value decomposition.
+    `σ = ‖W v‖` with the top eigenvector v of the smaller Gram matrix, `WᵀW` or `WWᵀ`. A power
+    iteration would give a lower bound and need a state between calls. A singular value decomposition would cost more.
 
     Args:
-        weight: The matrix.
+        weight: The matrix W, `(outputs, inputs)`.
 
     Example:
         >>> import torch
@@ -51,8 +51,8 @@ def lipswish(a: Tensor, sharpness: Tensor) -> tuple[Tensor, Tensor]:
     """LipSwish, `σ(a) = a · sigmoid(β a) / 1.1`, and its slope, at most 1 for every `β > 0`.
 
     Args:
-        a: The argument.
-        sharpness: β.
+        a: Argument, of any shape.
+        sharpness: β, positive, a scalar or of a shape that broadcasts to that of `a`.
 
     References:
         Chen et al. 2019, Residual flows, arXiv 1906.02735.
@@ -103,7 +103,7 @@ class ChainJacobian:
 
 @dataclass(frozen=True)
 class Contraction:
-    """A `LipschitzMLP` for one context: what stays the same however often it is evaluated, computed once.
+    """A `LipschitzMLP` with a fixed context; the normalised matrices are computed once.
 
     Attributes:
         weights: The normalised matrices.
@@ -140,19 +140,19 @@ class Contraction:
 
 @checked
 class LipschitzMLP(nn.Module):
-    """A perceptron `g: ℝᴰ → ℝᴰ` with LipSwish activations and `Lip(g) ≤ lipschitz`, which is zero at the start.
+    """A perceptron `g: ℝᴰ → ℝᴰ` with LipSwish activations and `Lip(g) ≤ lipschitz`; initially `g = 0`.
 
-    Each of its L matrices is scaled down, where needed, to the spectral norm `lipschitz^{1/L}`. The context enters the
-    first layer through a matrix of its own, without a bound: only the Lipschitz constant in x counts.
+    If the spectral norm of one of its L matrices is larger than `lipschitz^{1/L}`, the matrix is scaled down to it. The
+    context has its own matrix in the first layer, without a bound, since the constant bounds changes with x only.
 
     Args:
-        dim: D.
-        hidden: Widths of the hidden layers, at least one.
-        lipschitz: The bound, in (0, 1) for a residual flow.
-        context_dim: Length of the context.
+        dim: Length D of the input and the output.
+        hidden: Widths of the hidden layers, at least one; an int is one layer.
+        lipschitz: The bound, positive; below 1 for a residual flow.
+        context_dim: Length of the context; 0 for none.
 
     Raises:
-        ValueError: No hidden layer, or a bound that is not positive.
+        ValueError: There is no hidden layer, or a number is not positive; in use, the context is missing.
 
     References:
         Behrmann et al. 2019, i-ResNet, arXiv 1811.00995; Chen et al. 2019, Residual flows, arXiv 1906.02735.

@@ -1,4 +1,4 @@
-"""Masked networks, whose outputs for one dimension see only the dimensions before it."""
+"""Masked networks: the outputs for a dimension depend on the dimensions before it only."""
 
 from __future__ import annotations
 
@@ -20,7 +20,10 @@ class MaskedLinear(nn.Linear):
     """`(M ∘ W) x + b` with a mask M of zeros and ones.
 
     Args:
-        mask: M, `(outputs, inputs)`.
+        mask: M, `(outputs, inputs)`, of zeros and ones.
+
+    Raises:
+        ValueError: `mask` has not two axes, or is empty.
 
     Example:
         >>> import torch
@@ -44,21 +47,21 @@ class MaskedLinear(nn.Linear):
 
 @checked
 class MADE(ResidualNet):
-    """A residual masked network: the outputs of a dimension see the context and the dimensions before it in `order`.
+    """A masked residual network: the outputs for a dimension depend on the context and on those before it in `order`.
 
-    A hidden unit of degree m sees the first m dimensions, and the outputs at place p see the units of degree ≤ p.
-    Degrees are spread evenly and sorted, so that the network can also be evaluated a dimension at a time, every unit
-    once: see `steps`. Layers and blocks are those of `ResidualNet`.
+    A hidden unit of degree m depends on the first m dimensions. The outputs at position p depend on units of degree
+    ≤ p. Degrees are evenly spread and sorted, so that `steps` can evaluate the network one dimension at a time, with
+    every unit computed once. Layers and blocks are those of `ResidualNet`.
 
     Args:
         dim: Length D of the input.
         outputs_per_dim: Outputs for each dimension; y is `(N, D · outputs_per_dim)`, dimension after dimension.
-        hidden: Widths of the hidden layers, an int for one. Fewer than D units do not serve every dimension.
-        blocks: Residual blocks of the last width; 0 with several hidden layers is a plain masked MLP.
-        context_dim: Length of the context.
+        hidden: Widths of the hidden layers; an int is one layer. Each should have at least D units.
+        blocks: Number of residual blocks, of the last width; 0 makes a plain masked MLP.
+        context_dim: Length of the context; 0 for none.
         activation: One of `cnf.networks.CONDITIONER_ACTIVATIONS`.
-        order: The dimensions from the first, which sees only the context, to the last; 0 … D − 1 by default.
-        angles: Whether x are angles, read as their cosines and sines.
+        order: A permutation of 0 … D − 1, by default sorted. Outputs for its first dimension depend on the context only.
+        angles: Whether x are angles in radians; the first layer then reads their cosines and sines.
 
     Raises:
         ValueError: `order` is not a permutation, or a width is not positive.
@@ -107,15 +110,15 @@ class MADE(ResidualNet):
         self._rows = [_rows(degree, dim) for degree in seen]
 
     def steps(self, context: Tensor | None = None) -> Steps:
-        """The same network, one dimension at a time."""
+        """The same network, evaluated one dimension at a time."""
         return Steps(self, self._rows, None if self.context is None else self.shown(context))
 
 
 class Steps:
-    """A MADE on its way through the dimensions, each hidden unit computed once, when all it sees is there.
+    """A MADE evaluated one dimension at a time; each hidden unit is computed once, as soon as its inputs are known.
 
-    A call takes the value of the dimension before, `(N, 1)` — `(N, 0)` the first time — and gives the outputs of the
-    next in `order`, `(N, outputs_per_dim)`. All calls together cost one `forward`, and gradients pass as through it.
+    A call takes the previous dimension, `(N, 1)`, or `(N, 0)` the first time, and returns the outputs for the next one
+    in `order`, `(N, outputs_per_dim)`. All calls together cost one `forward` and have the same gradients.
     """
 
     def __init__(self, net: MADE, rows: Sequence[Sequence[slice]], shown: Tensor | None) -> None:

@@ -1,4 +1,4 @@
-"""Conditioners: networks that turn what a transform may see into the parameters of what it does."""
+"""Conditioners: networks that compute the parameters of a transform."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ Layer = nn.Linear | nn.Conv2d
 
 
 class Conditioner(nn.Module, ABC):
-    """A network of an input and, where it reads one, a context; it gives the parameters of a transform.
+    """A network that computes the parameters of a transform from an input and, optionally, a context.
 
-    To write one, define `forward(x, context=None)`, and set `context_dim` if it reads a context.
+    To write one, define `forward(x, context=None)`; set `context_dim` if it uses a context.
 
     Attributes:
         context_dim: Length of the context; 0 for none.
@@ -43,24 +43,32 @@ class Conditioner(nn.Module, ABC):
 
     @abstractmethod
     def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
-        """The parameters, `(N, outputs, …)`, of `x`, `(N, inputs, …)`, and a context `(N, C)` or None."""
+        """The parameters, `(N, outputs, …)`.
+
+        Args:
+            x: `(N, inputs, …)`.
+            context: `(N, C)` or None.
+        """
 
 
 @checked
 class ResidualNet(Conditioner, ABC):
-    """Hidden layers, then residual blocks, with an activation before every layer but the first.
+    """Hidden layers, then residual blocks, with an activation before every layer except the first.
 
     `h = W₀ x + V c + b₀`, `h ← W σ(h) + b` for further hidden layers, `h ← h + W₂ σ(W₁ σ(h) + b₁) + b₂` for each block,
-    `y = W σ(h) + b`. The last layer starts at zero, so that the flow starts at the identity.
+    `y = W σ(h) + b`. The last layer starts at zero, so that a flow starts at the identity.
 
     Args:
-        layers: The hidden layers.
-        blocks: The pairs of layers of the blocks.
-        last: The last layer.
-        context_dim: Length of the context c.
+        layers: The hidden layers, at least one.
+        blocks: For each block its two layers.
+        last: The output layer.
+        context_dim: Length of the context c; 0 for none.
         activation: σ, one of `cnf.networks.CONDITIONER_ACTIVATIONS`.
-        angles: Whether x are angles, which the first layer reads as `circular` does: the network is then a continuous
-            function on the torus.
+        angles: Whether x are angles in radians; the first layer then reads `circular(x)`, so that the network is a
+            continuous function on the torus.
+
+    Raises:
+        ValueError: `layers` is empty, or `activation` is unknown; in use, the context is missing.
 
     Example:
         >>> import torch
@@ -110,10 +118,10 @@ class ResidualNet(Conditioner, ABC):
         return [cast("tuple[nn.Module, nn.Module]", tuple(cast(nn.ModuleList, block))) for block in self.blocks]
 
     def shown(self, context: Tensor | None) -> Tensor:
-        """What the context adds to the first layer, `V c`.
+        """The term `V c` of the first layer, `(N, H)`.
 
         Raises:
-            ValueError: There is no context.
+            ValueError: The context is missing.
         """
         added: Tensor = cast(nn.Linear, self.context)(require_context(context, "network", self.context_dim))
         return added
@@ -121,16 +129,19 @@ class ResidualNet(Conditioner, ABC):
 
 @checked
 class ResidualMLP(ResidualNet):
-    """A residual network of vectors; see `ResidualNet`.
+    """A residual network from vectors `(N, inputs)` to vectors `(N, outputs)`; see `ResidualNet`.
 
     Args:
         inputs: Length of x.
         outputs: Length of y.
-        hidden: Widths of the hidden layers, an int for one. The blocks have the width of the last.
-        blocks: Residual blocks; 0 with several hidden layers is a plain MLP.
-        context_dim: Length of the context.
+        hidden: Widths of the hidden layers; an int is one layer. The blocks have the last width.
+        blocks: Number of residual blocks; 0 makes a plain MLP.
+        context_dim: Length of the context; 0 for none.
         activation: One of `cnf.networks.CONDITIONER_ACTIVATIONS`.
-        angles: Whether x are angles, read as their cosines and sines.
+        angles: Whether x are angles in radians; the first layer then reads their cosines and sines.
+
+    Raises:
+        ValueError: A size is below 1, or `activation` is unknown; in use, the context is missing.
 
     Example:
         >>> import torch, cnf
@@ -166,15 +177,18 @@ class ResidualMLP(ResidualNet):
 class ConvResNet(ResidualNet):
     """A residual network of 3×3 convolutions that keeps height and width; see `ResidualNet`.
 
-    The context adds the same number to a channel at every pixel.
+    In each hidden channel of the first layer, the context adds the same number at every pixel.
 
     Args:
         inputs: Channels of x, `(N, inputs, H, W)`.
-        outputs: Channels of y.
-        hidden: Channels between.
-        blocks: Residual blocks of two convolutions.
-        context_dim: Length of the context.
+        outputs: Channels of y, `(N, outputs, H, W)`.
+        hidden: Channels of the hidden layers.
+        blocks: Number of residual blocks, each of two convolutions.
+        context_dim: Length of the context; 0 for none.
         activation: One of `cnf.networks.CONDITIONER_ACTIVATIONS`.
+
+    Raises:
+        ValueError: A size is below 1, or `activation` is unknown; in use, the context is missing.
 
     Example:
         >>> import torch, cnf
@@ -203,10 +217,10 @@ class ConvResNet(ResidualNet):
 
 @checked
 class Skip(Conditioner):
-    """`x + h(x)`, for maps that start at the identity.
+    """`x + h(x)`, the identity as long as `h = 0`.
 
     Args:
-        net: h, with as many outputs as inputs.
+        net: h, a conditioner with as many outputs as inputs.
 
     Example:
         >>> import torch, cnf
@@ -225,7 +239,13 @@ class Skip(Conditioner):
 
 
 def circular(x: Tensor) -> Tensor:
-    """The cosine and the sine of each angle in turn, `(N, D)` to `(N, 2D)`.
+    """The cosine and sine of each angle, `(cos x_1, sin x_1, cos x_2, …)`.
+
+    Args:
+        x: Angles in radians, `(N, D)`.
+
+    Returns:
+        `(N, 2D)`.
 
     Example:
         >>> import torch
@@ -241,9 +261,9 @@ def _conv(inputs: int, outputs: int) -> nn.Conv2d:
 
 @checked
 def as_widths(hidden: Widths) -> tuple[int, ...]:
-    """One width, or several, as a tuple.
+    """The widths of hidden layers as a tuple; an int is one layer.
 
     Raises:
-        ValueError: No layer, or a width that is not positive.
+        ValueError: There is no layer, or a width is not positive.
     """
     return (hidden,) if isinstance(hidden, int) else tuple(hidden)
