@@ -60,7 +60,7 @@ class MADE(ResidualNet):
         blocks: Number of residual blocks, of the last width; 0 makes a plain masked MLP.
         context_dim: Length of the context; 0 for none.
         activation: One of `cnf.networks.CONDITIONER_ACTIVATIONS`.
-        order: A permutation of 0 … D − 1, by default sorted. Outputs for its first dimension depend on the context only.
+        order: A permutation of 0 … D − 1, by default sorted. The outputs for its first dimension depend on no other.
         angles: Whether x are angles in radians; the first layer then reads their cosines and sines.
 
     Raises:
