@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+import cnf
 from cnf import CNF, Compose, Exact, Flow, Hutchinson, MLPField, RungeKutta, StandardNormal, Transform, reconfigure
 from cnf.continuous.twins import cnfs_of, refined, smoothed
 from cnf.discrete import Affine, ExactLogDet, Residual, RussianRoulette, with_log_det
@@ -83,3 +84,27 @@ def test_a_part_is_exchanged_wherever_it_stands():
     assert exchanged(CNF(MLPField(2, hidden=4), Exact()), CNF, lambda cnf: affine) is affine
     assert other.transform.transforms[0].network.layers[0] is not flow.transform.transforms[0].network.layers[0]
     assert all(a is b for a, b in zip(flow.transform.transforms[0].parameters(), other.parameters(), strict=False))
+
+
+@pytest.mark.parametrize("name", cnf.MODELS)
+def test_a_twin_made_before_the_start_knows_the_start(name):
+    """As training has it: the flow it moves is a twin, and both take their start from the data."""
+    shape = {"glow": (1, 4, 4), "sphere_cnf": 3, "sphere_free_form": 3}.get(name, 3)
+    x = torch.rand(200, *([shape] if isinstance(shape, int) else shape)) ** 3
+    x = torch.nn.functional.normalize(x, dim=-1) if name.startswith("sphere") else x
+    flow = cnf.build(name, shape)
+    other = twin(flow, Transform, lambda part: {})
+    flow.initialize(x)
+    values = []
+    for each in (flow, other):
+        torch.manual_seed(0)  # of augmented dimensions
+        values.append(each.log_prob(x).detach())
+    torch.testing.assert_close(*values, rtol=1e-4, atol=1e-5)
+
+
+def test_training_begins_where_the_start_has_led():
+    """The first loss is that of the data-dependent start, which the validation sees too."""
+    x = torch.rand(2000, 6)
+    config = cnf.FitConfig(steps=1, batch_size=2000, learning_rate=1e-9, checks=1, progress=False)
+    row = cnf.fit(cnf.build("cnf", 6), x, validation=x, config=config).history[0]
+    assert row["loss"] == pytest.approx(row["validation_nll"], abs=1e-3)

@@ -14,6 +14,7 @@ from cnf.discrete.kernels import WIDEST, Columns, Estimate, estimates_from, iden
 from cnf.inputs import require_vectors
 from cnf.spread import FEWEST, column_spread
 from cnf.starts import time_is_up
+from cnf.tracing import visible
 from cnf.transforms import Mapped, Transform
 
 TOGETHER = 64  # columns at most that are fitted at once
@@ -52,6 +53,7 @@ class MarginalGaussianization(Transform):
 
     data_dependent = True
     knots: Tensor
+    idle: Tensor
 
     def __init__(
         self,
@@ -65,22 +67,26 @@ class MarginalGaussianization(Transform):
         super().__init__()
         self.narrowest, self.wild_only, self.seed = narrowest, wild_only, seed
         self.register_buffer("knots", torch.stack(identity_splines(dim, knots)))
-        self.idle = True
+        self.register_buffer("idle", torch.tensor(True), persistent=False)  # a tensor, so that twins share it
         self.register_load_state_dict_post_hook(_look_whether_idle)
 
     def encode(self, x: Tensor, context: Tensor | None = None) -> Mapped:
         require_vectors(x, self.knots.shape[1])
-        if self.idle:
+        if self._is_idle():
             return Mapped(x, x.new_zeros(len(x)))
         z, log_slope = Splines(*self.knots).encode(x.mT)
         return Mapped(z.mT, log_slope.sum(0))
 
     def decode(self, z: Tensor, context: Tensor | None = None) -> Mapped:
         require_vectors(z, self.knots.shape[1])
-        if self.idle:
+        if self._is_idle():
             return Mapped(z, z.new_zeros(len(z)))
         x, log_slope = Splines(*self.knots).decode(z.mT)
         return Mapped(x.mT, log_slope.sum(0))
+
+    def _is_idle(self) -> bool:
+        """Whether there is nothing to do; splines that are the identity cost as much as others."""
+        return visible() and not self.idle.is_meta and bool(self.idle)
 
     @torch.no_grad()
     def initialize(self, x: Tensor, context: Tensor | None = None) -> None:
@@ -106,10 +112,12 @@ class MarginalGaussianization(Transform):
         return fit_splines(rows, knots=number, generator=generator, narrowest=self.narrowest, judges=JUDGES)[0]
 
 
+@torch.no_grad()
 def _look_whether_idle(layer: nn.Module, keys: object = None) -> None:
-    """Whether all splines are the identity, which then costs nothing."""
-    x, z, slope = cast(MarginalGaussianization, layer).knots
-    layer.idle = not x.is_meta and bool((x == z).all() and (slope == 1).all())  # type: ignore[assignment]
+    """Note whether all splines are the identity."""
+    marginals = cast(MarginalGaussianization, layer)
+    x, z, slope = marginals.knots
+    marginals.idle.copy_((x == z).all() & (slope == 1).all())
 
 
 def fit_splines(

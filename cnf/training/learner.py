@@ -72,11 +72,15 @@ class Learner:
         """Give the flow its best weights, or the averaged ones of the last good step if nothing judged."""
         self.flow.load_state_dict(self.best or self.average.module.state_dict())
 
+    def step_back(self) -> None:
+        """Go on from the best weights, with a fresh average; the optimizers keep what they know of the gradients."""
+        self.keep_good()
+        self.average.n_averaged.zero_()
+
     def begin(self, phase: int) -> None:
         """Begin a phase: from the best weights, with fresh optimizers and a fresh average."""
-        self.keep_good()
+        self.step_back()
         self._make_optimizers(phase)
-        self.average.n_averaged.zero_()
 
     def _make_optimizers(self, phase: int) -> None:
         scaler = getattr(self.fabric.strategy.precision, "scaler", None)

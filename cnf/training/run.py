@@ -232,7 +232,7 @@ class Run:
             at.best, at.best_step, at.stale, at.best_evaluations = nll, at.step, 0, evaluations
             self.learner.note_best()
         elif isinstance(self.task.phases[at.phase].objective, MaximumLikelihood) and comes_apart(nll, evaluations, at):
-            self.learner.begin(at.phase)
+            self.learner.step_back()
             at.slowing *= SLOWER
             return 1.0
         return 0.0
