@@ -39,6 +39,9 @@ class Rule:
 def at_least(low: float) -> Rule:
     """Not below `low`, and finite.
 
+    Args:
+        low: The smallest allowed number.
+
     Example:
         >>> at_least(2)
         not below 2 and below infinity
@@ -48,6 +51,9 @@ def at_least(low: float) -> Rule:
 
 def above(low: float) -> Rule:
     """Above `low` and finite.
+
+    Args:
+        low: The bound, itself not allowed.
 
     Example:
         >>> above(0)
@@ -59,6 +65,10 @@ def above(low: float) -> Rule:
 def between(low: float, high: float) -> Rule:
     """From `low` to `high`, both included.
 
+    Args:
+        low: The smallest allowed number.
+        high: The largest allowed number.
+
     Example:
         >>> between(1, 3).holds(3)
         True
@@ -68,6 +78,10 @@ def between(low: float, high: float) -> Rule:
 
 def inside(low: float, high: float) -> Rule:
     """Between `low` and `high`, both excluded.
+
+    Args:
+        low: The lower bound, itself not allowed.
+        high: The upper bound, itself not allowed.
 
     Example:
         >>> inside(0, 1).holds(1)
@@ -79,6 +93,9 @@ def inside(low: float, high: float) -> Rule:
 def one_of(known: Collection[str]) -> Rule:
     """One of these names, or of the keys of this dict.
 
+    Args:
+        known: The allowed names.
+
     Example:
         >>> one_of(["encode", "decode"])
         one of 'encode', 'decode'
@@ -87,7 +104,10 @@ def one_of(known: Collection[str]) -> Rule:
 
 
 def advice(words: str) -> Rule:
-    """Words for the message, without a demand.
+    """Words for the error message only; every value is allowed.
+
+    Args:
+        words: What to write, in brackets.
 
     Example:
         >>> advice("in nats")

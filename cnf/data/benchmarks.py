@@ -20,6 +20,12 @@ Parts = tuple[np.ndarray, np.ndarray, np.ndarray]
 class MafSplits:
     """A benchmark set as published: preprocessed float32 arrays `(N, D)`, in standardised units.
 
+    Attributes:
+        name: Name of the set.
+        train: Rows for training.
+        validation: Rows for early stopping.
+        test: Rows for the final score.
+
     Example:
         >>> x = np.zeros((10, 6), np.float32)
         >>> MafSplits("power", train=x[:8], validation=x[8:9], test=x[9:]).train.shape

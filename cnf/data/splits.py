@@ -16,6 +16,11 @@ from cnf.errors import DataError
 class Split:
     """Numbers of the rows for training, validation and test: three integer arrays without common elements.
 
+    Attributes:
+        train: Rows for training.
+        validation: Rows for early stopping.
+        test: Rows for the final score.
+
     Example:
         >>> import numpy as np
         >>> x = np.random.default_rng(0).normal(size=(100, 2))

@@ -24,6 +24,10 @@ def to_numbers(frame: pl.DataFrame, schema: Schema) -> np.ndarray:
 
     Levels are their place among the levels, dates are days since 1970, angles are within their period.
 
+    Args:
+        frame: The table.
+        schema: The columns, with their kinds and levels.
+
     Raises:
         DataError: A column is missing, or a cell has a level or a value that the column cannot have; the message names
             the column, the value and the first rows.

@@ -136,10 +136,14 @@ class Schema:
 
 
 def parse_kind(name: str, words: str) -> Column:
-    """A column from what a person says of it, such as `real`, `integer:0:120`, `angle:360` or `category:low<mid<high`.
+    """A column from a declared kind, such as `real`, `integer:0:120`, `angle:360` or `category:low<mid<high`.
+
+    Args:
+        name: Name of the column.
+        words: The kind, with its numbers or levels after a colon.
 
     Raises:
-        DataError: It cannot be understood; the message lists the forms.
+        DataError: `words` has an unknown form; the message lists the forms.
 
     Example:
         >>> parse_kind("wind", "angle:360").period

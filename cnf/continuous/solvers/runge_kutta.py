@@ -60,16 +60,14 @@ class RungeKutta(Solver):
         rtol: Relative tolerance of the solve.
         atol: Absolute tolerance of the solve.
         steps: Number of equal steps; None for adaptive steps.
-        gradient: "backprop" stores all stages. "checkpoint" stores the state at each step and recomputes the stages:
-            less memory, more time.
+        gradient: "backprop" stores all stages; "checkpoint" stores the steps and recomputes the stages, to save memory.
         max_steps: Accepted and rejected steps after which an adaptive solve fails.
         redraw: Whether the divergence draws new probes for every step of a fixed grid. The estimate stays unbiased,
             because x does not depend on the probes, and its variance is lower.
         rows: "each" or "together". None means "each" if the field accepts a time for each row at no extra cost, else
             "together", which may be faster at a tolerance of 0.01 or on a GPU.
-        compile: Whether to run each step through `torch.compile`. The first solve with gradients, the first without and
-            the first with another batch size take about half a minute longer; later ones are faster. Sampling without
-            gradients or log-densities is not compiled.
+        compile: Whether to compile each step with `torch.compile`. The first solves with gradients, without them and
+            with another batch size take half a minute longer; later ones are faster. Plain sampling is not compiled.
 
     Raises:
         ValueError: `method`, `gradient` or `rows` is unknown, a number is not positive, `method` has no error estimate
