@@ -48,7 +48,7 @@ def build(model: str, config: Config) -> cnf.Flow:
     """A flow by its name here. The paper's unbounded scale is a sigmoid, whose inverse is unbounded; ours is `eˢ`."""
     if not model.startswith("affine"):
         return cnf.build(model, 2)
-    bound = 1e6 if model.endswith("unbounded") else 3.0  # s = b tanh(r / b)
+    bound = 79.0 if model.endswith("unbounded") else 3.0  # s = b tanh(r / b)
     return cnf.build("realnvp", 2, bound=bound, layers=config.couplings, hidden=config.hidden, activation="silu")
 
 
