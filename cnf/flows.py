@@ -17,6 +17,7 @@ from cnf.distributions import BaseDensity, as_base
 from cnf.failures import OnFailure, surviving, warn
 from cnf.inputs import as_shape, batch_shape, context_rows, require_precision, require_values, sample_context_rows
 from cnf.pieces import block_sizes, regrouped
+from cnf.row_values import one_a_row
 from cnf.starts import remind_of_start
 from cnf.transforms import Transform
 from cnf.uncertainty import log_prob_with_error
@@ -86,12 +87,11 @@ class Flow(nn.Module):
             context: Conditions `(*batch, C)`, or a shape that broadcasts to it; None for unconditional flows.
 
         Raises:
-            ValueError: Another event shape, dtype or device; NaN or infinite values; a missing or unexpected context,
-                or one of another shape.
+            ValueError: Another shape, dtype or device of x or context; NaN or infinite values; a missing or extra context.
         """
         batch = self._batch_shape(x)
         value, log_det, costs = self.transform.encode(*self.rows(x, context))
-        log_prob = self.base.log_prob(value) + log_det
+        log_prob = one_a_row(self.base, self.base.log_prob(value), len(value)) + log_det
         if self.transform.data_dependent:
             remind_of_start(self, log_prob)
         return Density(

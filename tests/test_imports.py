@@ -16,7 +16,7 @@ import cnf
 PACKAGE = Path(cnf.__file__).parent
 LAYERS = [
     {"tracing", "errors"},
-    {"version", "arguments", "spread", "inputs", "starts"},
+    {"version", "arguments", "spread", "inputs", "row_values", "starts"},
     {"transforms", "distributions", "networks", "noise", "probes", "data", "files", "failures", "pieces"},
     {"twin", "density"},
     {"discrete", "continuous"},

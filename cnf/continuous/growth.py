@@ -12,6 +12,7 @@ from cnf.continuous.fields import VectorField
 from cnf.continuous.regularizers import Regularizer
 from cnf.continuous.solvers import RowWise, State
 from cnf.continuous.times import as_time
+from cnf.row_values import one_a_row
 
 
 @dataclass(frozen=True)
@@ -23,7 +24,7 @@ class Motion(RowWise):
     prepared: Any
 
     def __call__(self, t: float | Tensor, x: Tensor) -> State:
-        return State(self.field.velocity(as_time(t, x), x, self.context, self.prepared))
+        return State(_like(x, self.field, self.field.velocity(as_time(t, x), x, self.context, self.prepared)))
 
     def of(self, rows: Tensor) -> Motion:
         if self.context is None:
@@ -60,9 +61,9 @@ class Growth(RowWise):
 
     def __call__(self, t: float | Tensor, x: Tensor) -> State:
         at = self.field.at(as_time(t, x), x, self.context, self.prepared)
-        costs = tuple(self.direction * part(at, noise) for part, noise in self.costs)  # first: products are shared
-        trace = self.divergence(at, self.probe)  # before the velocity, which comes along
-        return State(at.velocity, (trace,), costs)
+        costs = tuple(self.direction * one_a_row(part, part(at, noise), len(x)) for part, noise in self.costs)
+        trace = one_a_row(self.divergence, self.divergence(at, self.probe), len(x))  # after the costs: shares products
+        return State(_like(x, self.field, at.velocity), (trace,), costs)  # last: it comes along
 
     def of(self, rows: Tensor) -> Growth:
         if self.context is None and self.probe is None and all(noise is None for _, noise in self.costs):
@@ -98,3 +99,13 @@ def growth(
     probe = divergence.probe(x)
     costs = tuple((part, part.probe(x, probe)) for part in regularizers)
     return Growth(field, context, divergence.prepare(field, context, probe), divergence, probe, costs, direction)
+
+
+def _like(x: Tensor, field: VectorField, velocity: Tensor) -> Tensor:
+    """The velocity, which must have the shape of x: another one would broadcast."""
+    if velocity.shape != x.shape:
+        raise ValueError(
+            f"a field must return the shape of x, {tuple(x.shape)}; "
+            f"{type(field).__name__} returned {tuple(velocity.shape)}"
+        )
+    return velocity

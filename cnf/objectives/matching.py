@@ -134,12 +134,28 @@ def _regress(
                 f"base and data must be of one shape, got {tuple(part.base.shape)} and {tuple(part.data.shape)}: "
                 "check the source's points and the data"
             )
-        start = part.base[coupling(part.base, part.data, part.context)]
+        start = part.base[_paired(coupling, part.base, part.data, part.context)]
         t = 1 - _times(len(data)).to(part.data) ** late
         noise = torch.randn_like(part.data)
         point, target = path(t.reshape(-1, *[1] * (noise.dim() - 1)), start, part.data, noise)
+        if not point.shape == target.shape == noise.shape:
+            came = f"{tuple(point.shape)} and {tuple(target.shape)}"
+            raise ValueError(
+                f"{type(path).__name__} must return point and velocity, both {tuple(noise.shape)}, got {came}"
+            )
     rows = (part.velocity(t, point, part.context) - target).square().flatten(1).sum(1)
     return Loss(rows.mean(), {"matching": rows.detach().mean()}, rows)
+
+
+def _paired(coupling: Coupling, base: Tensor, data: Tensor, context: Tensor | None) -> Tensor:
+    """The row of the base for each row of data, checked."""
+    rows = coupling(base, data, context)
+    if rows.dtype != torch.long or rows.shape != (len(data),):
+        raise ValueError(
+            f"{type(coupling).__name__} must return a row of the base for each row of data, torch.int64 of shape "
+            f"({len(data)},), got {rows.dtype} of shape {tuple(rows.shape)}"
+        )
+    return rows
 
 
 def _times(n: int) -> Tensor:

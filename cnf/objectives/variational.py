@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import ClassVar
@@ -61,6 +62,12 @@ class ReverseKL:
             raise ValueError(
                 f"log_target must give one number a sample, {tuple(log_q.shape)}, got {tuple(log_p.shape)} "
                 f"from samples {tuple(samples.shape)}"
+            )
+        if samples.requires_grad and not log_p.requires_grad:
+            warnings.warn(
+                "log_target returned values without gradient, so training does not see the target: compute them with "
+                "torch from the samples, without detach(), numpy or no_grad()",
+                stacklevel=2,
             )
         rows = log_q - self.inverse_temperature * log_p
         log_weights = (log_p - log_q).detach()

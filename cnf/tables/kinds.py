@@ -50,6 +50,12 @@ def schema_of(
         >>> [column.kind for column in schema_of(frame).columns]
         ['binary', 'real']
     """
+    import polars as pl
+
+    if not isinstance(frame, pl.DataFrame):
+        raise TypeError(
+            f"frame must be a polars DataFrame, got {type(frame).__name__}: give cnf.tables.read(source).frame"
+        )
     check_names(kinds, frame.columns, "kinds")
     check_names(drop, frame.columns, "drop")
     columns, left_out = [], dict.fromkeys(drop, "as declared")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from cnf.arguments import conform
 from cnf.data.columns import check_rows
 from cnf.data.rows import as_rows
 from cnf.files import remove_leftovers
@@ -79,7 +80,7 @@ def fit(
         CheckpointError: There is nothing to resume from, or it is of other settings, another objective or other data.
         DataError: Data or weights that cannot be used, or columns that have no density, see
             `cnf.data.columns.check_rows`, which warns of others.
-        TypeError: No data where an objective needs them.
+        TypeError: No data where an objective needs them, or a flow or a config that is none.
         ValueError: No data where contexts or epochs need them, or validation rows for a flow that they cannot judge.
         OSError: The checkpoint cannot be written; the flow holds what it holds after a TrainingError.
         FileExistsError: The folder holds a checkpoint already and `resume` is not given.
@@ -92,6 +93,8 @@ def fit(
         >>> result.steps, result.stopped
         (3, 'budget')
     """
+    conform("flow", Flow, flow)
+    conform("config", FitConfig, config)
     require_precision(flow.base)
     phases = phases_of(flow, objective, config)
     rows = rows_of(data, flow, phases, config)

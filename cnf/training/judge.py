@@ -52,14 +52,19 @@ def check_fit(flow: Flow, name: str, batch: Batch) -> None:
     """Evaluate the flow on no rows of a batch, so that data that do not fit are an error before training.
 
     Raises:
-        ValueError: The rows do not fit the flow.
+        ValueError: The rows do not fit the flow, or its parts each other.
     """
     x, context, _ = batch
+    event, given = tuple(flow.event_shape), tuple(x.shape[1:])
+    if event != given:
+        raise ValueError(f"{name} that does not fit the flow: each row must have shape {event}, got {given}")
+    rows = x[:0], None if context is None else context[:0]
     try:
-        with torch.no_grad():
-            flow.log_prob(x[:0], None if context is None else context[:0])
+        flow.rows(*rows)
     except ValueError as error:
         raise ValueError(f"{name} that does not fit the flow: {error}") from error
+    with torch.no_grad():
+        flow.log_prob(*rows)  # its own parts must fit together
 
 
 class Judge:

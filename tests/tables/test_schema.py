@@ -171,3 +171,8 @@ def test_a_damaged_schema():
         Schema.from_json("{")
     with pytest.raises(DataError, match="unknown kind 'colour'"):
         Schema.from_json('{"columns": [{"name": "x", "kind": "colour"}]}')
+
+
+def test_a_schema_of_something_else_than_a_frame():
+    with pytest.raises(TypeError, match=r"polars DataFrame, got dict: give cnf.tables.read\(source\).frame"):
+        schema_of({"a": [1, 2]})

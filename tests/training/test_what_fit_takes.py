@@ -85,7 +85,7 @@ REFUSED = {
     "complex in a dataset": (Items(X[0] + 1j), TypeError, r"must be x or \(x, context\) of real numbers"),
     "objects in a dataset": (Items(object()), TypeError, "items of a dataset must be numbers"),
     "overflow": (X.double() * 1e39, ValueError, r"overflows float32.*in .. of 60 rows.*flow.double\(\)"),
-    "width": (torch.randn(9, 3), ValueError, "data that does not fit the flow: x must have shape"),
+    "width": (torch.randn(9, 3), ValueError, "data that does not fit the flow: each row must have shape"),
     "unexpected context": ((X, C), ValueError, "data that does not fit the flow: this flow takes no context"),
 }
 

@@ -76,7 +76,7 @@ class VectorField(nn.Module, ABC):
         return velocity
 
     def linearize(self, t: Tensor, x: Tensor, context: Tensor | None = None, prepared: Any = None) -> Linearization:
-        """The velocity and Jacobian at `(t, x)`; by `torch.func` unless a subclass has closed forms."""
+        """The velocity and Jacobian at `(t, x)`, by `torch.func`; a closed form is a `cnf.Linearization` of its own."""
         return FunctionalLinearization(x, lambda x: self.velocity(t, x, context, prepared))
 
     def at(self, t: Tensor, x: Tensor, context: Tensor | None = None, prepared: Any = None) -> Linearization:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+
 import torch
 from torch import Tensor, nn
 
@@ -21,6 +23,7 @@ class ModuleField(VectorField):
             `(N, *event)`.
 
     Raises:
+        TypeError: The module cannot be called with `(t, x, context)`.
         ValueError: In a call, the velocities have another shape than the points.
 
     Example:
@@ -36,6 +39,7 @@ class ModuleField(VectorField):
 
     def __init__(self, module: nn.Module) -> None:
         super().__init__()
+        _require_arguments(module)
         self.module = module
 
     def forward(self, t: Tensor, x: Tensor, context: Tensor | None = None) -> Tensor:
@@ -66,3 +70,18 @@ class ModuleField(VectorField):
 def as_field(field: nn.Module) -> VectorField:
     """A field as it is, any other module as a `ModuleField`."""
     return field if isinstance(field, VectorField) else ModuleField(field)
+
+
+def _require_arguments(module: nn.Module) -> None:
+    """Refuse a module whose `forward` does not take three arguments, where its signature is known."""
+    try:
+        signature = inspect.signature(module.forward)
+    except (TypeError, ValueError):
+        return
+    try:
+        signature.bind(None, None, None)
+    except TypeError as error:
+        raise TypeError(
+            f"a field must take (t, x, context), but {type(module).__name__}.forward takes {signature}: "
+            "cnf.from_velocity adapts other arguments"
+        ) from error
