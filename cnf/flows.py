@@ -87,7 +87,7 @@ class Flow(nn.Module):
             context: Conditions `(*batch, C)`, or a shape that broadcasts to it; None for unconditional flows.
 
         Raises:
-            ValueError: Another shape, dtype or device of x or context; NaN or infinite values; a missing or extra context.
+            ValueError: Another shape, dtype or device; NaN or infinite values; a missing or unexpected context.
         """
         batch = self._batch_shape(x)
         value, log_det, costs = self.transform.encode(*self.rows(x, context))
