@@ -364,3 +364,12 @@ def test_flows_of_earlier_versions_load_and_give_the_densities_they_gave(folder,
     assert torch.allclose(log_prob, torch.tensor(expected["log_prob"]), atol=1e-4)
     assert flow.recipe == MODELS[flow.spec["name"]].recipe(flow)
     assert load(folder, into=load(save(flow, tmp_path))).spec == flow.spec
+
+
+def test_a_default_of_earlier_versions_that_was_not_whitened_still_loads(tmp_path):
+    flow = build("cnf", 5, hidden=(4, 4), preprocess="gaussianize")
+    flow.initialize(torch.randn(100, 5))
+    flow.spec["options"].pop("preprocess")  # as 0.1 wrote it, where it was the default
+    twin, x = load(save(flow, tmp_path)), torch.randn(3, 5)
+    assert torch.equal(twin.log_prob(x), flow.log_prob(x))
+    assert load(save(twin, tmp_path / "again")).spec == twin.spec

@@ -190,7 +190,7 @@ def test_every_model_has_a_line_about_it_and_a_reference(name):
         (lambda: build("cnf", 2, width=3), "cnf has no option width: its options are hidden, activation, time"),
         (lambda: build("cnf", 2, -1), "context_dim must be .* from 0 to .*, got -1"),
         (lambda: build("cnf", 0), "event_shape must be a whole number from 1"),
-        (lambda: build("cnf", 2, preprocess="whiten"), "preprocess must be one of 'standardize', .* got 'whiten'"),
+        (lambda: build("cnf", 2, preprocess="sphere"), "preprocess must be one of 'standardize', .* got 'sphere'"),
         (lambda: build("cnf", 2, activation="relu"), "activation must be one of 'tanh', .* got 'relu'"),
     ],
 )

@@ -1,9 +1,10 @@
-"""Names that have changed since earlier versions: of weights, options of models, and fields of settings."""
+"""What has changed since earlier versions: names of weights, options and settings, and defaults of models."""
 
 from __future__ import annotations
 
+import math
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from torch import Tensor
@@ -41,6 +42,25 @@ def current_options(model: str, options: Mapping[str, Any]) -> dict[str, Any]:
         {'layers': 8, 'hidden': 16}
     """
     return _renamed(OPTIONS.get(model, {}), options)
+
+
+def earlier_defaults(
+    model: str, event_shape: Sequence[int], options: Mapping[str, Any], weights: Collection[str]
+) -> dict[str, Any]:
+    """Options whose defaults were others when the weights were written.
+
+    The default model of cnf 0.1 made more than three columns normal one by one, and did not whiten them.
+
+    Example:
+        >>> earlier_defaults("cnf", (5,), {}, ["transform.transforms.1.knots"])
+        {'preprocess': 'gaussianize'}
+        >>> earlier_defaults("cnf", (5,), {}, ["transform.transforms.2.log_abs_det"])
+        {}
+    """
+    table = len(event_shape) < 3 and math.prod(event_shape) > 3
+    default = model == "cnf" and options.get("preprocess") is None and table
+    whitened = any(name.endswith(".log_abs_det") for name in weights)
+    return {"preprocess": "gaussianize"} if default and not whitened else {}
 
 
 def current_fields(setting: str, fields: Mapping[str, Any]) -> dict[str, Any]:

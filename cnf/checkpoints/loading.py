@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn.modules.module import register_module_parameter_registration_hook
 
 from cnf.checkpoints.checking import check_shapes, check_state
-from cnf.checkpoints.earlier import current_options, with_current_names
+from cnf.checkpoints.earlier import current_options, earlier_defaults, with_current_names
 from cnf.checkpoints.saving import FORMAT, digest_of
 from cnf.checkpoints.settings import from_json
 from cnf.errors import CheckpointError
@@ -101,7 +101,9 @@ def _built(description: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Flo
         raise ValueError(f"dtype must be one of {', '.join(DTYPES)}, got {description['dtype']!r}")
     name, dtype = description["model"], DTYPES[description["dtype"]]
     options = from_json(current_options(name, description["options"]))
-    make = partial(build, name, description["event_shape"], description["context_dim"], **options)
+    shape = description["event_shape"]
+    options |= earlier_defaults(name, shape, options, tensors)
+    make = partial(build, name, shape, description["context_dim"], **options)
     with torch.device("meta"), _no_more_parameters_than(len(tensors)):
         empty = make().to(dtype).state_dict()
     check_shapes(empty, with_current_names(tensors, empty))

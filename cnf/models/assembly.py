@@ -7,7 +7,7 @@ from typing import Annotated
 
 from cnf.arguments import SizeOrZero, Sizes, checked, one_of
 from cnf.continuous.solvers import RungeKutta, Solver
-from cnf.discrete import Logit, MarginalGaussianization, Standardize, StandardizeContext
+from cnf.discrete import Logit, MarginalGaussianization, Standardize, StandardizeContext, Whiten
 from cnf.distributions import BaseDensity, StandardNormal, as_event_shape
 from cnf.flows import Flow
 from cnf.manifolds.geometry import Sphere
@@ -19,6 +19,7 @@ EVALUATION: Solver = RungeKutta("dopri5", rtol=1e-5, atol=1e-5)
 PREPROCESSING: dict[str, Callable[[Sequence[int]], list[Transform]]] = {
     "standardize": lambda shape: [Standardize(shape), *_taming(shape)],
     "gaussianize": lambda shape: [Standardize(shape), _flattened(_marginals(size(shape)), shape)],
+    "whiten": lambda shape: [*PREPROCESSING["gaussianize"](shape), _flattened(Whiten(size(shape)), shape)],
     "logit": lambda shape: [Logit(1e-6), Standardize(shape)],
     "logit_gaussianize": lambda shape: [Logit(1e-6), *PREPROCESSING["gaussianize"](shape)],
     "none": lambda shape: [],

@@ -31,16 +31,17 @@ def cnf(
     solver: Solver = EVALUATION,
     preprocess: Preprocess | None = None,
 ) -> Flow:
-    """The default: a smooth field with an exact trace in closed form, trained at a tolerance of 0.01.
+    """The default: a smooth field with an exact trace in closed form, trained at a tolerance of 0.05.
 
     Up to three dimensions the field has three hidden layers of 64, whose trace costs about as much as a few tangents.
     Beyond, it has two of 128, whose trace costs one matrix product, whatever the dimension; there, columns are made
-    normal one by one first (`MarginalGaussianization`), so that the field learns only how they depend on each other.
+    normal one by one first (`MarginalGaussianization`) and uncorrelated next (`Whiten`), so that the field learns only
+    how they depend on each other beyond that. A small weight on the kinetic energy keeps paths short.
     The tolerance of training is loose, but every sample keeps it: on a fixed grid, training can push the likelihood
     above the truth by making the solver err. The matrices between hidden layers are trained by Muon.
 
     Images `(C, H, W)` with values in [0, 1] are flattened: a logit, then pixels made normal one by one, two layers of
-    256, and a small weight on the kinetic energy. Most pixels are near 0 or 1, where their logits are far from the
+    256, and a larger weight on the kinetic energy. Most pixels are near 0 or 1, where their logits are far from the
     base. A field that had to carry them there would leave most of the base empty, and samples drawn there would have
     no path to the data.
 
@@ -52,7 +53,7 @@ def cnf(
         time: How time enters the field: "concat" or "concatsquash".
         residual: Whether hidden layers add to what they are given.
         divergence: How the trace is found in evaluation.
-        regularizers: Path costs by name; by default the kinetic energy for images, and none for all else.
+        regularizers: Path costs by name; by default the kinetic energy, as `kinetic`.
         solver: Solver of evaluation.
         preprocess: A key of `cnf.models.PREPROCESSING`, as above by default.
 
@@ -64,10 +65,9 @@ def cnf(
     """
     dim, image = size(event_shape), is_image(event_shape)
     hidden = hidden or ((256, 256) if image else None)
-    if regularizers is None:
-        regularizers = {"kinetic": KineticEnergy()} if image else {}
+    regularizers = {"kinetic": KineticEnergy()} if regularizers is None else regularizers
     field = smooth_field(dim, hidden, context_dim=context_dim, activation=activation, time=time, residual=residual)
-    preprocess = preprocess or ("logit_gaussianize" if image else "standardize" if dim <= 3 else "gaussianize")
+    preprocess = preprocess or ("logit_gaussianize" if image else "standardize" if dim <= 3 else "whiten")
     transform = CNF(field, divergence, regularizers, solver)
     return assemble(event_shape, context_dim, [transform], preprocess, flat=True)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated
 
-from cnf.arguments import Positive, advice, checked, one_of
+from cnf.arguments import NonNegative, Positive, advice, checked, one_of
 from cnf.continuous.divergences import Divergence
 from cnf.continuous.solvers import Solver
 from cnf.objectives.interface import Objective
@@ -30,12 +30,14 @@ class Phase:
         solver: Solver of training; None for the flow's own.
         divergence: Divergence of training; None for the flow's own.
         learning_rate: Peak of the learning rate.
+        weight_decay: Each step shrinks the weights by this part times the learning rate. Large values (0.5) keep a flow
+            from learning a small table by heart.
         optimizer: "adamw", or "muon" for Muon on the matrices between hidden layers and AdamW on the rest: about twice
             as fast to a likelihood for CNFs.
 
     Raises:
         TypeError: An objective that cannot be called, such as a name, or a class.
-        ValueError: A share or a learning rate that is not positive, or an unknown optimizer.
+        ValueError: A share or a learning rate that is not positive, a negative weight decay, or an unknown optimizer.
 
     Example:
         >>> import cnf
@@ -50,4 +52,5 @@ class Phase:
     solver: Solver | None = None
     divergence: Divergence | None = None
     learning_rate: Positive = 2e-3
+    weight_decay: NonNegative = 1e-2
     optimizer: Annotated[str, one_of(OPTIMIZERS)] = "adamw"

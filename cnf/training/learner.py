@@ -29,7 +29,7 @@ class Learner:
         flow: The flow, trained in place.
         minimised: The objectives of the phases, each with the flow in its settings.
         phases: Each has optimizers of its own.
-        config: Has the decay of the average, the weight decay and the clipping.
+        config: Has the decay of the average and the clipping.
 
     Attributes:
         best: State of the best averaged weights; empty until something was judged.
@@ -84,7 +84,8 @@ class Learner:
 
     def _make_optimizers(self, phase: int) -> None:
         scaler = getattr(self.fabric.strategy.precision, "scaler", None)
-        self.optimizers = Optimizers(self.minimised, self.phases[phase].optimizer, self.config.weight_decay, scaler)
+        settings = self.phases[phase]
+        self.optimizers = Optimizers(self.minimised, settings.optimizer, settings.weight_decay, scaler)
 
     def parts(self) -> Parts:
         """The whole state as tensors by name; `take_up` reads them."""

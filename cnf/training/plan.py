@@ -37,7 +37,8 @@ def phases_of(
         phases = (replace(phases[-1], objective=objective),)
     elif objective is not None:
         phases = _phases("objective", objective)
-    given = {"solver": config.solver, "divergence": config.divergence, "learning_rate": config.learning_rate}
+    names = ("solver", "divergence", "learning_rate", "weight_decay")
+    given = {name: getattr(config, name) for name in names}
     changes: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
     _tell_of(changes, phases)
     return tuple(replace(phase, **changes) for phase in phases)

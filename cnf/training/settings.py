@@ -35,7 +35,7 @@ class FitConfig:
         learning_rate: Peak of the learning rate of every phase, which rises linearly and falls to zero as a cosine;
             None for that of each phase.
         warmup: Steps of warm-up, which ends after a twentieth of the phase at the latest.
-        weight_decay: Weight decay of the optimizers.
+        weight_decay: Weight decay of the optimizers; None for that of the model's recipe.
         clip: Largest norm of the gradient; 0 for no clipping.
         ema: Decay of the running average of the weights. The averaged weights are judged and returned.
         checks: Validations, log rows and checkpoints over the whole budget; two more come early, one at the end of each
@@ -70,7 +70,7 @@ class FitConfig:
     batch_size: Count = 256
     learning_rate: Positive | None = None
     warmup: Whole = 100
-    weight_decay: NonNegative = 1e-2
+    weight_decay: NonNegative | None = None
     clip: NonNegative = 5.0
     ema: Decay = 0.99
     checks: Count = 20

@@ -146,3 +146,16 @@ def test_who_draws_samples_is_told_by_the_objective() -> None:
     assert not draws_samples(cnf.MaximumLikelihood())
     assert not draws_samples(lambda flow, x, context: x.mean())
     assert len(rows_of(None, affine(), [cnf.Phase(reverse)], cnf.FitConfig(batch_size=7))) == 7
+
+
+def test_weight_decay_is_that_of_the_phase_and_shrinks_the_weights() -> None:
+    norms = []
+    for decay in (0.0, 10.0):
+        torch.manual_seed(0)
+        flow = cnf.build("realnvp", 2, layers=2, hidden=(8,))
+        phase = cnf.Phase(learning_rate=1e-2, weight_decay=decay)
+        cnf.fit(flow, torch.randn(64, 2), [phase], config=cnf.FitConfig(steps=20, **QUICK))
+        norms.append(torch.stack([p.detach().norm() for p in flow.parameters() if p.dim() == 2]).sum())
+    assert norms[1] < 0.5 * norms[0]
+    (phase,) = phases_of(cnf.build("cnf", 5), None, cnf.FitConfig(weight_decay=0.0))
+    assert phase.weight_decay == 0 < cnf.build("cnf", 5).recipe[0].weight_decay
