@@ -231,11 +231,16 @@ class Run:
         if nll < at.best:
             at.best, at.best_step, at.stale, at.best_evaluations = nll, at.step, 0, evaluations
             self.learner.note_best()
-        elif isinstance(self.task.phases[at.phase].objective, MaximumLikelihood) and comes_apart(nll, evaluations, at):
+        elif self._can_step_back() and comes_apart(nll, evaluations, at):
             self.learner.step_back()
-            at.slowing *= SLOWER
+            at.slowing, at.stale = at.slowing * SLOWER, 0
             return 1.0
         return 0.0
+
+    def _can_step_back(self) -> bool:
+        """Other objectives than the likelihood may improve while the validation rises."""
+        likelihood = isinstance(self.task.phases[self.at.phase].objective, MaximumLikelihood)
+        return likelihood and self.schedule.is_settled(self.at)
 
     def _means(self) -> dict[str, float]:
         """Means over the steps since the last check, and over processes."""

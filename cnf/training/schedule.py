@@ -14,6 +14,7 @@ EARLY_CHECKS = (0.25, 0.5)  # in spaces between checks: on a small table a flow 
 LONGEST_WARMUP = 1 / 20  # of a phase: short budgets have no hundred steps to lose
 RISE = 0.02  # nats above the best validation from which a run comes apart: more than averaged weights waver by
 EXPLOSION = 2.0  # times the evaluations of a solve at the best weights
+SETTLED = 0.1  # part of a phase after which it is judged so: the first steps may make things worse for a while
 SLOWER = 0.5  # the learning rate after a step back, in parts of that before
 
 
@@ -62,6 +63,10 @@ class Schedule:
         """The part of the budget at which the phase ends at the latest."""
         shares = [phase.share for phase in self.phases]
         return sum(shares[: at.phase + 1]) / sum(shares)
+
+    def is_settled(self, at: Progress) -> bool:
+        """Whether the start of the phase is over."""
+        return self.fraction(at) - at.phase_begun >= SETTLED * (self.end_of_phase(at) - at.phase_begun)
 
     def checks_due(self, at: Progress) -> int:
         """The number of checks due by now: equally spaced ones, and `EARLY_CHECKS` before the first of them."""
