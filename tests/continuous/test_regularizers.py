@@ -27,6 +27,7 @@ from cnf import (
     reconfigure,
 )
 from cnf.continuous.chains import ChainLinearization
+from cnf.continuous.fields import mlp
 from cnf.continuous.linearization import Linearization
 from cnf.continuous.regularizers import REGULARIZERS
 
@@ -127,7 +128,7 @@ class Counting(ChainLinearization):
 @pytest.mark.parametrize(("frobenius", "products"), [(JacobianFrobenius(), 2), (JacobianFrobenius(probes=3), 3)])
 def test_trace_and_frobenius_norm_share_the_product(frobenius, products, monkeypatch):
     """With probes of its own, the norm's are the only full ones: the trace has its quadratic form."""
-    monkeypatch.setattr("cnf.continuous.fields.mlp.ChainLinearization", Counting)
+    monkeypatch.setattr(mlp, "ChainLinearization", Counting)
     monkeypatch.setattr(Counting, "products", 0)
     field, costs = FIELDS["mlp-tanh-concat-3"].make(0), {"frobenius": frobenius}
     CNF(field, Hutchinson(2), costs, RungeKutta("euler", steps=7)).encode(torch.randn(N, 3))
@@ -135,7 +136,7 @@ def test_trace_and_frobenius_norm_share_the_product(frobenius, products, monkeyp
 
 
 def test_another_product_between_them_does_not_part_trace_and_frobenius_norm(monkeypatch):
-    monkeypatch.setattr("cnf.continuous.fields.mlp.ChainLinearization", Counting)
+    monkeypatch.setattr(mlp, "ChainLinearization", Counting)
     monkeypatch.setattr(Counting, "products", 0)
     field, costs = FIELDS["mlp-tanh-concat-3"].make(0), {"d": DirectionalJacobian(), "f": JacobianFrobenius()}
     CNF(field, Hutchinson(2), costs, RungeKutta("euler", steps=7)).encode(torch.randn(N, 3))
