@@ -277,3 +277,8 @@ def test_products_and_ratios_of_columns_are_an_error(dtype):
     with pytest.raises(DataError, match="log column 2 = log column 0 − 2 × log column 1 in all 1,000 rows"):
         check_rows(as_rows(np.c_[mass, height, mass / height**2], dtype))
     check_rows(as_rows(np.c_[mass, height, mass / height**2 * np.exp(0.02 * normal(3000, 1)[2000:])], dtype))
+
+
+def test_one_row_is_no_constant_column():
+    with pytest.raises(DataError, match="there is one row, .* give more"):
+        cnf.fit(cnf.build("maf", 2, layers=1, hidden=4), torch.randn(1, 2))

@@ -15,7 +15,9 @@ COARSE = 20  # numbers of the dtype that a standard deviation must hold, see `St
 
 def _constant(look: Look) -> Iterator[str]:
     names = [f"{c.name} (always {c.raw[0]:g})" for c in look.x if (c.raw == c.raw[0]).all()]
-    if names:
+    if look.n == 1:
+        yield "there is one row, and a density cannot be learned from it: give more, (N, *event)"
+    elif names:
         yield f"{listed(names)} has the same value {look.seen}, and a constant has no density: drop it"
 
 
