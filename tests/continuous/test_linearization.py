@@ -190,7 +190,7 @@ def test_a_derivative_in_time_needs_the_field():
     x = torch.randn(5, 3)
     at = ChainLinearization(x, x, [torch.randn(4, 3), torch.randn(3, 4)], [torch.randn(5, 4)])
     assert at.derivative(1) is x
-    with pytest.raises(TypeError, match=r"ChainLinearization knows .* make it by field.at\(t, x\)"):
+    with pytest.raises(TypeError, match=r"ChainLinearization knows .* make it with field.at\(t, x\)"):
         at.derivative(2)
 
 
