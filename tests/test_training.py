@@ -413,7 +413,7 @@ def test_a_flow_without_parameters_is_initialized() -> None:
 
 
 def test_validation_data_that_do_not_fit_are_refused_before_training() -> None:
-    with pytest.raises(ValueError, match=r"validation that does not fit the flow: each row must have shape \(2,\), got \(3,\)"):
+    with pytest.raises(ValueError, match=r"validation that does not fit .* shape \(2,\), got \(3,\)"):
         cnf.fit(small_flow(), moons(100), validation=torch.randn(10, 3), config=cnf.FitConfig(steps=3, **QUICK))
 
 
