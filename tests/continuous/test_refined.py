@@ -134,9 +134,10 @@ def test_a_network_with_kinks_is_solved(activation: type[nn.Module]) -> None:
     network = nn.Sequential(nn.Linear(2, 32), activation(), nn.Linear(32, 32), activation(), nn.Linear(32, 2)).double()
     flow = Flow(CNF(Steady(network), solver=RungeKutta(rtol=1e-4, atol=1e-4)), StandardNormal(2).double())
     x = torch.randn(20, 2, dtype=torch.float64)
-    exact = reconfigure(flow, solver=RungeKutta("midpoint", steps=5000)).log_prob(x)
-    with count_evaluations() as count:
-        error = flow.log_prob(x) - exact
+    with torch.no_grad():
+        exact = reconfigure(flow, solver=RungeKutta("midpoint", steps=2500)).log_prob(x)
+        with count_evaluations() as count:
+            error = flow.log_prob(x) - exact
     assert error.square().mean().sqrt() < 5e-3
     assert count.evaluations < 2000
 
