@@ -133,6 +133,7 @@ def test_once_pyro_is_there_a_distribution_has_its_methods(monkeypatch):
 
     guest = types.ModuleType("pyro.distributions")
     guest.TorchDistribution = TorchDistribution
+    monkeypatch.delitem(sys.modules, "pyro.distributions", raising=False)  # another test may have brought it
     assert not hasattr(scaled().distribution(), "to_event")
     monkeypatch.setitem(sys.modules, "pyro.distributions", guest)
     posterior = scaled().distribution()
