@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from cnf.data.table import default_columns
 from cnf.errors import DataError
 from cnf.tables.cells import MISSING, is_number
 
@@ -103,7 +104,7 @@ def layout_of(where: str, text: str, header: bool | None) -> Layout:
     if header is None:
         header = _is_header(rows)
     if not header:
-        return Layout(separator, default_names(len(rows[0])), lines[0][0])
+        return Layout(separator, default_columns(len(rows[0])), lines[0][0])
     if len(rows) == 1:
         raise DataError(
             f"{where}: expected rows of cells, got a header and no rows; check that it was written completely"
@@ -115,11 +116,6 @@ def layout_of(where: str, text: str, header: bool | None) -> Layout:
     return Layout(
         separator, tuple(rows[0]), lines[1 + units][0], lines[0][0], lines[1][0] if units else None, row_names
     )
-
-
-def default_names(count: int) -> tuple[str, ...]:
-    """The names of columns that have none: `x0, x1, …`."""
-    return tuple(f"x{index}" for index in range(count))
 
 
 def _head(text: str) -> list[str]:

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cnf.data.npy_files import open_npy
+from cnf.data.table import default_columns
 from cnf.errors import DataError
-from cnf.tables.layout import default_names
 from cnf.tables.result import Reading, filled
 from cnf.tables.text import read_text
 
@@ -68,7 +68,7 @@ def frame_of(table: Any) -> pl.DataFrame:
         return pl.DataFrame({str(name): pl.Series(_plain(table[name])) for name in table.columns})
     if isinstance(table, np.ndarray) and table.ndim in (1, 2) and table.dtype.kind in "fiub":
         columns = table.reshape(len(table), -1)
-        return pl.DataFrame(dict(zip(default_names(columns.shape[1]), columns.T, strict=True)))
+        return pl.DataFrame(dict(zip(default_columns(columns.shape[1]), columns.T, strict=True)))
     if hasattr(table, "__arrow_c_stream__") or isinstance(table, dict):
         return pl.DataFrame(table)
     raise TypeError(

@@ -26,7 +26,7 @@ SAFETY, INTEGRAL, PROPORTIONAL = 0.85, 0.7, 0.4  # a PI controller, as in Hairer
 SHRINK, GROW = 0.2, 2.5  # an estimate that is small by chance does not make the next step much longer
 OCTAVE = 8  # step lengths from one to its double
 LOWEST, HIGHEST = round(OCTAVE * math.log2(SHRINK)), round(OCTAVE * math.log2(GROW))
-PIECE = 512  # rows a thread; arrays of 1024 rows and 128 columns take up to half again as long an evaluation
+PIECE = 512  # rows a thread, so that the arrays of a step stay near the caches; how much that gains varies
 REFUSED = -2  # in these units; less would be undone where a step is stretched to spare another
 
 
