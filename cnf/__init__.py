@@ -4,7 +4,7 @@
 `Transform` and a base; a `CNF` is a transform made of a `VectorField`, a `Divergence`, `Regularizer`s and a `Solver`.
 Each of these is public and says how to write one of your own. The folders are `cnf.continuous`, `cnf.discrete`,
 `cnf.manifolds`, `cnf.distributions`, `cnf.networks`, `cnf.objectives`, `cnf.models`, `cnf.training`, `cnf.data`,
-`cnf.tables`, `cnf.inference`, `cnf.calibration`, `cnf.metrics` and `cnf.plotting`.
+`cnf.tables`, `cnf.inference`, `cnf.calibration`, `cnf.metrics`, `cnf.plotting` and `cnf.interop`.
 
 Conventions, the same everywhere:
 
@@ -97,7 +97,8 @@ if TYPE_CHECKING:
 _TRAINING = ("FitConfig", "FitResult", "fit")
 _FOLDERS = (
     "arguments", "calibration", "checkpoints", "continuous", "data", "discrete", "distributions", "errors", "inference",
-    "manifolds", "metrics", "models", "networks", "objectives", "plotting", "tables", "training", "transforms",
+    "interop", "manifolds", "metrics", "models", "networks", "objectives", "plotting", "tables", "training",
+    "transforms",
 )  # fmt: skip
 
 

@@ -26,6 +26,7 @@ from cnf.networks import MADE, ConvResNet, ResidualMLP
 NOT_MADE_BY_USERS = {
     "cnf.arguments": "the checker itself",
     "cnf.cli": "the command line has a parser of its own",
+    "cnf.interop": "parts of other libraries, which check when they are used",
     "cnf.inference": "functions of densities and data, which have checks of their own",
     "cnf.plotting": "functions of data, which have checks of their own",
     "cnf.metrics": "functions of data",

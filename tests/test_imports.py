@@ -26,6 +26,7 @@ LAYERS = [
     {"models", "inference"},
     {"checkpoints"},
     {"training", "plotting"},
+    {"interop"},
     {"cli"},
     {"__init__", "__main__"},
 ]
