@@ -62,8 +62,8 @@ def fit(
         objective: What to minimise, or one or several phases. The default is `flow.recipe`, the phases of the model, or
             maximum likelihood if the flow has none. One objective replaces that of the recipe's last phase, with the
             other settings of that phase.
-        validation: Rows to judge the averaged weights by. Without them there is no early stopping, and the last
-            averaged weights are kept.
+        validation: Rows to judge the averaged weights by; of many, at most 10,000 at equal distances. Without them there
+            is no early stopping, and the last averaged weights are kept.
         config: Budget and settings. Its solver, divergence and learning rate, if given, replace those of every phase.
         weights: `(N,)`, not negative. The loss of each row is multiplied by its weight over the mean weight, so that a
             weight of 2 counts like two equal rows. The data-dependent start does not use them.

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
 VALIDATION_ROWS = 4_096  # rows judged at once
+JUDGED_ROWS = 10_000  # at most; of more, that many at equal distances: a check must not cost more than many steps
 MOST_LOST = 0.01  # of the validation rows may have no density; more are no accident of a few
 VALIDATION_TOLERANCE = 1e-3  # of the solves of a validation: a mean over rows is then off by some 1e-5 nats
 
@@ -68,7 +69,7 @@ def check_fit(flow: Flow, name: str, batch: Batch) -> None:
 
 
 class Judge:
-    """The mean negative log-likelihood of validation rows in nats, with the same noise at every call.
+    """The mean negative log-likelihood of validation rows in nats, with the same rows and noise at every call.
 
     Args:
         fabric: The engine.
@@ -83,6 +84,7 @@ class Judge:
         self, fabric: Fabric, flow: Flow, phases: Sequence[Phase], rows: Rows, weights: Tensor | None, seed: int
     ) -> None:
         self.fabric, self.rows, self.weights, self.seed = fabric, rows, weights, seed
+        self.judged = range(0, len(rows), math.ceil(len(rows) / JUDGED_ROWS))
         judge, solver = without_costs(flow), judging_solver(flow)
         self.flows = [with_settings(judge, solver, phase.divergence) for phase in phases]
 
@@ -94,21 +96,21 @@ class Judge:
         the result is infinite.
         """
         torch.manual_seed(self.seed)
-        total, lost, failures = 0.0, 0.0, dict[int, str]()
-        share = range(self.fabric.global_rank, len(self.rows), self.fabric.world_size)
+        total, lost, every, failures = 0.0, 0.0, 0.0, dict[int, str]()
+        share = self.judged[self.fabric.global_rank :: self.fabric.world_size]
         for first in range(0, len(share), VALIDATION_ROWS):
             x, context, numbers = self.fabric.to_device(self.rows.read(share[first : first + VALIDATION_ROWS]))
             log_prob, failed = self.flows[phase].scored(x, context)
             log_prob, weights, bad = log_prob.double().cpu(), self._weights(numbers.cpu()), [*failed]
-            lost += weights[bad].sum().item()
+            every, lost = every + weights.sum().item(), lost + weights[bad].sum().item()
             weights[bad] = 0.0
             total -= torch.where(weights > 0, weights * log_prob, 0.0).sum().item()  # 0 leaves out any density
             failures |= {int(numbers[row]): reason for row, reason in failed.items()}
         warn(failures, len(share), "this validation leaves them out")
-        sums = mean_over_processes(self.fabric, torch.tensor([total, lost], dtype=torch.float64))
-        total, lost = (sums * self.fabric.world_size).tolist()
-        nll = total / max(len(self.rows) - lost, 1e-9)
-        return nll if math.isfinite(nll) and lost <= MOST_LOST * len(self.rows) else math.inf
+        sums = torch.tensor([total, lost, every], dtype=torch.float64)
+        total, lost, every = mean_over_processes(self.fabric, sums).tolist()
+        nll = total / max(every - lost, 1e-9)
+        return nll if math.isfinite(nll) and lost <= MOST_LOST * every else math.inf
 
     def _weights(self, numbers: Tensor) -> Tensor:
         return torch.ones(len(numbers), dtype=torch.float64) if self.weights is None else self.weights[numbers].clone()

@@ -39,6 +39,8 @@ from cnf.training.start import initialize
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
+JUDGING = 0.2  # of a budget in seconds may go to checks
+
 
 @dataclass(frozen=True)
 class Task:
@@ -86,6 +88,7 @@ class Run:
         self.batches = Batches(len(task.rows), self.config.batch_size, seed=self.config.seed, rank=rank, world=world)
         self.schedule = Schedule(self.config, task.phases, self.batches.per_epoch)
         self.sums: dict[str, float] = {}
+        self.judging = 0.0  # seconds
         self._check_rows()
         minimised = Minimand(task.flow, task.phases)
         self.identity = self._identity(minimised)
@@ -155,7 +158,7 @@ class Run:
                 self._step(next(batches))
                 at.step += 1
                 at.seconds, halt = self._agree(self.clock() - begun, interrupted.seen)
-                if self.schedule.checks_due(at) > at.checks:
+                if self._check_is_due():
                     self._check()
                 bar.show(at, self.sums)
         if halt:
@@ -212,6 +215,11 @@ class Run:
         for name, value in {**{name: float(value) for name, value in loss.metrics.items()}, **values}.items():
             self.sums[name] = self.sums.get(name, 0.0) + value
 
+    def _check_is_due(self) -> bool:
+        """Where seconds are what there is to spend, checks wait while they took too large a share of them."""
+        at, dear = self.at, self.config.seconds_allowed is not None and self.judging > JUDGING * self.at.seconds
+        return self.schedule.checks_due(at) > at.checks and (not dear or self.schedule.is_over(at))
+
     def _check(self) -> None:
         """Judge the averaged weights, keep the best, write everything down."""
         at = self.at
@@ -219,7 +227,9 @@ class Run:
         row = {"step": at.step, "epoch": at.step / self.batches.per_epoch, "seconds": at.seconds}
         row |= {"learning_rate": self.schedule.learning_rate(at), **self._means()}
         if self.judge is not None:
+            begun = self.clock()
             row["validation_nll"] = nll = self.judge(at.phase)
+            self.judging += mean_over_processes(self.fabric, torch.tensor(self.clock() - begun)).item()
             row["stepped_back"] = self._weigh(nll, row.get("evaluations", 0.0))
         at.history.append(row)
         self._write()

@@ -39,7 +39,7 @@ class FitConfig:
         clip: Largest norm of the gradient; 0 for no clipping.
         ema: Decay of the running average of the weights. The averaged weights are judged and returned.
         checks: Validations, log rows and checkpoints over the whole budget; two more come early, one at the end of each
-            phase.
+            phase. Of a budget in seconds they take a fifth at most: then there are fewer.
         patience: Checks without improvement after which the phase ends, and with the last phase the run; None for
             never. Before that, a phase of maximum likelihood whose validation NLL rises by more than 0.02 nats above
             the best, or whose solves take twice the evaluations, goes back to the best weights, at half the rate.

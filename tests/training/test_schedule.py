@@ -10,6 +10,9 @@ import pytest
 import torch
 
 import cnf
+from cnf.data.rows import Rows
+from cnf.training.engine import engine
+from cnf.training.judge import Judge
 from cnf.training.record import Progress
 from cnf.training.schedule import Schedule, comes_apart
 
@@ -58,6 +61,33 @@ def test_the_budget_in_seconds_is_counted_by_the_clock_that_is_given(tmp_path: P
     assert result.seconds == 20
     assert 10 <= result.steps < 20
     assert [row["seconds"] for row in result.history] == sorted({row["seconds"] for row in result.history})
+
+
+def test_checks_of_many_rows_leave_the_budget_to_the_steps() -> None:
+    now = itertools.count()
+
+    class Slow(torch.utils.data.Dataset):
+        """Every row that is read takes a second."""
+
+        def __len__(self) -> int:
+            return len(X)
+
+        def __getitem__(self, row: int) -> torch.Tensor:
+            next(now)
+            return X[row]
+
+    config = cnf.FitConfig(seconds=1000, batch_size=32, patience=None, checks=100, progress=False)
+    flow = cnf.build("realnvp", 2, hidden=(4,))
+    result = cnf.fit(flow, X, validation=Slow(), config=config, clock=lambda: float(next(now)))
+    assert result.steps > 200  # of 500 at two looks a step; with all checks there would be 12
+    assert 3 <= len(result.history) <= 6
+    assert result.history[-1]["step"] == result.steps
+
+
+def test_no_more_than_ten_thousand_rows_are_judged_at_equal_distances() -> None:
+    flow, rows = cnf.build("realnvp", 2, hidden=(4,)), Rows(torch.randn(25_001, 2))
+    judge = Judge(engine(cnf.FitConfig(progress=False)), flow, [cnf.Phase()], rows, None, 0)
+    assert judge(0) == pytest.approx(-flow.log_prob(rows.read(range(0, 25_001, 3))[0]).mean().item(), abs=1e-5)
 
 
 def test_a_start_without_time_by_that_clock_is_cut_short() -> None:
