@@ -62,7 +62,7 @@ def fit(
         objective: What to minimise, or one or several phases. The default is `flow.recipe`, the phases of the model, or
             maximum likelihood if the flow has none. One objective replaces that of the recipe's last phase, with the
             other settings of that phase.
-        validation: Rows to judge the averaged weights by; of many, at most 10,000 at equal distances. Without them there
+        validation: Rows to judge the averaged weights by, at most 10,000 of them. Without them there
             is no early stopping, and the last averaged weights are kept.
         config: Budget and settings. Its solver, divergence and learning rate, if given, replace those of every phase.
         weights: `(N,)`, not negative. The loss of each row is multiplied by its weight over the mean weight, so that a
