@@ -65,6 +65,8 @@ from cnf.flows import Density, Flow, FlowDistribution, Uncertain
 from cnf.manifolds import Manifold
 from cnf.models import MODELS, Model, build, from_velocity
 from cnf.objectives import (
+    ELBO,
+    AlphaDivergence,
     Annealed,
     BridgePath,
     Coupling,
@@ -119,7 +121,9 @@ def __dir__() -> list[str]:
 
 __all__ = [
     "CNF",
+    "ELBO",
     "MODELS",
+    "AlphaDivergence",
     "Annealed",
     "Augment",
     "BaseDensity",

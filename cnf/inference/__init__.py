@@ -2,6 +2,7 @@
 
 from cnf.inference.chains import Chains, metropolis, nuts, potential
 from cnf.inference.evidence import Defence, Evidence, UnreliableWarning, importance
+from cnf.inference.latent import marginal_log_prob
 from cnf.inference.posteriors import Coverage, coverage, sbc_ranks, tarp
 
 __all__ = [
@@ -12,6 +13,7 @@ __all__ = [
     "UnreliableWarning",
     "coverage",
     "importance",
+    "marginal_log_prob",
     "metropolis",
     "nuts",
     "potential",

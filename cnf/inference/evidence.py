@@ -46,9 +46,9 @@ class Evidence:
     Example:
         >>> import cnf
         >>> flow = cnf.Flow(cnf.Compose([]), cnf.StandardNormal(2))
-        >>> evidence = importance(flow, lambda x: -x.square().sum(1) / 2, 100)  # log Z = log 2π
-        >>> round(evidence.log_z, 4), round(evidence.ess, 4)
-        (1.8379, 1.0)
+        >>> evidence = importance(flow, lambda x: -(x / 1.1).square().sum(1) / 2, 100)
+        >>> round(evidence.log_z, 1), evidence.ess < 1  # log Z = log(2π · 1.1²) = 2.03
+        (2.0, True)
     """
 
     log_z: float
@@ -57,6 +57,11 @@ class Evidence:
     k_hat: float | None
     samples: Tensor
     log_weights: Tensor
+
+    def __repr__(self) -> str:
+        k_hat = "" if self.k_hat is None else f", k_hat={self.k_hat:.2f}"
+        log_z = f"{self.log_z:.4f} ± {self.standard_error:.2g}"
+        return f"Evidence(log_z={log_z}, ess={self.ess:.3f}{k_hat}, n={len(self.samples)})"
 
     def expectation(self, function: Callable[[Tensor], Tensor]) -> Estimate:
         """`E_p[f]` by self-normalised weights, with its standard error.

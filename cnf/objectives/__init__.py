@@ -1,9 +1,11 @@
 """Objectives: what training minimises, each a callable `(flow, x, context) -> Loss`.
 
 `MaximumLikelihood`, `FlowMatching` (with a `Path` and a `Coupling`), `Reflow` and `FreeForm` learn from data;
-`ReverseKL` learns from a density that is known up to a constant. A `Phase` is an objective with settings of training.
+`ReverseKL` and `AlphaDivergence` learn from a density that is known up to a constant, `ELBO` from data with latent
+variables. A `Phase` is an objective with settings of training.
 """
 
+from cnf.objectives.alpha import AlphaDivergence
 from cnf.objectives.couplings import (
     COUPLINGS,
     Coupling,
@@ -15,6 +17,7 @@ from cnf.objectives.couplings import (
 from cnf.objectives.free_form import FreeForm
 from cnf.objectives.geodesic import GeodesicPath
 from cnf.objectives.interface import Loss, Objective
+from cnf.objectives.latent import ELBO
 from cnf.objectives.likelihood import MaximumLikelihood
 from cnf.objectives.matching import FlowMatching, Reflow
 from cnf.objectives.paths import PATHS, BridgePath, LipmanPath, Path, StraightPath, VariancePreservingPath
@@ -23,8 +26,10 @@ from cnf.objectives.variational import Annealed, LinearAnnealing, ReverseKL
 
 __all__ = [
     "COUPLINGS",
+    "ELBO",
     "OPTIMIZERS",
     "PATHS",
+    "AlphaDivergence",
     "Annealed",
     "BridgePath",
     "Coupling",

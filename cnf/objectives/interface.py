@@ -36,7 +36,8 @@ Objective = Callable[[Flow, Tensor, Tensor | None], Loss | Tensor]
 """What `cnf.fit` minimises: any callable of a flow, a batch and its context or None. A scalar tensor is a loss too.
 
 An objective that is a module is trained and saved with the flow. One that draws its own samples says so by an attribute
-`draws_samples = True`; then `cnf.fit` takes `data=None`, and does not look at the values of rows that it is given.
+`draws_samples = True`; then `cnf.fit` takes `data=None`, and does not look at the values of rows that it is given. One
+whose flow is a density of latent variables says so by `has_latents = True`; rows of data may then have any shape.
 
 Example:
     >>> import torch, cnf
@@ -123,3 +124,14 @@ def draws_samples(objective: Objective) -> bool:
         (True, False)
     """
     return getattr(objective, "draws_samples", False) is True
+
+
+def has_latents(objective: Objective) -> bool:
+    """Whether the flow is a density of latent variables, not of the rows of data: the objective has `has_latents`.
+
+    Example:
+        >>> import cnf
+        >>> has_latents(cnf.MaximumLikelihood())
+        False
+    """
+    return getattr(objective, "has_latents", False) is True

@@ -127,8 +127,9 @@ def _regress(
     flow: Flow, base: Tensor, data: Tensor, context: Tensor | None, path: Path, coupling: Coupling, late: float = 1.0
 ) -> Loss:
     """The squared distance of the field to the velocities of paths, `(N,)` and its mean."""
+    part = flow.transform.continuous_part(base, data, context)  # a network on the context is trained along
+    part = part._replace(base=part.base.detach(), data=part.data.detach())  # what stands before the field is not
     with torch.no_grad():
-        part = flow.transform.continuous_part(base, data, context)
         if part.base.shape != part.data.shape:
             raise ValueError(
                 f"base and data must be of one shape, got {tuple(part.base.shape)} and {tuple(part.data.shape)}: "

@@ -15,13 +15,13 @@ from cnf.data.rows import as_rows
 from cnf.files import remove_leftovers
 from cnf.flows import Flow
 from cnf.inputs import require_precision
-from cnf.objectives.interface import Objective
+from cnf.objectives.interface import Objective, has_latents
 from cnf.objectives.matching import FlowMatching
 from cnf.objectives.phases import Phase
 from cnf.training.engine import engine
 from cnf.training.interruption import interruption_noted
 from cnf.training.judge import Weights
-from cnf.training.plan import phases_of, rows_of, without_data
+from cnf.training.plan import learns_rows, phases_of, rows_of
 from cnf.training.run import Run, Task
 from cnf.training.settings import FitConfig, FitResult
 from cnf.training.start import initialize
@@ -58,7 +58,8 @@ def fit(
         flow: What to train.
         data: Rows `(N, *event)` as a tensor, an array, a memory-mapped `.npy` or a map-style `Dataset`; a pair
             `(x, context)` for conditional flows. None where all objectives draw their own samples (`cnf.ReverseKL`):
-            then `batch_size` is the number of samples a step, and there is no data-dependent start.
+            then `batch_size` is the number of samples a step. With such objectives, and where the flow is a density of
+            latent variables (`cnf.ELBO`), there is no data-dependent start.
         objective: What to minimise, or one or several phases. The default is `flow.recipe`, the phases of the model, or
             maximum likelihood if the flow has none. One objective replaces that of the recipe's last phase, with the
             other settings of that phase.
@@ -100,16 +101,23 @@ def fit(
     rows = rows_of(data, flow, phases, config)
     judged = None if validation is None else as_rows(validation, flow.base.dtype)
     given = Weights(rows, weights, judged, validation_weights)
-    if judged is not None and any(_has_a_source(phase) for phase in phases):
-        raise ValueError(
-            "an objective with a source of its own trains a flow whose densities mean nothing, so validation rows "
-            "cannot judge it: leave validation out"
-        )
+    if judged is not None:
+        _require_judgeable(phases)
     if fabric is None:
         fabric = engine(config)
-    if not resume and not without_data(phases) and not flow.transform.domain.event_dim:
+    if not resume and learns_rows(phases) and not flow.transform.domain.event_dim:
         check_rows(rows, quiet=not fabric.is_global_zero)  # not on a manifold, where columns depend on each other
-    task = Task(flow, phases, rows, judged, given, config, _path(folder, resume=resume), clock, data is not None)
+    task = Task(
+        flow,
+        phases,
+        rows,
+        judged,
+        given,
+        config,
+        _path(folder, resume=resume),
+        clock,
+        data is not None and learns_rows(phases),
+    )
     if not any(parameter.requires_grad for parameter in flow.parameters()):
         return _only_initialized(task, shown=config.progress and fabric.is_global_zero)
     with torch.random.fork_rng([fabric.device] if fabric.device.type == "cuda" else []):
@@ -118,8 +126,19 @@ def fit(
             return run.go(interrupted)
 
 
-def _has_a_source(phase: Phase) -> bool:
-    return isinstance(phase.objective, FlowMatching) and phase.objective.source is not None
+def _require_judgeable(phases: Sequence[Phase]) -> None:
+    """Refuse validation rows where the flow's densities at them mean nothing."""
+    for objective in (phase.objective for phase in phases):
+        if isinstance(objective, FlowMatching) and objective.source is not None:
+            raise ValueError(
+                "an objective with a source of its own trains a flow whose densities mean nothing, so validation rows "
+                "cannot judge it: leave validation out"
+            )
+        if has_latents(objective):
+            raise ValueError(
+                "the flow is a density of latent variables, so validation rows cannot judge it: leave validation out, "
+                "and evaluate the objective on them"
+            )
 
 
 def _path(folder: str | Path | None, *, resume: bool) -> Path | None:

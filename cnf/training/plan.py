@@ -11,7 +11,7 @@ import torch
 
 from cnf.data.rows import Rows, as_rows
 from cnf.flows import Flow
-from cnf.objectives.interface import Objective, draws_samples
+from cnf.objectives.interface import Objective, draws_samples, has_latents
 from cnf.objectives.phases import Phase
 from cnf.training.settings import FitConfig
 
@@ -66,6 +66,11 @@ def _tell_of(changes: dict[str, Any], phases: Sequence[Phase]) -> None:
 def without_data(phases: Sequence[Phase]) -> bool:
     """Whether no phase looks at the values of the rows."""
     return all(draws_samples(phase.objective) for phase in phases)
+
+
+def learns_rows(phases: Sequence[Phase]) -> bool:
+    """Whether the flow is to become the density of the rows, so that they must fit it and can give it a start."""
+    return not without_data(phases) and not any(has_latents(phase.objective) for phase in phases)
 
 
 def rows_of(data: Any, flow: Flow, phases: Sequence[Phase], config: FitConfig) -> Rows:

@@ -20,7 +20,7 @@ from cnf.data.batches import Batches
 from cnf.data.rows import Batch, Rows
 from cnf.errors import CheckpointError, SampleError, TrainingError
 from cnf.flows import Flow
-from cnf.objectives.interface import Loss
+from cnf.objectives.interface import Loss, has_latents
 from cnf.objectives.likelihood import MaximumLikelihood
 from cnf.objectives.phases import Phase
 from cnf.training import record
@@ -106,7 +106,7 @@ class Run:
     def _check_rows(self) -> None:
         self.task.flow.to(self.fabric.device)
         for name, part in (("data", self.task.rows), ("validation", self.task.validation)):
-            if part is not None:
+            if part is not None and not any(has_latents(phase.objective) for phase in self.task.phases):
                 check_fit(self.task.flow, name, self.fabric.to_device(part.read([0])))
 
     def _identity(self, minimised: Minimand) -> dict[str, str]:

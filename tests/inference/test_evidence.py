@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 
 import pytest
 import torch
@@ -41,6 +42,11 @@ def test_the_evidence_is_within_its_error(density):
         found.append(abs(evidence.log_z - TRUTH[density]) / evidence.standard_error)
         assert 0.1 < evidence.ess < 0.9
     assert sum(error < 2 for error in found) >= 17
+
+
+def test_evidence_is_shown_in_a_line():
+    shown = repr(importance(proposal(1.5), gaussian, N))
+    assert re.fullmatch(r"Evidence\(log_z=3\.\d+ ± 0\.0\d+, ess=0\.\d+(, k_hat=\S+)?, n=4000\)", shown)
 
 
 def test_a_perfect_proposal_has_no_error():
