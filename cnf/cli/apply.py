@@ -16,7 +16,7 @@ from tqdm import tqdm
 from tyro.conf import Positional
 
 from cnf.arguments import Count, Seed
-from cnf.cli.options import REMEDY, HeaderOptions, SolverOptions, optional, solving
+from cnf.cli.options import REMEDY, ReadingOptions, SolverOptions, optional, solving
 from cnf.cli.pictures import check_shown, draw
 from cnf.cli.runs import open_run, rows_for, seen_in, source_of
 from cnf.cli.tables import check_suffix, csv_text, table_bytes
@@ -32,12 +32,12 @@ Folder = Annotated[Path, tyro.conf.arg(metavar="FOLDER")]
 
 
 @dataclass
-class Score(HeaderOptions, SolverOptions):
+class Score(ReadingOptions, SolverOptions):
     """Print the mean log-density of data under a trained model; with --out, write that of each row.
 
     Args:
         folder: Folder that `cnf fit` wrote.
-        data: A .csv or .npy table with the columns of the training data (other columns are ignored), or the name of a
+        data: A table with the columns of the training data (other columns are ignored), or the name of a
             built-in data set, for its test rows.
         out: A .csv or .npy file for the log-density of each row, in nats.
         batch_size: Rows evaluated together; a .npy table is never in memory as a whole.
@@ -56,7 +56,7 @@ class Score(HeaderOptions, SolverOptions):
         header = self.header_given()
         flow, about = open_run(self.folder)
         flow = self.solved(flow)
-        rows = rows_for(flow, about, self.data, header)
+        rows = rows_for(flow, about, self.data, header, self.sheet)
         with solving(flow):
             log_prob, failures = score_rows(flow, rows, batch_size=self.batch_size, progress=self.progress)
         if log_prob.isnan().all() and failures:

@@ -18,7 +18,7 @@ from tyro.conf import Positional
 from cnf.arguments import Count, Positive, Seed
 from cnf.checkpoints import save
 from cnf.cli.claim import CHECKPOINT, METRICS, check_folder, claimed
-from cnf.cli.options import HeaderOptions, check_options, model_options, optional, solving
+from cnf.cli.options import ReadingOptions, check_options, model_options, optional, solving
 from cnf.cli.pictures import check_shown, draw
 from cnf.cli.report import measure, summary
 from cnf.cli.runs import describe
@@ -40,11 +40,12 @@ FEW = 8  # processes that any machine can start
 
 
 @dataclass
-class Fit(HeaderOptions):
+class Fit(ReadingOptions):
     """Train a model on a data set, and write the model, its test results and its pictures to a folder.
 
     Args:
-        data: Name of a built-in data set (see `cnf list`), or path of a .csv or .npy table.
+        data: Name of a built-in data set (see `cnf list`), or path of a table: .csv, .tsv, .txt, .data (also
+            with .gz), .parquet, .feather, .xlsx, .npy.
         out: Folder to write. It must not exist, except with --resume.
         model: Name of the model; `cnf list` lists them.
         context: Columns to condition on, separated by commas; the model is the density of the other columns given them.
@@ -100,8 +101,8 @@ class Fit(HeaderOptions):
         if helper:
             self._train(flow, source, config)
             return
-        if source.note:
-            note(source.note)
+        for line in source.note.splitlines():
+            note(line)
         try:
             with claimed(self.out, resume=self.resume):
                 describe(self.out, source, self._about(source), resume=self.resume)
@@ -119,8 +120,9 @@ class Fit(HeaderOptions):
 
     def _source(self) -> Source:
         return open_source(
-            self.data, context=names_in(self.context), root=self.data_root, seed=self.seed, header=self.header_given()
-        )
+            self.data, context=names_in(self.context), root=self.data_root, seed=self.seed,
+            header=self.header_given(), sheet=self.sheet,
+        )  # fmt: skip
 
     def _flow(self, source: Source) -> Flow:
         """The model with its initial weights, after a check that it suits the data."""
@@ -144,6 +146,7 @@ class Fit(HeaderOptions):
         return {
             "data": str(Path(self.data).resolve()) if Path(self.data).is_file() else self.data,
             "header": self.header_given(),
+            "sheet": self.sheet,
             "model": self.model,
             "options": [pair for group in self.option for pair in group],
             "columns": list(source.columns),

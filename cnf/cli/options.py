@@ -1,4 +1,4 @@
-"""Options of several commands: of the model, of the header of a table, of the solver."""
+"""Options of several commands: of the model, of the reading of a table, of the solver."""
 
 from __future__ import annotations
 
@@ -46,16 +46,18 @@ def optional(metavar: str | None, default: str = "", help: str | None = None) ->
 
 
 @dataclass(kw_only=True)
-class HeaderOptions:
-    """Whether a table names its columns.
+class ReadingOptions:
+    """How a table is read.
 
     Args:
-        header: The first row of the .csv table holds the names of the columns.
-        no_header: The first row of the .csv table holds numbers.
+        header: The first line of a text file holds the names of the columns.
+        no_header: The first line of a text file holds data.
+        sheet: Sheet of an Excel file that has several.
     """
 
-    header: Annotated[bool, FlagCreatePairsOff, optional(None, "detected from the cells")] = False
-    no_header: Annotated[bool, FlagCreatePairsOff, optional(None, "detected from the cells")] = False
+    header: Annotated[bool, FlagCreatePairsOff, optional(None, "seen by the cells")] = False
+    no_header: Annotated[bool, FlagCreatePairsOff, optional(None, "seen by the cells")] = False
+    sheet: Annotated[str | None, optional("NAME", "the only one with rows")] = None
 
     def header_given(self) -> bool | None:
         """Whether there is a header; None if it is to be detected."""

@@ -11,11 +11,12 @@ import numpy as np
 from cnf.checkpoints import load
 from cnf.cli.claim import CHECKPOINT
 from cnf.cli.usage import UsageError, note, use_threads
+from cnf.data.reading import is_table
 from cnf.data.rows import Rows, as_rows
 from cnf.data.sketch import Seen, seen_rows, sketch_of
-from cnf.data.sources import Source, header_note, open_source
+from cnf.data.sources import Source, open_source, reading_notes
 from cnf.data.table import take
-from cnf.data.tabular import READERS, load_table, table_columns
+from cnf.data.tabular import OpenTable, open_table
 from cnf.errors import CheckpointError, DataError
 from cnf.files import read_json, write_bytes, write_json
 from cnf.flows import Flow
@@ -70,7 +71,7 @@ def source_of(about: dict[str, Any], name: str | None = None) -> Source:
     """The data that a run was trained on, or other data with the same split."""
     return open_source(
         name or about["data"], context=about["context"], root=about["data_root"], seed=about["seed"],
-        header=about.get("header"),
+        header=about.get("header"), sheet=about.get("sheet"),
     )  # fmt: skip
 
 
@@ -97,10 +98,12 @@ def seen_in(folder: Path, rows: Rows) -> Seen | None:
     return seen_rows(rows, sketch)
 
 
-def rows_for(flow: Flow, about: dict[str, Any], name: str, header: bool | None) -> Rows:
+def rows_for(
+    flow: Flow, about: dict[str, Any], name: str, header: bool | None = None, sheet: str | None = None
+) -> Rows:
     """Rows of a table or of a built-in set, in the columns of the model."""
-    if Path(name).suffix.lower() in READERS:
-        return as_rows(_of_table(flow, about, name, header), flow.base.dtype)
+    if is_table(name):
+        return as_rows(_of_table(flow, about, name, open_table(name, header=header, sheet=sheet)), flow.base.dtype)
     source = open_source(name, context=about["context"], root=about["data_root"], seed=about["seed"])
     if source.event_shape != tuple(flow.event_shape):
         raise DataError(
@@ -110,20 +113,19 @@ def rows_for(flow: Flow, about: dict[str, Any], name: str, header: bool | None) 
     return source.test
 
 
-def _of_table(flow: Flow, about: dict[str, Any], name: str, header: bool | None) -> Any:
+def _of_table(flow: Flow, about: dict[str, Any], name: str, opened: OpenTable) -> Any:
     """The columns that the model needs, found by name, or by place if the table has no names."""
     width = flow.event_shape.numel()
     modelled = about["columns"] or [f"x{i}" for i in range(width)]
-    wanted = [*modelled, *about["context"]]
-    columns, line = table_columns(name, header=header)
-    if note_of_header := header_note(name, columns, line):
-        note(note_of_header)
-    if line is None:
+    wanted, columns = [*modelled, *about["context"]], opened.columns
+    for text in reading_notes(name, opened):
+        note(text)
+    if not opened.named:
         wanted = _by_place(name, wanted, columns, about["context"])
     ignored = [column for column in columns if column not in wanted]
     if ignored and not set(wanted) - set(columns):
         note(f"{name}: the model does not need {', '.join(ignored[:8])}{', …' if len(ignored) > 8 else ''}")
-    table = load_table(name, header=header, only=wanted)
+    table = opened.table(wanted)
     x = take(table.values, list(range(len(modelled)))).reshape(-1, *flow.event_shape)
     return (x, take(table.values, list(range(len(modelled), len(wanted))))) if about["context"] else x
 
@@ -133,13 +135,13 @@ def _by_place(name: str, wanted: list[str], columns: tuple[str, ...], context: l
     if len(columns) != len(wanted):
         raise DataError(
             f"{name} has no header and {len(columns)} columns, the model needs {len(wanted)}: {', '.join(wanted)}; "
-            "give a .csv whose first row names the columns"
+            "give a table whose first row names the columns"
         )
     if set(wanted) == set(columns):
         return wanted
     if context:
         raise DataError(
             f"{name} has no header, so it does not say which columns are the context {', '.join(context)}; "
-            "give a .csv whose first row names the columns"
+            "give a table whose first row names the columns"
         )
     return list(columns)

@@ -12,10 +12,11 @@ from torch import Tensor
 from cnf.data.benchmarks import MAF_SETS, load_maf
 from cnf.data.images import DIGITS_LEVELS, Dequantized, dequantize, load_digits, load_mnist
 from cnf.data.keys import row_keys
+from cnf.data.reading import is_table
 from cnf.data.rows import Rows
 from cnf.data.splits import split
 from cnf.data.table import Table, check_columns, select
-from cnf.data.tabular import READERS, load_table
+from cnf.data.tabular import OpenTable, open_table
 from cnf.data.toys import TOYS, Toy
 from cnf.errors import DataError
 
@@ -39,7 +40,7 @@ class Source:
         context: Names of the columns of the context.
         toy: The exact density, for toys.
         levels: Number of values that a pixel can take, for images.
-        note: What was taken for the header of a table.
+        note: How a table was read: what was taken for its header, and what else is not obvious.
 
     Example:
         >>> source = open_source("checkerboard", seed=1)
@@ -66,15 +67,18 @@ def open_source(
     root: str | Path | None = None,
     seed: int = 0,
     header: bool | None = None,
+    sheet: str | None = None,
 ) -> Source:
     """Open a built-in data set or a table, and split it into training, validation and test rows.
 
     Args:
-        name: A toy ("moons"), "digits", "mnist", a benchmark set ("power"), or the path of a `.csv` or `.npy` table.
+        name: A toy ("moons"), "digits", "mnist", a benchmark set ("power"), or the path of a table of
+            numbers, see `load_table`.
         context: Columns of a table to condition on.
         root: Folder of the files of "mnist" and the benchmark sets; the environment variable `CNF_DATA` by default.
         seed: Random seed of the split of a table and of the samples of a toy.
         header: Whether the first row of a table holds the names of the columns; None to detect it from the cells.
+        sheet: Which sheet of an Excel file, where it has several.
 
     Raises:
         DataError: An unknown name, or data that cannot be used.
@@ -87,9 +91,9 @@ def open_source(
         >>> x.shape, context
         (torch.Size([2, 2]), None)
     """
-    is_file = Path(name).suffix.lower() in READERS or Path(name).is_file()
+    is_file = is_table(name) or Path(name).is_file()
     if context and not is_file:
-        raise DataError(f"{name} has no named columns: context columns need a table of your own (.csv or .npy)")
+        raise DataError(f"{name} has no named columns: context columns need a table of your own")
     if name in TOYS:
         return _toy(name, seed)
     if name in IMAGES:
@@ -99,7 +103,7 @@ def open_source(
     if not is_file:
         known = ", ".join([*TOYS, *IMAGES, *MAF_SETS])
         raise DataError(f"{name!r} is neither a file nor a built-in data set; the built-in ones are {known}")
-    return _table(name, context, seed, header)
+    return table_source(name, open_table(name, header=header, sheet=sheet), context=context, seed=seed)
 
 
 def _toy(name: str, seed: int) -> Source:
@@ -110,8 +114,9 @@ def _toy(name: str, seed: int) -> Source:
     return Source(name, train, validation, test, (2,), ("x", "y"), toy=toy)
 
 
-def _table(path: str, context: Sequence[str], seed: int, header: bool | None) -> Source:
-    table = load_table(path, header=header)
+def table_source(path: str, opened: OpenTable, *, context: Sequence[str] = (), seed: int = 0) -> Source:
+    """A table of numbers, split into training, validation and test rows; see `open_source`."""
+    table = opened.table()
     if len(table.values) < FEWEST:
         raise DataError(
             f"{path}: expected at least {FEWEST} rows, got {len(table.values)}: one in ten is kept for validation and "
@@ -126,18 +131,20 @@ def _table(path: str, context: Sequence[str], seed: int, header: bool | None) ->
         Rows(data, choice=rows, columns=columns, context_columns=context)
         for rows in (parts.train, parts.validation, parts.test)
     )
-    note = header_note(path, table.columns, table.header)
+    note = "\n".join(reading_notes(path, opened))
     return Source(path, train, validation, test, (len(columns),), columns, tuple(context), note=note)
 
 
-def header_note(path: str, columns: Sequence[str], header: int | None) -> str:
-    """A sentence that says what was taken for the header of a table."""
-    names = ", ".join(columns[:SHOWN]) + (", …" if len(columns) > SHOWN else "")
-    if header is not None:
-        return f"{path}: line {header} is taken as the header, the {len(columns)} columns are {names}"
-    if Path(path).suffix.lower() == ".npy":
-        return ""
-    return f"{path}: no header is seen, the first row is taken as numbers; the {len(columns)} columns are {names}"
+def reading_notes(path: str, opened: OpenTable) -> list[str]:
+    """Sentences that say what was taken for the header of a table, and how it was read where that is not obvious."""
+    if opened.reading is None:
+        return []
+    names = ", ".join(opened.columns[:SHOWN]) + (", …" if len(opened.columns) > SHOWN else "")
+    head = f"line {opened.header} is taken as the header, the {len(opened.columns)} columns are {names}"
+    if opened.header is None:
+        head = f"no header is seen, the first row is taken as data; the {len(opened.columns)} columns are {names}"
+    of_text = opened.reading.lines is not None
+    return [f"{path}: {text}" for text in [head] * of_text + list(opened.reading.notes)]
 
 
 def _benchmark(name: str, root: str | Path | None) -> Source:

@@ -101,7 +101,9 @@ def check_columns(table: Table) -> None:
         )
 
 
-def check_finite(path: Path, table: Table, locate: Callable[[Sequence[int]], str]) -> None:
+def check_finite(
+    path: Path, table: Table, locate: Callable[[Sequence[int]], str], *, what: str = "NaN or infinite", advice: str = ""
+) -> None:
     """Raise a `DataError` if a cell is NaN or infinite; `locate` puts numbers of rows into words."""
     counts = np.zeros(len(table.columns), dtype=int)
     rows: list[list[int]] = [[] for _ in table.columns]
@@ -114,8 +116,9 @@ def check_finite(path: Path, table: Table, locate: Callable[[Sequence[int]], str
     found = [f"{counts[i]} in column {table.columns[i]!r} at {locate(rows[i])}" for i in bad_columns[: SHOWN + 1]]
     if found:
         raise DataError(
-            f"{path}: expected finite numbers, got {counts.sum()} NaN or infinite cells: "
-            f"{shortened(found)}; remove these rows or fill the cells (a number beyond 1.8e308 reads as infinite)"
+            f"{path}: expected finite numbers, got {counts.sum()} {what} cells: "
+            f"{shortened(found)}; remove these rows or fill the cells{advice} "
+            "(a number beyond 1.8e308 reads as infinite)"
         )
 
 

@@ -1,9 +1,9 @@
 """Tables of people: read in all their forms, their columns understood, turned to numbers and back."""
 
+from cnf.data.reading import Reading
 from cnf.tables.codec import to_frame, to_numbers
 from cnf.tables.kinds import schema_of
 from cnf.tables.reading import read
-from cnf.tables.result import Reading
 from cnf.tables.schema import KINDS, Column, Schema, parse_kind
 
 __all__ = ["KINDS", "Column", "Reading", "Schema", "parse_kind", "read", "schema_of", "to_frame", "to_numbers"]

@@ -1,19 +1,15 @@
-"""Tables from files and objects: CSV in all its forms, Parquet, Arrow, Excel, numpy, pandas, Polars."""
+"""Tables from files and objects: all kinds of files, pandas, Polars, Arrow, numpy."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cnf.data.npy_files import open_npy
-from cnf.data.table import default_columns
-from cnf.errors import DataError
-from cnf.tables.result import Reading, filled
-from cnf.tables.text import read_text
+from cnf.data.reading import Reading, filled, frame_of_array, read_file
 
 if TYPE_CHECKING:
     import polars as pl
@@ -46,8 +42,7 @@ def read(source: Any, *, header: bool | None = None, sheet: str | None = None, t
         [('Lyon', 1204.5), ('Brest', 980.0)]
     """
     if isinstance(source, str | Path):
-        path = Path(source).expanduser()
-        return _reader(path)(path, header, sheet, text)
+        return read_file(source, header=header, sheet=sheet, text=text)
     return Reading(filled("the table", frame_of(source)), "table")
 
 
@@ -67,8 +62,7 @@ def frame_of(table: Any) -> pl.DataFrame:
     if pandas is not None and isinstance(table, pandas.DataFrame):
         return pl.DataFrame({str(name): pl.Series(_plain(table[name])) for name in table.columns})
     if isinstance(table, np.ndarray) and table.ndim in (1, 2) and table.dtype.kind in "fiub":
-        columns = table.reshape(len(table), -1)
-        return pl.DataFrame(dict(zip(default_columns(columns.shape[1]), columns.T, strict=True)))
+        return frame_of_array(table)
     if hasattr(table, "__arrow_c_stream__") or isinstance(table, dict):
         return pl.DataFrame(table)
     raise TypeError(
@@ -82,72 +76,3 @@ def _plain(series: Any) -> Any:
     if series.dtype.kind in "iufbM" and type(series.dtype).__module__.startswith("numpy"):
         return series.to_numpy()
     return [None if empty else value for value, empty in zip(series.tolist(), series.isna(), strict=True)]
-
-
-def _reader(path: Path) -> Callable[[Path, bool | None, str | None, Collection[str]], Reading]:
-    suffixes = [suffix.lower() for suffix in path.suffixes if suffix.lower() != ".gz"]
-    suffix = suffixes[-1] if suffixes else ""
-    if suffix not in READERS:
-        raise DataError(
-            f"{path}: expected a file ending in {', '.join(READERS)}, got the ending {suffix!r}; "
-            "export the table as .csv or .parquet"
-        )
-    if not path.is_file():
-        raise DataError(f"{path}: expected a file, found none; check the path (the current folder is {Path.cwd()})")
-    return READERS[suffix]
-
-
-def _read_text(path: Path, header: bool | None, sheet: str | None, text: Collection[str]) -> Reading:
-    return read_text(path, header, text)
-
-
-def _read_parquet(path: Path, header: bool | None, sheet: str | None, text: Collection[str]) -> Reading:
-    import polars as pl
-
-    return Reading(filled(str(path), _opened(path, pl.read_parquet, "Parquet")), path.stem)
-
-
-def _read_arrow(path: Path, header: bool | None, sheet: str | None, text: Collection[str]) -> Reading:
-    import polars as pl
-
-    return Reading(filled(str(path), _opened(path, pl.read_ipc, "Arrow")), path.stem)
-
-
-def _opened(path: Path, reader: Callable[[Path], pl.DataFrame], kind: str) -> pl.DataFrame:
-    import polars as pl
-
-    try:
-        return reader(path)
-    except (pl.exceptions.PolarsError, OSError) as error:
-        reason = str(error).splitlines()[0]
-        raise DataError(
-            f"{path}: expected a whole {kind} file, got one that cannot be read ({reason}); write it again"
-        ) from error
-
-
-def _read_excel(path: Path, header: bool | None, sheet: str | None, text: Collection[str]) -> Reading:
-    import polars as pl
-
-    try:
-        sheets: dict[str, pl.DataFrame] = pl.read_excel(path, sheet_id=0, has_header=header is not False)
-    except ModuleNotFoundError as error:
-        raise ImportError('Excel files need a reader: pip install "cnf[excel]", or save the sheet as .csv') from error
-    full = {name: frame for name, frame in sheets.items() if frame.height}
-    if sheet is None and len(full) != 1:
-        raise DataError(f"{path}: expected one sheet with rows, got {', '.join(full) or 'none'}; name one of them")
-    if sheet is not None and sheet not in full:
-        raise DataError(f"{path} has no sheet {sheet!r} with rows: it has {', '.join(full)}")
-    return Reading(filled(str(path), full[sheet or next(iter(full))]), path.stem, 1 if header is not False else None)
-
-
-def _read_npy(path: Path, header: bool | None, sheet: str | None, text: Collection[str]) -> Reading:
-    return Reading(filled(str(path), frame_of(np.asarray(open_npy(path)))), path.stem)
-
-
-READERS: dict[str, Callable[[Path, bool | None, str | None, Collection[str]], Reading]] = {
-    **dict.fromkeys((".csv", ".tsv", ".txt", ".data", ".dat"), _read_text),
-    ".parquet": _read_parquet,
-    **dict.fromkeys((".feather", ".arrow"), _read_arrow),
-    ".xlsx": _read_excel,
-    ".npy": _read_npy,
-}

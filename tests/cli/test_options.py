@@ -9,7 +9,7 @@ import pytest
 
 import cnf
 from cnf.cli import main
-from cnf.cli.options import HeaderOptions, SolverOptions, model_options
+from cnf.cli.options import ReadingOptions, SolverOptions, model_options
 from cnf.cli.usage import UsageError, check_numbers, chosen_columns
 from cnf.continuous.twins import cnfs_of
 
@@ -79,11 +79,11 @@ def test_solvers_that_do_not_exist_name_the_option(options: dict[str, object], m
 
 
 def test_a_header_is_there_or_not() -> None:
-    assert HeaderOptions().header_given() is None
-    assert HeaderOptions(header=True).header_given() is True
-    assert HeaderOptions(no_header=True).header_given() is False
+    assert ReadingOptions().header_given() is None
+    assert ReadingOptions(header=True).header_given() is True
+    assert ReadingOptions(no_header=True).header_given() is False
     with pytest.raises(UsageError, match="contradict"):
-        HeaderOptions(header=True, no_header=True).header_given()
+        ReadingOptions(header=True, no_header=True).header_given()
 
 
 NUMBERS = {

@@ -88,11 +88,11 @@ def test_what_is_taken_for_the_header_is_said_and_can_be_set(table: Path, capsys
     years.write_text("\n".join(["2001,2002,2003", *lines[1:]]))
     run = run_of(table)
     assert len(scores(run, years)) == 61
-    assert "no header is seen, the first row is taken as numbers" in capsys.readouterr().err
+    assert "no header is seen, the first row is taken as data" in capsys.readouterr().err
     with pytest.raises(SystemExit, match="lacks the columns load, power, noise"):
         scores(run, years, "--header")
     assert "line 1 is taken as the header, the 3 columns are 2001, 2002, 2003" in capsys.readouterr().err
-    with pytest.raises(SystemExit, match="line 1, column 'x0': expected a number, got the text 'load'"):
+    with pytest.raises(SystemExit, match="line 1, column 'x0': expected a number as in the other rows, got 'load'"):
         scores(run, table, "--no-header")
 
 

@@ -104,6 +104,13 @@ def test_dates(cells, values, table):
     assert table(text).frame["x"].to_list() == values
 
 
+def test_only_what_was_written_in_another_way_is_noted(table):
+    assert table("x;y;z\n1,5;1.000;3\n2,5;2.000;4\n").notes == (
+        "x: numbers written as 1234,5",
+        "y: numbers written as 1.234,5",
+    )
+
+
 def test_a_date_that_can_be_read_in_two_ways_is_said(table):
     notes = table("x,y\n01/02/2020,1\n03/04/2020,2\n").notes
     assert notes == ("x: dates as %d/%m/%Y (%m/%d/%Y would fit too)",)
@@ -117,6 +124,8 @@ def test_a_date_that_can_be_read_in_two_ways_is_said(table):
         ("1,2\n3,4\n", None),
         ("sex,alive\nmale,no\nfemale,no\n", 1),
         ("# from\n\nsex,age\nmale,22\n", 3),
+        ("name,2001,2002\na,1,2\nb,3,4\n", None),
+        ("2001,2002,total\n1,2,3\n4,5,9\n", 1),
     ],
 )
 def test_a_header_is_seen_by_its_cells(text, header, table):

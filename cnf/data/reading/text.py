@@ -9,10 +9,10 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from cnf.data.reading.cells import Typed, has_decimal_comma, typed
+from cnf.data.reading.layout import BLANKS, Layout, decoded, layout_of
+from cnf.data.reading.result import Reading, filled
 from cnf.errors import DataError
-from cnf.tables.cells import Typed, has_decimal_comma, typed
-from cnf.tables.layout import BLANKS, Layout, decoded, layout_of
-from cnf.tables.result import Reading, filled
 
 if TYPE_CHECKING:
     import polars as pl
@@ -40,7 +40,10 @@ def read_text(path: Path, header: bool | None, text: Collection[str]) -> Reading
         if column.bad is not None
     }
     values = frame.with_columns(column.values.alias(name) for name, column in read_columns.items())
-    return Reading(filled(str(path), values), path.name.split(".")[0], layout.header, tuple(notes), mixed)
+    return Reading(
+        filled(str(path), values), path.name.split(".")[0], layout.header, tuple(notes), mixed,
+        lambda: [line for line, _ in _rows(path, decoded(path), layout)],
+    )  # fmt: skip
 
 
 def _strings(path: Path, content: str, layout: Layout) -> pl.DataFrame:
@@ -50,28 +53,39 @@ def _strings(path: Path, content: str, layout: Layout) -> pl.DataFrame:
     body = content.split("\n", layout.first - 1)[layout.first - 1]
     separator = layout.separator
     if separator == BLANKS:
-        body, separator = "\n".join("\t".join(line.split()) for line in body.splitlines()), "\t"
+        body, separator = "\n".join("\t".join(line.split()) for line in body.split("\n")), "\t"
     try:
         frame = pl.read_csv(
             io.BytesIO(body.encode()), has_header=False, separator=separator, infer_schema=False, quote_char='"'
         )
     except pl.exceptions.PolarsError as error:
-        _check_lines(path, content, layout)
-        raise DataError(f"{path}: expected rows of cells, got a file that cannot be cut into them ({error})") from error
+        _check_lines(path, content, layout, of_one_line=True)
+        raise DataError(
+            f"{path}: expected rows of cells, got a file that cannot be cut into them "
+            f"({(str(error).splitlines() or [''])[0][:LONGEST]}); look for a quotation mark that is not closed"
+        ) from error
     width = len(layout.names) + layout.row_names
-    if frame.width != width or frame[:, -1].null_count():
+    if frame.width != width or frame.width == 1 or frame[:, -1].null_count():
         _check_lines(path, content, layout)
-        frame = frame.filter(~pl.all_horizontal(pl.all().is_null()))
+        first, *others = frame.columns
+        blank = pl.col(first).fill_null("").str.strip_chars() == ""
+        frame = frame.filter(~pl.all_horizontal(blank, *(pl.col(other).is_null() for other in others)))
+    if frame.width != width:
+        raise DataError(f"{path}: expected {width} cells in each row, got {frame.width}; look at its quotation marks")
     names = ["", *layout.names] if layout.row_names else layout.names
     return frame.rename(
         {old: f"{place} {new}" for place, (old, new) in enumerate(zip(frame.columns, names, strict=True))}
     )
 
 
-def _check_lines(path: Path, content: str, layout: Layout) -> None:
+def _check_lines(path: Path, content: str, layout: Layout, *, of_one_line: bool = False) -> None:
     """Raises at the first line with another number of cells than the others, or with nothing but empty ones."""
     width = len(layout.names) + layout.row_names
     for line, cells in _rows(path, content, layout):
+        if of_one_line and any("\n" in cell for cell in cells):
+            raise DataError(
+                f"{path}, line {line}: expected cells of one line, got several lines in one; close its quotation mark"
+            )
         if len(cells) != width:
             raise DataError(
                 f"{path}, line {line}: expected {width} cells, got {len(cells)}; complete or remove the line"
@@ -81,22 +95,23 @@ def _check_lines(path: Path, content: str, layout: Layout) -> None:
 
 
 def _rows(path: Path, content: str, layout: Layout) -> Sequence[tuple[int, list[str]]]:
-    """The rows that are not blank, each with the number of its last line."""
-    lines = content.splitlines()[layout.first - 1 :]
+    """The rows that are not blank, each with the number of its first line."""
+    lines = content.split("\n")[layout.first - 1 :]
     if layout.separator == BLANKS:
         return [(number, line.split()) for number, line in enumerate(lines, layout.first) if line.strip()]
-    reader = csv.reader(lines, delimiter=layout.separator)
+    reader = csv.reader((f"{line}\n" for line in lines), delimiter=layout.separator)
+    rows, first = [], layout.first
     try:
-        return [
-            (layout.first - 1 + reader.line_num, [cell.strip() for cell in cells])
-            for cells in reader
-            if len(cells) > 1 or "".join(cells).strip()
-        ]
+        for cells in reader:
+            if len(cells) > 1 or "".join(cells).strip():
+                rows.append((first, [cell.strip() for cell in cells]))
+            first = layout.first + reader.line_num
     except csv.Error as error:
         raise DataError(
             f"{path}: expected rows of cells, got a file that cannot be cut into them ({error}); "
             "look for a quotation mark that is not closed"
         ) from error
+    return rows
 
 
 def _without_indices(frame: pl.DataFrame, layout: Layout) -> tuple[pl.DataFrame, list[str]]:

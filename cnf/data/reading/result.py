@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from cnf.data.table import shortened
 from cnf.errors import DataError
 
 if TYPE_CHECKING:
@@ -21,6 +23,7 @@ class Reading:
         header: The line of the file that the names are from, counted from 1; None where the file names no columns.
         notes: What a person should know of how the file was read, a sentence each.
         mixed: For columns of text in which nearly all cells are numbers or dates: an error that names the first other.
+        lines: Gives the line of the file for each row, where it is a file of text.
 
     Example:
         >>> import polars as pl
@@ -35,6 +38,14 @@ class Reading:
     header: int | None = None
     notes: tuple[str, ...] = ()
     mixed: dict[str, DataError] = field(default_factory=dict)
+    lines: Callable[[], Sequence[int]] | None = None
+
+    def located(self, rows: Sequence[int]) -> str:
+        """Where some rows stand, for messages."""
+        if self.lines is None:
+            return f"row{'s' * (len(rows) > 1)} {shortened(rows)} (counted from 0)"
+        lines = self.lines()
+        return f"line{'s' * (len(rows) > 1)} {shortened([lines[row] for row in rows])}"
 
 
 def filled(where: str, frame: pl.DataFrame) -> pl.DataFrame:

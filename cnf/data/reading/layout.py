@@ -10,9 +10,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from cnf.data.reading.cells import MISSING, is_number
 from cnf.data.table import default_columns
 from cnf.errors import DataError
-from cnf.tables.cells import MISSING, is_number
 
 SEPARATORS = ("\t", ";", "|", ",")  # a file that can be cut by several is cut by the first of them
 BLANKS = " "  # stands for any number of blanks and tabs
@@ -65,7 +65,7 @@ def decoded(path: Path) -> str:
         except UnicodeDecodeError:
             continue
         if "\0" not in text:
-            return text
+            return text.replace("\r\n", "\n").replace("\r", "\n")
     raise DataError(f"{path}: expected a table as text, got zero bytes in it; export it as CSV in UTF-8")
 
 
@@ -73,7 +73,7 @@ def _encodings(data: bytes) -> Sequence[str]:
     if data[:2] in (b"\xff\xfe", b"\xfe\xff"):
         return ("utf-16",)
     odd, even = data[1:2000:2].count(0), data[:2000:2].count(0)
-    if max(odd, even) > len(data[:2000]) / 8:  # letters of Latin scripts have a zero byte there
+    if max(odd, even) > len(data[:2000]) / 4:  # letters of Latin scripts, figures and separators have a zero byte there
         return ("utf-16-le" if odd > even else "utf-16-be",)
     return ("utf-8-sig", "cp1252", "latin-1")
 
@@ -123,8 +123,8 @@ def _head(text: str) -> list[str]:
     for _ in range(SAMPLE):
         end = text.find("\n", end) + 1
         if not end:
-            return text.splitlines()
-    return text[:end].splitlines()
+            return text.split("\n")
+    return text[: end - 1].split("\n")
 
 
 def _is_skipped(line: str) -> bool:
@@ -132,23 +132,28 @@ def _is_skipped(line: str) -> bool:
 
 
 def _separator(lines: Sequence[str]) -> str:
-    """The first separator that cuts most lines into the same number of cells, more than one."""
+    """The first separator that cuts most lines into the same number of cells, more than one, and the header too."""
+    fitting = []
     for separator in (*SEPARATORS, BLANKS):
         widths = Counter(len(cut(line, separator)) for line in lines[1:] or lines)
         width, count = widths.most_common(1)[0]
         if width > 1 and count >= AGREEING * widths.total():
-            return separator
+            missing = width - len(cut(lines[0], separator))
+            fitting.append((missing if missing in (0, 1) else 2, separator))  # 1 where rows have names
+    if fitting:
+        return min(fitting, key=lambda pair: pair[0])[1]
     return max(SEPARATORS[::-1], key=lines[0].count)  # rows of different lengths: the reader names the line
 
 
 def _is_header(rows: Sequence[Sequence[str]]) -> bool:
     """Whether the first row has text where the others have numbers, or, in a table of text, what is never repeated."""
     first, rest = rows[0], rows[1:]
-    if any(is_number(cell) for cell in first) or not any(cell.lower() not in MISSING for cell in first):
-        return False
     columns = [[row[place] for row in rest if place < len(row)] for place in range(len(first))]
-    if not rest or any(all(map(_may_be_number, column)) for column in columns):
+    texts = [place for place, cell in enumerate(first) if not _may_be_number(cell)]
+    if any(all(map(_may_be_number, columns[place])) for place in texts):
         return True
+    if any(map(is_number, first)) or not texts:
+        return False
     return len(set(first)) == len(first) and not any(
         cell in column for cell, column in zip(first, columns, strict=True)
     )

@@ -145,7 +145,7 @@ def _read_as(cells: pl.Series, writing: Writing) -> Typed:
     whole = not plain.str.contains(r"[.eEnN]").any()
     integers = plain.cast(pl.Int64, strict=False) if whole else values
     values = integers if whole and integers.null_count() == values.null_count() else values
-    return Typed(values, "" if writing is POINT else f"numbers written as {writing.name}")
+    return Typed(values, f"numbers written as {writing.name}" if (plain != cells).any() else "")
 
 
 def _as_shares(read: Typed) -> Typed:
