@@ -93,9 +93,11 @@ from cnf.transforms import Compose, Flatten, Inverse, Mapped, Transform, Wrapper
 from cnf.version import installed_version
 
 if TYPE_CHECKING:
+    from cnf.tables import TableFlow
     from cnf.training import FitConfig, FitResult, fit
 
 # Loaded when asked for: they bring the training engine, matplotlib and the like.
+_TABLES = ("TableFlow",)
 _TRAINING = ("FitConfig", "FitResult", "fit")
 _FOLDERS = (
     "arguments", "calibration", "checkpoints", "continuous", "data", "discrete", "distributions", "errors", "inference",
@@ -109,6 +111,8 @@ def __getattr__(name: str) -> Any:
         return installed_version()
     if name in _TRAINING:
         return getattr(importlib.import_module("cnf.training"), name)
+    if name in _TABLES:
+        return getattr(importlib.import_module("cnf.tables"), name)
     if name in _FOLDERS:
         return importlib.import_module(f"cnf.{name}")
     raise AttributeError(f"module 'cnf' has no attribute {name!r}")
@@ -191,6 +195,7 @@ __all__ = [
     "StableCoupling",
     "StandardNormal",
     "StraightPath",
+    "TableFlow",
     "Torchdiffeq",
     "TrainingError",
     "Transform",

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 import cnf
 from cnf.arguments import hints_of
+from cnf.continuous.fields import MLPField
 from cnf.continuous.linearization import Linearization
 from cnf.discrete import AffineMap
 from cnf.models import MODELS
@@ -212,6 +213,7 @@ def _conv_net(inputs: int, outputs: int) -> nn.Module:
 GIVEN: dict[str, dict[str, Any]] = {
     "cnf.data.energies.energy": {"name": "U1"},
     "cnf.data.toys.catalogue.toy": {"name": "moons"},
+    "cnf.continuous.fields.partial.PartialField": {"network": MLPField(2, hidden=(4, 4), context_dim=6)},
     "cnf.discrete.autoregressive.Autoregressive": {
         "elementwise": AffineMap(),
         "net": MADE(2, AffineMap().size, hidden=4),

@@ -19,6 +19,7 @@ from cnf.objectives.free_form import FreeForm
 from cnf.objectives.geodesic import GeodesicPath
 from cnf.objectives.likelihood import MaximumLikelihood
 from cnf.objectives.matching import FlowMatching
+from cnf.objectives.partial import AnyGiven
 from cnf.objectives.paths import PATHS
 from cnf.objectives.phases import Phase
 
@@ -28,7 +29,7 @@ SETTINGS: dict[str, type] = {
     for setting in (
         RungeKutta, Torchdiffeq, RandomEnd, *DIVERGENCES.values(), *REGULARIZERS.values(),
         ExactLogDet, PowerSeries, RussianRoulette, FixedPoint, Sphere, Torus, Simplex,
-        Phase, MaximumLikelihood, FlowMatching, FreeForm, GeodesicPath, *PATHS.values(), *COUPLINGS.values(),
+        Phase, MaximumLikelihood, AnyGiven, FlowMatching, FreeForm, GeodesicPath, *PATHS.values(), *COUPLINGS.values(),
     )
 }  # fmt: skip
 """What can be written; a frozen dataclass of your own can be added."""

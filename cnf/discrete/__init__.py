@@ -1,7 +1,9 @@
 """Discrete transforms, one family a file."""
 
+from cnf.discrete.any_conditional import AnyConditional
 from cnf.discrete.augmentation import Augment
 from cnf.discrete.autoregressive import Autoregressive
+from cnf.discrete.cells import States, cells_context
 from cnf.discrete.conditional import Conditional, Regression
 from cnf.discrete.coupling import CouplingLayer, alternating, checkerboard, half
 from cnf.discrete.dequantization import Dequantize
@@ -20,6 +22,7 @@ from cnf.discrete.linear import DenseLinear, Linear, LULinear, invertible_conv1x
 from cnf.discrete.log_dets import ExactLogDet, LogDet, PowerSeries, RussianRoulette
 from cnf.discrete.maps import AffineMap, ElementwiseMap, LogisticMixture, Shift
 from cnf.discrete.marginals import MarginalGaussianization, fit_splines
+from cnf.discrete.mixed import MixedMarginals
 from cnf.discrete.multiscale import FactorOut, Squeeze, multiscale
 from cnf.discrete.normalization import ActNorm, BatchNorm
 from cnf.discrete.permutations import Permutation
@@ -38,6 +41,7 @@ __all__ = [
     "ActNorm",
     "Affine",
     "AffineMap",
+    "AnyConditional",
     "Augment",
     "Autoregressive",
     "BatchNorm",
@@ -65,6 +69,7 @@ __all__ = [
     "LogisticMixture",
     "Logit",
     "MarginalGaussianization",
+    "MixedMarginals",
     "Monotone",
     "NormalCDF",
     "Permutation",
@@ -82,9 +87,11 @@ __all__ = [
     "Squeeze",
     "Standardize",
     "StandardizeContext",
+    "States",
     "TreeDestructor",
     "Whiten",
     "alternating",
+    "cells_context",
     "chain",
     "checkerboard",
     "fit_splines",

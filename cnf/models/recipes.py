@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 from cnf.continuous.divergences import Exact, Hutchinson
 from cnf.continuous.solvers import RungeKutta
@@ -15,6 +16,7 @@ from cnf.objectives.free_form import FreeForm
 from cnf.objectives.geodesic import GeodesicPath
 from cnf.objectives.likelihood import MaximumLikelihood
 from cnf.objectives.matching import FlowMatching
+from cnf.objectives.partial import AnyGiven
 from cnf.objectives.phases import Phase
 
 # Loose, but kept for every row; at so few steps one grid for all takes the fewest evaluations.
@@ -50,6 +52,18 @@ def default(flow: Flow) -> tuple[Phase, ...]:
         return (Phase(likelihood, solver=TRAINING, learning_rate=2e-2, optimizer="muon"),)
     decay = FEW_ROWS_FOR_MANY_COLUMNS if many else 1e-2
     return (Phase(likelihood, solver=QUICK, learning_rate=4e-2, weight_decay=decay, optimizer="muon"),)
+
+
+def any_given(flow: Flow) -> tuple[Phase, ...]:
+    """The default's, on random cells given random others.
+
+    Example:
+        >>> import cnf
+        >>> (phase,) = any_given(cnf.build("any_cnf", 3))
+        >>> phase.objective.joint, phase.optimizer
+        (0.5, 'muon')
+    """
+    return tuple(replace(phase, objective=AnyGiven(phase.objective)) for phase in default(flow))
 
 
 def augmented(flow: Flow) -> tuple[Phase, ...]:

@@ -20,6 +20,7 @@ from cnf.objectives.interface import Loss, Objective
 from cnf.objectives.latent import ELBO
 from cnf.objectives.likelihood import MaximumLikelihood
 from cnf.objectives.matching import FlowMatching, Reflow
+from cnf.objectives.partial import AnyGiven
 from cnf.objectives.paths import PATHS, BridgePath, LipmanPath, Path, StraightPath, VariancePreservingPath
 from cnf.objectives.phases import OPTIMIZERS, Phase
 from cnf.objectives.variational import Annealed, LinearAnnealing, ReverseKL
@@ -31,6 +32,7 @@ __all__ = [
     "PATHS",
     "AlphaDivergence",
     "Annealed",
+    "AnyGiven",
     "BridgePath",
     "Coupling",
     "EntropicCoupling",

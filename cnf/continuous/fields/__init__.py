@@ -5,6 +5,7 @@ from cnf.continuous.fields.fourier import FourierField, Frequency
 from cnf.continuous.fields.interface import VectorField
 from cnf.continuous.fields.mlp import MLPField, TimeName
 from cnf.continuous.fields.module import ModuleField, as_field
+from cnf.continuous.fields.partial import PartialField
 from cnf.continuous.fields.planar import PlanarField
 from cnf.continuous.fields.potential import PotentialField
 
@@ -14,6 +15,7 @@ __all__ = [
     "Frequency",
     "MLPField",
     "ModuleField",
+    "PartialField",
     "PlanarField",
     "PotentialField",
     "TimeName",

@@ -1,0 +1,70 @@
+"""Columns that follow from another one, row by row: they are left to a lookup."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from cnf.tables.units import Unit
+
+ROWS_A_LEVEL = 5  # on average, of a column that others can follow from
+
+
+@dataclass(frozen=True)
+class Dependence:
+    """Column `column` is `table[level]` of column `source`, both by their places.
+
+    Attributes:
+        column: Place of the column that follows.
+        source: Place of the column that it follows from.
+        table: Level of the source to that of the column.
+    """
+
+    column: int
+    source: int
+    table: Mapping[int, int]
+
+    @property
+    def inverse(self) -> dict[int, int] | None:
+        """Level of the column to that of the source, where it is unique."""
+        turned = {value: key for key, value in self.table.items()}
+        return turned if len(turned) == len(self.table) else None
+
+
+def dependences_of(x: np.ndarray, units: Sequence[Unit]) -> tuple[Dependence, ...]:
+    """The columns of levels that follow from another one in all rows, `x` `(N, D)` by levels with NaN for empty cells.
+
+    A column that has cells where its source has none follows only if the source follows from it too.
+
+    Example:
+        >>> import numpy as np
+        >>> from cnf.tables.units import Grid
+        >>> x = np.array([[0.0, 1.0], [1.0, 0.0], [0.0, 1.0]] * 5)
+        >>> [(found.column, found.source, dict(found.table)) for found in dependences_of(x, [Grid(levels=2)] * 2)]
+        [(1, 0, {0: 1, 1: 0})]
+    """
+    found: list[Dependence] = []
+    places = [place for place, unit in enumerate(units) if unit.levels]
+    for column in places[::-1]:
+        gone = {each.column for each in found}
+        for source in places:
+            if source == column or source in gone or any(each.source == column for each in found):
+                continue
+            table = _table(x[:, source], x[:, column], units[source].levels)
+            if table is not None:
+                found.append(Dependence(column, source, table))
+                break
+    return tuple(found[::-1])
+
+
+def _table(source: np.ndarray, column: np.ndarray, levels: int) -> dict[int, int] | None:
+    both = ~np.isnan(source) & ~np.isnan(column)
+    pairs = np.unique(np.stack((source[both], column[both]), 1).astype(int), axis=0)
+    table = {int(a): int(b) for a, b in pairs}
+    if len(pairs) != len(table) or len(table) < 2 or both.sum() < ROWS_A_LEVEL * levels:
+        return None
+    unique = len(set(table.values())) == len(table)
+    lost = np.isnan(source) & ~np.isnan(column)
+    return None if lost.any() and not unique else table
