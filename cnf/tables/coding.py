@@ -36,6 +36,10 @@ class Coded(NamedTuple):
         mask = torch.from_numpy(np.broadcast_to(given, self.x.shape).copy()) & self.present
         return cells_context(self.x, mask, self.present & ~mask)
 
+    def rows(self, numbers: np.ndarray) -> Coded:
+        """Some of the rows."""
+        return Coded(self.x[numbers], self.present[numbers], self.log_slope[numbers], self.impossible[numbers])
+
     def conditions(self) -> Tensor:
         """The context in which the cells that are present are given, and the others modelled."""
         return cells_context(self.x, self.present)

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from cnf.data.keys import row_keys
 from cnf.data.rows import Rows
 from cnf.data.splits import split
 from cnf.errors import DataError
+from cnf.flows import Flow
 from cnf.models import build
 from cnf.objectives import AnyGiven
 from cnf.tables.coding import Coding
@@ -21,6 +22,7 @@ from cnf.training import FitConfig, FitResult, fit
 FEWEST_ROWS = 20
 MASKS = 16  # different ones that judge
 JUDGED = 0.1  # share of the rows that judge training, and that p-values are compared with
+MOST_JUDGED = 5_000  # of them
 
 
 def learned(
@@ -28,10 +30,11 @@ def learned(
     coding: Coding,
     values: np.ndarray,
     names: Sequence[str],
-    options: Mapping[str, Any],
+    config: FitConfig,
     *,
-    folder: str | Path | None,
-    clock: Callable[[], float],
+    options: Mapping[str, Any] = {},
+    weights: np.ndarray | None = None,
+    **run: Any,
 ) -> tuple[FitResult, np.ndarray]:
     """Train a model on numbers of a table, `(N, D)` with NaN for empty cells.
 
@@ -40,9 +43,10 @@ def learned(
         coding: How the numbers become rows of the flow.
         values: The numbers.
         names: Of the columns that are modelled.
-        options: Fields of `cnf.FitConfig`; of `seconds` and `steps` the latter counts, if it is given.
-        folder: Where to keep the checkpoint.
-        clock: Gives the seconds that the budget counts.
+        config: Budget and settings.
+        options: Of the model.
+        weights: Of the rows, `(N,)`.
+        run: `folder`, `resume` and `clock` as for `cnf.fit`.
 
     Returns:
         The result, and the numbers of the rows that judged it.
@@ -55,24 +59,39 @@ def learned(
     coded = coding.encode(values)
     if empty := np.flatnonzero(~coded.present.any(1).numpy()).tolist():
         raise DataError(f"{len(empty)} rows have no values, first {empty[:5]}, counted from 0: remove them")
-    flow = build(model, coded.x.shape[1], **coding.options)
-    train, judged = _parts(values, options["seed"])
     context = coded.context(np.zeros(coded.x.shape[1], dtype=bool))
-    rows = Rows((coded.x[train], context[train]), columns=names)
-    rows.checked = True  # by the schema, which knows which columns have levels
-    masked = coded.context(_masks(len(coded.x), coded.x.shape[1], options["seed"]))
-    both = coded.x[np.concatenate((judged, judged))], torch.cat((context[judged], masked[judged]))
-    budget = {name: value for name, value in options.items() if value is not None}
-    if "steps" in budget:
-        del budget["seconds"]
-    result = fit(flow, rows, validation=Rows(both), config=FitConfig(**budget), folder=folder, clock=clock)
+    train, judged = parts_of(row_keys(values), config.seed)
+    masked = coded.rows(judged).context(_masks(len(judged), coded.x.shape[1], config.seed))
+    judges = torch.cat((coded.x[judged],) * 2), torch.cat((context[judged], masked))
+    flow = build(model, coded.x.shape[1], **coding.options, **options)
+    result = trained(flow, (coded.x, context), train, judges, names, config, judged=judged, weights=weights, **run)
     return result, judged
 
 
-def _parts(values: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Numbers of the rows to train on and of those to judge by; copies of a row are on one side."""
-    fractions = (1 - 2 * JUDGED, JUDGED, JUDGED)
-    parts = split(len(values), seed=seed, fractions=fractions, copies=row_keys(values))
+def trained(
+    flow: Flow,
+    data: tuple[Any, Any],
+    train: np.ndarray,
+    judges: tuple[Tensor, Tensor],
+    names: Sequence[str],
+    config: FitConfig,
+    *,
+    judged: np.ndarray,
+    weights: np.ndarray | None = None,
+    **run: Any,
+) -> FitResult:
+    """Train a flow on some rows of `data`, `x` and contexts in memory or on disk, and judge it by others."""
+    rows = Rows(data, choice=train, columns=names)
+    rows.checked = True  # by the schema, which knows which columns have levels
+    if weights is not None:
+        run |= {"weights": weights[train], "validation_weights": np.tile(weights[judged], 2)}
+    return fit(flow, rows, validation=Rows(judges), config=config, **run)
+
+
+def parts_of(keys: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Numbers of the rows to train on and of those to judge by; rows with equal keys are on one side."""
+    share = min(JUDGED, MOST_JUDGED / len(keys))
+    parts = split(len(keys), seed=seed, fractions=(1 - 2 * share, share, share), copies=keys)
     return np.sort(np.concatenate((parts.train, parts.test))), np.sort(parts.validation)
 
 

@@ -20,11 +20,12 @@ from cnf.tables.evaluation import log_prob_of_cells, sample_cells
 from cnf.tables.kinds import schema_of
 from cnf.tables.learning import learned
 from cnf.tables.libraries import in_library, library_of, pandas_types
+from cnf.tables.partial import conditions, is_one_row, partial_numbers
 from cnf.tables.prediction import Prediction, prediction_of
 from cnf.tables.reading import read
 from cnf.tables.schema import Schema, check_names
 from cnf.tables.unusual import conformal, two_sided
-from cnf.training import FitResult
+from cnf.training import FitConfig, FitResult
 
 DRAWS = 64  # of the noise within levels
 
@@ -81,8 +82,12 @@ class TableFlow(Estimator):
         y: None = None,
         *,
         schema: Schema | None = None,
+        weights: Any = None,
+        options: Mapping[str, Any] = {},
+        config: FitConfig | None = None,
         progress: bool = False,
         folder: str | Path | None = None,
+        resume: bool = False,
         clock: Callable[[], float] = time.perf_counter,
     ) -> TableFlow:
         """Train on a table: a path, a DataFrame of pandas or Polars, an Arrow table, a mapping of columns or an array.
@@ -91,8 +96,12 @@ class TableFlow(Estimator):
             table: The rows.
             y: Not used.
             schema: Of the columns, in the place of what `kinds`, `drop` and the cells say.
+            weights: Of the rows, `(N,)`, see `cnf.fit`.
+            options: Of the model, such as `{"hidden": (64, 64)}`.
+            config: Settings of training, in the place of `seconds`, `steps`, `seed` and `progress`.
             progress: Whether to show a bar.
             folder: Where training keeps its checkpoint and its log.
+            resume: Whether to go on from the checkpoint there.
             clock: Gives the seconds that the budget counts.
 
         Raises:
@@ -104,13 +113,19 @@ class TableFlow(Estimator):
         self.schema, self._library, self._types = schema, library_of(table), pandas_types(table)
         values = to_numbers(reading.frame, schema)
         self.coding = Coding.of(values, schema)
-        options = {"seconds": self.seconds, "steps": self.steps, "seed": self.seed, "progress": progress}
         names = [schema.names[place] for place in self.coding.modelled]
-        result, judged = learned(self.model, self.coding, values, names, options, folder=folder, clock=clock)
+        result, judged = learned(
+            self.model, self.coding, values, names, config or self._config(progress), options=options,
+            weights=None if weights is None else np.asarray(weights), folder=folder, resume=resume, clock=clock,
+        )  # fmt: skip
         self.result: FitResult | None = result
         self.flow = result.flow
         self.validation = self._scores(self.coding.encode(values[judged]), (), DRAWS)
         return self
+
+    def _config(self, progress: bool) -> FitConfig:
+        seconds = self.seconds if self.steps is None else None
+        return FitConfig(seconds=seconds, steps=self.steps, seed=self.seed, progress=progress)
 
     @property
     def exact(self) -> bool:
@@ -197,16 +212,9 @@ class TableFlow(Estimator):
             DataError: Conditions that do not fit the schema, or contradict each other.
         """
         generator = torch.Generator().manual_seed(self.fitted.seed)
-        if given is None:
-            return self._table(
-                self._drawn(np.full((n, len(self.schema.columns)), np.nan), generator), self._library, self._types
-            )
-        row = isinstance(given, Mapping) and all(np.ndim(value) == 0 for value in given.values())
-        values = self._partial({name: [value] for name, value in given.items()} if row else given)
-        if len(values) not in (1, n):
-            raise DataError(f"expected conditions of one row or of {n} rows, got {len(values)}")
-        drawn = self._drawn(np.repeat(values, n, axis=0) if len(values) == 1 else values, generator)
-        return self._table(drawn, self._library if row else library_of(given), self._types | pandas_types(given))
+        drawn = self._drawn(conditions(given, n, self.schema), generator)
+        own = given is None or is_one_row(given)
+        return self._table(drawn, self._library if own else library_of(given), self._types | pandas_types(given))
 
     def impute(self, table: Any, draws: int = 1) -> Any:
         """The table with its empty cells drawn from their distribution given the others of their rows.
@@ -215,7 +223,7 @@ class TableFlow(Estimator):
             table: Rows with some columns of the schema; columns that are missing are drawn too.
             draws: How many completed tables; of several a list is returned, each in the library of `table`.
         """
-        values, generator = self._partial(table), torch.Generator().manual_seed(self.fitted.seed)
+        values, generator = partial_numbers(table, self.fitted.schema), torch.Generator().manual_seed(self.fitted.seed)
         kinds = library_of(table), self._types | pandas_types(table)
         tables = [self._table(self._drawn(values, generator), *kinds) for _ in range(draws)]
         return tables[0] if draws == 1 else tables
@@ -230,7 +238,7 @@ class TableFlow(Estimator):
         """
         check_names([column], self.fitted.schema.names, "column")
         place = self.schema.names.index(column)
-        values = self._partial(table)
+        values = partial_numbers(table, self.schema)
         truth = values[:, place].copy()
         values[:, place] = np.nan
         drawn = self._drawn(np.tile(values, (draws, 1)), torch.Generator().manual_seed(self.seed))
@@ -286,15 +294,6 @@ class TableFlow(Estimator):
         context = coded.conditions()
         drawn = self.coding.decode(sample_cells(self.flow, len(values), context, generator=generator))
         return np.where(np.isnan(values), drawn, values)
-
-    def _partial(self, table: Any) -> np.ndarray:
-        """The numbers of a table that may lack columns."""
-        import polars as pl
-
-        frame = read(table).frame
-        check_names(frame.columns, self.fitted.schema.names, "the table")
-        missing = [name for name in self.schema.names if name not in frame.columns]
-        return to_numbers(frame.with_columns(pl.lit(None).alias(name) for name in missing), self.schema)
 
     def _table(self, values: np.ndarray, library: str, types: dict[str, str]) -> Any:
         return in_library(to_frame(values, self.schema), library, types)
