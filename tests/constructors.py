@@ -34,6 +34,7 @@ NOT_MADE_BY_USERS = {
     "cnf.calibration.fit_calibration": "a function of data",
     "cnf.data.benchmarks": "reads files",
     "cnf.data.columns": "looks at data",
+    "cnf.data.image_files": "reads files",
     "cnf.data.reading": "reads files",
     "cnf.data.tabular": "reads files",
     "cnf.tables": "reads files, with checks of its own",
@@ -211,6 +212,7 @@ def _conv_net(inputs: int, outputs: int) -> nn.Module:
 
 
 GIVEN: dict[str, dict[str, Any]] = {
+    "cnf.data.image_sets.Flipped": {"images": torch.zeros(2, 1, 2, 2)},
     "cnf.data.energies.energy": {"name": "U1"},
     "cnf.data.toys.catalogue.toy": {"name": "moons"},
     "cnf.continuous.fields.partial.PartialField": {"network": MLPField(2, hidden=(4, 4), context_dim=6)},

@@ -18,7 +18,8 @@ from tyro.conf import Positional
 from cnf.arguments import Count, Seed
 from cnf.cli.options import REMEDY, ReadingOptions, SolverOptions, optional, solving
 from cnf.cli.pictures import check_shown, draw
-from cnf.cli.runs import open_run, rows_for, seen_in, source_of
+from cnf.cli.report import likelihood
+from cnf.cli.runs import condition, open_run, rows_for, seen_in, source_of
 from cnf.cli.tables import check_suffix, csv_text, table_bytes
 from cnf.cli.usage import UsageError, check_numbers, chosen_columns
 from cnf.data.sketch import Seen
@@ -61,7 +62,7 @@ class Score(ReadingOptions, SolverOptions):
             log_prob, failures = score_rows(flow, rows, batch_size=self.batch_size, progress=self.progress)
         if log_prob.isnan().all() and failures:
             raise SampleError(told(failures, len(log_prob)), advice=REMEDY)
-        how = "" if flow.exact else ", each of them estimated"
+        how = "" if flow.exact else f", each of them {likelihood(flow)}"
         solved = len(log_prob) - len(failures)
         print(f"log p = {_mean(log_prob)} nats, mean and standard error over {solved} rows{how}")
         if failures:
@@ -118,7 +119,7 @@ class Sample(SolverOptions):
         flow, about = open_run(self.folder)
         flow = self.solved(flow)
         columns = about["columns"] or [f"x{i}" for i in range(flow.event_shape.numel())]
-        pieces = self._pieces(flow, _condition(about["context"], self.given))
+        pieces = self._pieces(flow, condition(flow, about, _condition(about["context"], self.given)))
         with solving(flow):
             if self.out is None:
                 for text in csv_text(pieces, columns):

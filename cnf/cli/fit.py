@@ -24,6 +24,7 @@ from cnf.cli.report import measure, summary
 from cnf.cli.runs import describe
 from cnf.cli.usage import UsageError, check_numbers, chosen_columns, names_in, note, use_threads
 from cnf.data.columns import check_rows
+from cnf.data.image_files import Bits
 from cnf.data.sources import Source, open_source
 from cnf.errors import TrainingError
 from cnf.files import write_json
@@ -45,10 +46,11 @@ class Fit(ReadingOptions):
 
     Args:
         data: Name of a built-in data set (see `cnf list`), or path of a table: .csv, .tsv, .txt, .data (also
-            with .gz), .parquet, .feather, .xlsx, .npy.
+            with .gz), .parquet, .feather, .xlsx, .npy; or folder of images.
         out: Folder to write. It must not exist, except with --resume.
         model: Name of the model; `cnf list` lists them.
         context: Columns to condition on, separated by commas; the model is the density of the other columns given them.
+            For images with classes: label.
         option: Option of the model, such as --option hidden=128,128; `cnf list` lists the options.
         steps: Budget: number of training steps.
         epochs: Budget: number of passes over the training data.
@@ -58,6 +60,8 @@ class Fit(ReadingOptions):
         patience: Stop after this many validation checks without improvement; None to never stop early.
         seed: Random seed for the split, the initial weights, the order of the data and all noise.
         columns: Columns to show in corner.png, separated by commas.
+        bits: Bits of each pixel of images that are kept, of 8.
+        flips: Mirror training images, left and right, at random.
         data_root: Folder of downloaded data sets.
         devices: Processes on this machine, one for each GPU.
         num_nodes: Number of machines; start the command on each with torchrun.
@@ -81,6 +85,8 @@ class Fit(ReadingOptions):
     patience: Count | None = 5
     seed: Seed = 0
     columns: Annotated[str, optional("COLUMNS", "the first 8")] = ""
+    bits: Annotated[Bits | None, optional("INT", "all")] = None
+    flips: bool = False
     data_root: Annotated[Path | None, optional("FOLDER", "the environment variable CNF_DATA")] = None
     devices: Count = 1
     num_nodes: Count = 1
@@ -121,16 +127,18 @@ class Fit(ReadingOptions):
     def _source(self) -> Source:
         return open_source(
             self.data, context=names_in(self.context), root=self.data_root, seed=self.seed,
-            header=self.header_given(), sheet=self.sheet,
+            header=self.header_given(), sheet=self.sheet, bits=self.bits, flips=self.flips,
         )  # fmt: skip
 
     def _flow(self, source: Source) -> Flow:
         """The model with its initial weights, after a check that it suits the data."""
         options = model_options(self.option)
         check_options(self.model, options)
+        if source.levels is not None:
+            options["levels"] = source.levels
         torch.manual_seed(self.seed)
         try:
-            flow = build(self.model, source.event_shape, len(source.context), **options)
+            flow = build(self.model, source.event_shape, source.context_dim, **options)
         except TypeError as error:
             raise UsageError(f"--model {self.model} cannot be built with these options: {error}") from error
         check_shown(chosen_columns(self.columns, source.columns), flow, source)
@@ -152,6 +160,8 @@ class Fit(ReadingOptions):
             "columns": list(source.columns),
             "context": list(source.context),
             "seed": self.seed,
+            "bits": self.bits,
+            "flips": self.flips or None,
             "data_root": None if self.data_root is None else str(self.data_root),
             "rows": {part: len(getattr(source, part)) for part in ("train", "validation", "test")},
         }

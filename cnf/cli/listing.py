@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from cnf.cli.options import typed_options
 from cnf.data.benchmarks import MAF_SETS
-from cnf.data.sources import IMAGES
+from cnf.data.image_sets import IMAGES
 from cnf.data.toys import TOYS
 from cnf.models import MODELS
 
@@ -26,3 +26,4 @@ class List:
         print(f"  images       {', '.join(IMAGES)}")
         print(f"  benchmarks   {', '.join(MAF_SETS)} (download the files yourself, see --data-root)")
         print("  tables       any .csv or .npy file of your own")
+        print("  pictures     any folder of PNG or JPEG files of one size, or a .npy file of bytes (N, C, H, W)")

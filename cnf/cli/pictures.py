@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Generator, Tensor
 
 from cnf.cli.options import in_words_of_options
@@ -18,6 +19,7 @@ from cnf.flows import Flow
 Draw = Callable[[Any, Path], object]  # with the plotting functions, to a file
 IMAGES, PLANE, CORNER = "samples.png", "fit.png", "corner.png"  # one of them for each kind of data
 DATA_ROWS, SAMPLES = 2_000, 2_000  # in a corner plot
+COLUMNS = 10  # and rows of sampled images
 
 
 def draw(
@@ -55,8 +57,10 @@ def _pictures(
     flow: Flow, source: Source, history: Sequence[dict[str, float]], columns: Sequence[str]
 ) -> list[tuple[str, Draw]]:
     makers: dict[str, Callable[[], Draw]] = {
-        IMAGES: lambda: _images(flow), PLANE: lambda: _fit(flow, source), CORNER: lambda: _corner(flow, source, columns)
-    }  # fmt: skip
+        IMAGES: lambda: _images(flow, source),
+        PLANE: lambda: _fit(flow, source),
+        CORNER: lambda: _corner(flow, source, columns),
+    }
     pictures = [("training.png", _training(history))] if history else []
     main = main_picture(flow, source)
     if main is not None:
@@ -97,10 +101,15 @@ def _training(history: Sequence[dict[str, float]]) -> Draw:
     return lambda plotting, path: plotting.save_figure(plotting.training_figure(history), path)
 
 
-def _images(flow: Flow) -> Draw:
+def _images(flow: Flow, source: Source) -> Draw:
+    """A hundred samples; of a model of classes, a column for each of the first ten."""
+    brightest = 1 if source.levels is None else source.levels - 1
+    shown = min(source.context_dim, COLUMNS)
+    context = torch.eye(source.context_dim)[:shown].repeat(COLUMNS, 1) if shown else None
+
     def make(plotting: Any, path: Path) -> None:
-        images = flow.sample(100, generator=_noise()).clamp(0, 1)
-        plotting.save_figure(plotting.image_figure(images), path)
+        images = flow.sample(COLUMNS * (shown or COLUMNS), context, generator=_noise()) / brightest
+        plotting.save_figure(plotting.image_figure(images.clamp(0, 1), columns=shown or COLUMNS), path)
 
     return make
 

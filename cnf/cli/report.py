@@ -10,10 +10,11 @@ import torch
 from torch import Tensor
 
 from cnf.cli.options import REMEDY
+from cnf.continuous.cnf import CNF
 from cnf.continuous.solvers import count_evaluations
 from cnf.continuous.twins import cnfs_of
 from cnf.data.sources import Source
-from cnf.discrete import Augment
+from cnf.discrete import Augment, Dequantize, Residual
 from cnf.errors import SampleError
 from cnf.flows import Flow
 from cnf.metrics import bits_per_dim, log_prob_of_rows, mean_and_error
@@ -36,10 +37,9 @@ def measure(flow: Flow, source: Source, result: FitResult, progress: bool) -> di
     numbers: dict[str, Any] = {
         "test_nll": nll.mean,
         "test_nll_standard_error": nll.standard_error,
-        "unit": "nats a row, in the units of the data",
+        "unit": "nats a row, in the units of the data" if source.levels is None else "nats an image, of probabilities",
         "likelihood": likelihood(flow),
         "trace": "exact" if all(cnf.exact for cnf in cnfs_of(flow)) else "estimated",
-        "test_nll_standardized": nll.mean - _log_scale(source),
         "evaluations_a_solve": count.evaluations / max(count.solves, 1),
         "training_seconds": result.seconds,
         "steps": result.steps,
@@ -50,8 +50,10 @@ def measure(flow: Flow, source: Source, result: FitResult, progress: bool) -> di
     }
     if not known.all():
         numbers["test_rows_without_density"] = int((~known).sum())
-    if source.levels is not None:
-        bits = mean_and_error(bits_per_dim(log_prob[known], flow.event_shape.numel(), levels=source.levels))
+    if source.levels is None:
+        numbers["test_nll_standardized"] = nll.mean - _log_scale(source)
+    else:
+        bits = mean_and_error(bits_per_dim(log_prob[known], flow.event_shape.numel(), levels=None))
         numbers |= {"bits_per_dim": bits.mean, "bits_per_dim_standard_error": bits.standard_error}
         numbers["bits_per_dim_of_uniform_noise"] = math.log2(source.levels)
     if source.toy is not None and source.toy.entropy is not None:
@@ -64,15 +66,18 @@ def likelihood(flow: Flow) -> str:
     """Whether the likelihoods are exact, a lower bound or estimates."""
     if flow.exact:
         return "exact"
-    return "a lower bound" if any(isinstance(part, Augment) for part in flow.modules()) else "estimated"
+    bound = any(isinstance(part, (Augment, Dequantize)) for part in flow.modules())
+    estimated = any(not part.exact for part in flow.modules() if isinstance(part, (CNF, Residual)))
+    return ("an estimated lower bound" if estimated else "a lower bound") if bound else "estimated"
 
 
 def summary(numbers: dict[str, Any], out: Path) -> str:
     """The numbers as `cnf fit` prints them."""
     solves = numbers["evaluations_a_solve"]
+    standardized = numbers.get("test_nll_standardized")
     lines = [
         f"test NLL {numbers['test_nll']:.4f} ± {numbers['test_nll_standard_error']:.4f} nats "
-        f"({numbers['test_nll_standardized']:.4f} in standardised units; {numbers['likelihood']}"
+        f"({'' if standardized is None else f'{standardized:.4f} in standardised units; '}{numbers['likelihood']}"
         f"{f', {solves:.0f} evaluations a solve' if solves else ''})",
     ]
     if "kl" in numbers:

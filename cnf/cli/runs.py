@@ -7,10 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from cnf.checkpoints import load
 from cnf.cli.claim import CHECKPOINT
 from cnf.cli.usage import UsageError, note, use_threads
+from cnf.data.image_sets import LABEL, is_image_set, one_hot
 from cnf.data.reading import is_table
 from cnf.data.rows import Rows, as_rows
 from cnf.data.sketch import Seen, seen_rows, sketch_of
@@ -71,8 +74,22 @@ def source_of(about: dict[str, Any], name: str | None = None) -> Source:
     """The data that a run was trained on, or other data with the same split."""
     return open_source(
         name or about["data"], context=about["context"], root=about["data_root"], seed=about["seed"],
-        header=about.get("header"), sheet=about.get("sheet"),
+        header=about.get("header"), sheet=about.get("sheet"), bits=about.get("bits"),
     )  # fmt: skip
+
+
+def condition(flow: Flow, about: dict[str, Any], values: Tensor | None) -> Tensor | None:
+    """The context of a model from the values of its context columns; a label becomes one number for each class.
+
+    Raises:
+        UsageError: No class of the model.
+    """
+    if values is None or about["columns"] or about["context"] != [LABEL]:
+        return values
+    classes, label = flow.transform.context_dim or 0, int(values)
+    if label != values or not 0 <= label < classes:
+        raise UsageError(f"--given {LABEL}=… takes a class from 0 to {classes - 1}, got {values.item():g}")
+    return one_hot(torch.tensor([label, classes - 1]))[0]
 
 
 def seen_in(folder: Path, rows: Rows) -> Seen | None:
@@ -102,9 +119,11 @@ def rows_for(
     flow: Flow, about: dict[str, Any], name: str, header: bool | None = None, sheet: str | None = None
 ) -> Rows:
     """Rows of a table or of a built-in set, in the columns of the model."""
-    if is_table(name):
+    if is_table(name) and not is_image_set(name):
         return as_rows(_of_table(flow, about, name, open_table(name, header=header, sheet=sheet)), flow.base.dtype)
-    source = open_source(name, context=about["context"], root=about["data_root"], seed=about["seed"])
+    source = open_source(
+        name, context=about["context"], root=about["data_root"], seed=about["seed"], bits=about.get("bits")
+    )
     if source.event_shape != tuple(flow.event_shape):
         raise DataError(
             f"{name} has rows of shape {source.event_shape}, the model was trained on {about['data']}, whose rows "

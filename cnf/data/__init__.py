@@ -25,6 +25,8 @@ from cnf.data.benchmarks import MAF_SETS, MafSplits, load_maf
 from cnf.data.columns import check_rows
 from cnf.data.energies import ENERGIES, Energy, energy
 from cnf.data.folders import data_root
+from cnf.data.image_files import load_cifar10, load_image_array, load_pictures, reduce_bits
+from cnf.data.image_sets import IMAGES, Flipped, ImageSet, load_images, one_hot
 from cnf.data.images import Dequantized, dequantize, load_digits, load_mnist, read_idx
 from cnf.data.rows import Rows
 from cnf.data.sources import Source, open_source
@@ -36,12 +38,15 @@ from cnf.errors import DataError, DataWarning
 
 __all__ = [
     "ENERGIES",
+    "IMAGES",
     "MAF_SETS",
     "TOYS",
     "DataError",
     "DataWarning",
     "Dequantized",
     "Energy",
+    "Flipped",
+    "ImageSet",
     "MafSplits",
     "Rows",
     "Source",
@@ -52,12 +57,18 @@ __all__ = [
     "data_root",
     "dequantize",
     "energy",
+    "load_cifar10",
     "load_digits",
+    "load_image_array",
+    "load_images",
     "load_maf",
     "load_mnist",
+    "load_pictures",
     "load_table",
+    "one_hot",
     "open_source",
     "read_idx",
+    "reduce_bits",
     "select",
     "split",
     "toy",

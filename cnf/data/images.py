@@ -21,6 +21,7 @@ from cnf.errors import DataError
 
 __all__ = ["DIGITS_LEVELS", "Dequantized", "dequantize", "load_digits", "load_mnist", "read_idx"]
 
+MNIST_URL = "https://ossci-datasets.s3.amazonaws.com/mnist/"
 DIGITS_LEVELS = 17  # scikit-learn's digits count the ink in 4×4 squares: 0 to 16
 IDX_DTYPES = {0x08: "u1", 0x09: "i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
 GZIP_MAGIC = b"\x1f\x8b"
@@ -264,6 +265,6 @@ def _find(folder: Path, name: str) -> Path:
         if path.is_file():
             return path
     raise DataError(
-        f"expected {folder / name}.gz or {folder / name}, found neither; download the files of MNIST "
+        f"expected {folder / name}.gz or {folder / name}, found neither; download the files of MNIST from {MNIST_URL} "
         "into this folder, or name another with --data-root (root=... in Python) or CNF_DATA"
     )

@@ -7,10 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch import Tensor
 
 from cnf.data.benchmarks import MAF_SETS, load_maf
-from cnf.data.images import DIGITS_LEVELS, Dequantized, dequantize, load_digits, load_mnist
+from cnf.data.image_sets import IMAGES, LABEL, Flipped, is_image_set, load_images, one_hot
 from cnf.data.keys import row_keys
 from cnf.data.reading import is_table
 from cnf.data.rows import Rows
@@ -20,7 +19,6 @@ from cnf.data.tabular import OpenTable, open_table
 from cnf.data.toys import TOYS, Toy
 from cnf.errors import DataError
 
-IMAGES = ("digits", "mnist")
 FEWEST = 10  # rows of a table, which is cut 80/10/10
 SHOWN = 8  # names of columns in a message
 TOY_ROWS = (100_000, 2_000, 10_000)  # training, validation, test
@@ -39,7 +37,7 @@ class Source:
         columns: Names of the columns of x; empty for images.
         context: Names of the columns of the context.
         toy: The exact density, for toys.
-        levels: Number of values that a pixel can take, for images.
+        levels: Number of values that a pixel can take, for images, which are whole numbers.
         note: How a table was read: what was taken for its header, and what else is not obvious.
 
     Example:
@@ -59,6 +57,12 @@ class Source:
     levels: int | None = None
     note: str = ""
 
+    @property
+    def context_dim(self) -> int:
+        """Length of the context; a label is as many numbers as there are classes."""
+        context = self.train.read([0])[1]
+        return 0 if context is None else context.shape[1]
+
 
 def open_source(
     name: str,
@@ -68,17 +72,22 @@ def open_source(
     seed: int = 0,
     header: bool | None = None,
     sheet: str | None = None,
+    bits: int | None = None,
+    flips: bool = False,
 ) -> Source:
-    """Open a built-in data set or a table, and split it into training, validation and test rows.
+    """Open a built-in data set, images or a table, and split it into training, validation and test rows.
 
     Args:
-        name: A toy ("moons"), "digits", "mnist", a benchmark set ("power"), or the path of a table of
+        name: A toy ("moons"), images ("digits", "mnist", "fashion", "cifar10", a folder of PNG or JPEG pictures, a
+            `.npy` file of bytes `(N, C, H, W)`), a benchmark set ("power"), or the path of a table of
             numbers, see `load_table`.
-        context: Columns of a table to condition on.
-        root: Folder of the files of "mnist" and the benchmark sets; the environment variable `CNF_DATA` by default.
+        context: Columns of a table to condition on; `("label",)` for the classes of images.
+        root: Folder of downloaded sets; the environment variable `CNF_DATA` by default.
         seed: Random seed of the split of a table and of the samples of a toy.
         header: Whether the first row of a table holds the names of the columns; None to detect it from the cells.
         sheet: Which sheet of an Excel file, where it has several.
+        bits: Bits of each byte of images that are kept; None for all.
+        flips: Whether training images are mirrored, left and right, at random.
 
     Raises:
         DataError: An unknown name, or data that cannot be used.
@@ -91,13 +100,15 @@ def open_source(
         >>> x.shape, context
         (torch.Size([2, 2]), None)
     """
+    if is_image_set(name) and name not in TOYS and name.lower() not in MAF_SETS:  # folders may have these names
+        return _images(name, context, root, seed, bits, flips)
+    if bits is not None or flips:
+        raise DataError(f"{name} are no images: bits and flips are for images")
     is_file = is_table(name) or Path(name).is_file()
     if context and not is_file:
         raise DataError(f"{name} has no named columns: context columns need a table of your own")
     if name in TOYS:
         return _toy(name, seed)
-    if name in IMAGES:
-        return _images(name, root, seed)
     if name.lower() in MAF_SETS and not is_file:
         return _benchmark(name.lower(), root)
     if not is_file:
@@ -154,20 +165,22 @@ def _benchmark(name: str, root: str | Path | None) -> Source:
     return Source(name, train, validation, test, (dim,), tuple(f"x{i}" for i in range(dim)))
 
 
-def _images(name: str, root: str | Path | None, seed: int) -> Source:
-    """Dequantised images in [0, 1): training rows with new noise in each epoch, the other rows with fixed noise."""
-    images, levels = _levels(name, root)
-    x = dequantize(images, levels, generator=torch.Generator().manual_seed(seed))
-    parts = split(len(x), seed=seed)
-    train = Dequantized(images, levels, choice=parts.train, seed=seed)
-    validation, test = (Rows(x, choice=rows) for rows in (parts.validation, parts.test))
-    return Source(name, train, validation, test, tuple(x.shape[1:]), levels=levels)
-
-
-def _levels(name: str, root: str | Path | None) -> tuple[Tensor, int]:
-    if name == "digits":
-        return load_digits()[0], DIGITS_LEVELS
-    try:
-        return load_mnist(root, train=True)[0], 256
-    except DataError:
-        return load_mnist(root)[0], 256  # the 10,000 test images alone are a data set too
+def _images(
+    name: str, context: Sequence[str], root: str | Path | None, seed: int, bits: int | None, flips: bool
+) -> Source:
+    """Images as whole numbers, with their labels as context if that is asked for."""
+    images, labels, levels = load_images(name, root, bits=bits)
+    if context and (tuple(context) != (LABEL,) or labels is None):
+        has = f"{LABEL} is the only context of images" if labels is not None else "these images have no labels"
+        raise DataError(f"{name} has no context {', '.join(context)}: {has}")
+    if len(images) < FEWEST:
+        raise DataError(f"{name}: expected at least {FEWEST} images, got {len(images)}: add more")
+    given = images if labels is None or not context else (images, one_hot(labels))
+    parts = split(len(images), seed=seed)
+    train: Rows = Rows(given, choice=parts.train)
+    if flips:
+        train = Flipped(*(given if isinstance(given, tuple) else (given,)), choice=parts.train, seed=seed)
+    validation, test = (Rows(given, choice=rows) for rows in (parts.validation, parts.test))
+    return Source(
+        name, train, validation, test, tuple(images.shape[1:]), context=tuple(context), levels=levels
+    )  # fmt: skip

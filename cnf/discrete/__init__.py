@@ -18,6 +18,7 @@ from cnf.discrete.histograms import HistogramDestructor, TreeDestructor
 from cnf.discrete.householder import Householder
 from cnf.discrete.implicit import Equation, solution
 from cnf.discrete.interpolants import Splines, identity_splines
+from cnf.discrete.levels import LevelMarginals
 from cnf.discrete.linear import DenseLinear, Linear, LULinear, invertible_conv1x1
 from cnf.discrete.log_dets import ExactLogDet, LogDet, PowerSeries, RussianRoulette
 from cnf.discrete.maps import AffineMap, ElementwiseMap, LogisticMixture, Shift
@@ -64,6 +65,7 @@ __all__ = [
     "Householder",
     "LULinear",
     "LearnedInverse",
+    "LevelMarginals",
     "Linear",
     "LogDet",
     "LogisticMixture",

@@ -10,13 +10,14 @@ from cnf.arguments import Ambient, Size, checked
 
 
 @checked
-def bits_per_dim(log_prob: Tensor, dims: Size, *, levels: Ambient = 256) -> Tensor:
+def bits_per_dim(log_prob: Tensor, dims: Size, *, levels: Ambient | None = 256) -> Tensor:
     """Bits per dimension of discrete data, `−(log p / D − log L) / log 2`, from densities of the dequantised data.
 
     Args:
         log_prob: Log-densities in nats of the data in [0, 1); if the flow has a logit, with its log-determinant.
         dims: D, the number of dimensions.
-        levels: L, the number of values that a dimension can take, at least 2.
+        levels: L, the number of values that a dimension can take, at least 2; None if `log_prob` is the log-probability
+            of whole numbers, as of a flow that begins with `Dequantize`.
 
     Returns:
         In the shape of `log_prob`.
@@ -34,4 +35,4 @@ def bits_per_dim(log_prob: Tensor, dims: Size, *, levels: Ambient = 256) -> Tens
         >>> bits_per_dim(torch.zeros(2), dims=784)
         tensor([8., 8.])
     """
-    return -(log_prob / dims - math.log(levels)) / math.log(2)
+    return -(log_prob / dims - math.log(levels or 1)) / math.log(2)

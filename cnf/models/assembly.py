@@ -5,9 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Annotated
 
-from cnf.arguments import SizeOrZero, Sizes, checked, one_of
+from cnf.arguments import Ambient, SizeOrZero, Sizes, checked, one_of
 from cnf.continuous.solvers import RungeKutta, Solver
-from cnf.discrete import Logit, MarginalGaussianization, Standardize, StandardizeContext, Whiten
+from cnf.discrete import (
+    Dequantize,
+    LevelMarginals,
+    Logit,
+    MarginalGaussianization,
+    Standardize,
+    StandardizeContext,
+    Whiten,
+)
 from cnf.distributions import BaseDensity, StandardNormal, as_event_shape
 from cnf.flows import Flow
 from cnf.manifolds.geometry import Sphere
@@ -24,7 +32,13 @@ PREPROCESSING: dict[str, Callable[[Sequence[int]], list[Transform]]] = {
     "logit_gaussianize": lambda shape: [Logit(1e-6), *PREPROCESSING["gaussianize"](shape)],
     "none": lambda shape: [],
 }
-Preprocess = Annotated[str, one_of(PREPROCESSING)]
+OF_LEVELS: dict[str, Callable[[Sequence[int], int], list[Transform]]] = {
+    "levels": lambda shape, levels: [_flattened(LevelMarginals(size(shape), levels), shape)],
+    "levels_whiten": lambda shape, levels: [
+        *OF_LEVELS["levels"](shape, levels), _flattened(Whiten(size(shape)), shape)
+    ],
+}  # fmt: skip
+Preprocess = Annotated[str, one_of((*PREPROCESSING, *OF_LEVELS))]
 
 
 @checked
@@ -37,20 +51,26 @@ def assemble(
     flat: bool,
     extra: SizeOrZero = 0,
     base: BaseDensity | None = None,
+    levels: Ambient | None = None,
 ) -> Flow:
     """Preprocessing, then the members in the order of `encode`, on a standard normal base; `flat` ones get vectors.
 
     Unless told otherwise, images `(C, H, W)`, whose values are in [0, 1], pass a logit, so that samples are in [0, 1]
-    too, and all else is standardised.
+    too, and all else is standardised. With `levels`, images are whole numbers, which are dequantised and then made
+    normal pixel by pixel.
 
     Args:
         event_shape: Shape of one sample.
         context_dim: Length of the context, which is standardised; 0 for none.
         members: Transforms of the body.
-        preprocess: A key of `PREPROCESSING`; None for the default.
+        preprocess: A key of `PREPROCESSING` or, for data with levels, of `OF_LEVELS`; None for the default.
         flat: Whether the members take vectors, so that other events are flattened for them.
         extra: Dimensions that the members append; the base is then one of vectors.
         base: Another base.
+        levels: L, for whole numbers in {0, …, L − 1}; None for data that are continuous.
+
+    Raises:
+        ValueError: `preprocess` is for data with levels, and there are none.
 
     Example:
         >>> import cnf
@@ -58,14 +78,25 @@ def assemble(
         >>> flow.sample(5).shape
         torch.Size([5, 2, 3])
     """
-    preprocess = preprocess or ("logit" if is_image(event_shape) else "standardize")
+    image = "logit" if levels is None else "levels"
+    front = _front(preprocess or (image if is_image(event_shape) else "standardize"), event_shape, levels)
     body: Transform = members[0] if len(members) == 1 else Compose(members)
     if flat:
         body = _flattened(body, event_shape)
     if context_dim:
         body = StandardizeContext(body, context_dim)
     normal = StandardNormal(size(event_shape) + extra if extra else event_shape)
-    return Flow(Compose([*PREPROCESSING[preprocess](event_shape), body]), normal if base is None else base)
+    return Flow(Compose([*front, body]), normal if base is None else base)
+
+
+def _front(preprocess: str, shape: Sequence[int], levels: int | None) -> list[Transform]:
+    """Preprocessing, with dequantisation before it where there are levels."""
+    if levels is None:
+        if preprocess in OF_LEVELS:
+            raise ValueError(f"preprocess={preprocess!r} is for whole numbers: give their number of levels=...")
+        return PREPROCESSING[preprocess](shape)
+    made = OF_LEVELS[preprocess](shape, levels) if preprocess in OF_LEVELS else PREPROCESSING[preprocess](shape)
+    return [Dequantize(levels), *made]
 
 
 def _marginals(dim: int, *, wild_only: bool = False) -> Transform:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from cnf.arguments import Shape, SizeOrZero, checked
+from cnf.discrete import Dequantize
 from cnf.distributions import as_event_shape
 from cnf.flows import Flow
 from cnf.models import (
@@ -20,6 +22,7 @@ from cnf.models import (
     tables,
 )
 from cnf.models.model import Model
+from cnf.transforms import Compose
 
 
 @checked
@@ -28,7 +31,9 @@ def build(name: str, event_shape: Shape, context_dim: SizeOrZero = 0, **options:
 
     Every model standardises its context, and its data unless they are angles or directions: `flow.initialize(x,
     context)`, or `cnf.fit`, sets the constants. Events `(C, H, W)` are images with values in [0, 1], which pass a logit
-    first; for other values give `preprocess="standardize"`.
+    first; for other values give `preprocess="standardize"`. With `levels=256`, the data are whole numbers from 0 to
+    255, for every model: they are dequantised, `log_prob` bounds the log-probability from below, and samples are whole
+    numbers.
 
     Args:
         name: A key of `MODELS`.
@@ -47,13 +52,20 @@ def build(name: str, event_shape: Shape, context_dim: SizeOrZero = 0, **options:
     if name not in MODELS:
         raise ValueError(f"unknown model {name!r}: known ones are {', '.join(MODELS)}")
     model, shape = MODELS[name], as_event_shape(event_shape)
-    unknown = [option for option in options if option not in model.options]
+    unknown = [option for option in options if option not in (*model.options, "levels")]
     if unknown:
         raise ValueError(f"{name} has no option {', '.join(unknown)}: its options are {', '.join(model.options)}")
-    flow = model.build(shape, context_dim, **options)
+    flow = _built(model, shape, context_dim, options)
     flow.spec = {"name": name, "event_shape": tuple(shape), "context_dim": context_dim, "options": options}
     flow.recipe = model.recipe(flow)
     return flow
+
+
+def _built(model: Model, shape: Sequence[int], context_dim: int, options: dict[str, Any]) -> Flow:
+    """The flow; where the builder does not know of levels, with dequantisation before everything else."""
+    flow = model.build(shape, context_dim, **{key: options[key] for key in options if key in model.options})
+    levels = None if "levels" in model.options else options.get("levels")
+    return flow if levels is None else Flow(Compose([Dequantize(levels), flow.transform]), flow.base)
 
 
 MODELS: dict[str, Model] = {

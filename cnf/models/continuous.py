@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from cnf.arguments import Size, SizeOrZero, Sizes, Widths, checked
+from cnf.arguments import Ambient, Size, SizeOrZero, Sizes, Widths, checked
 from cnf.continuous.cnf import CNF
 from cnf.continuous.divergences import Divergence, Exact
 from cnf.continuous.fields import TimeName
@@ -15,6 +15,8 @@ from cnf.flows import Flow
 from cnf.models.assembly import EVALUATION, Preprocess, assemble, is_image, size
 from cnf.models.fields import smooth_field
 from cnf.networks import ActivationName
+
+WHITENED = 4_096  # pixels at most that are made uncorrelated: a matrix of them takes 64 MiB, and a minute
 
 
 @checked
@@ -30,6 +32,7 @@ def cnf(
     regularizers: Mapping[str, Regularizer] | None = None,
     solver: Solver = EVALUATION,
     preprocess: Preprocess | None = None,
+    levels: Ambient | None = None,
 ) -> Flow:
     """The default: a smooth field with an exact trace in closed form, trained at a tolerance of 0.05.
 
@@ -43,7 +46,8 @@ def cnf(
     Images `(C, H, W)` with values in [0, 1] are flattened: a logit, then pixels made normal one by one, two layers of
     256, and a larger weight on the kinetic energy. Most pixels are near 0 or 1, where their logits are far from the
     base. A field that had to carry them there would leave most of the base empty, and samples drawn there would have
-    no path to the data.
+    no path to the data. With `levels`, images are whole numbers: they are dequantised, made normal pixel by pixel
+    (`LevelMarginals`, exactly) and uncorrelated (`Whiten`, up to 4,096 of them).
 
     Args:
         event_shape: Shape of one sample.
@@ -55,7 +59,8 @@ def cnf(
         divergence: How the trace is found in evaluation.
         regularizers: Path costs by name; by default the kinetic energy, as `kinetic`.
         solver: Solver of evaluation.
-        preprocess: A key of `cnf.models.PREPROCESSING`, as above by default.
+        preprocess: A key of `cnf.models.PREPROCESSING` or `cnf.models.OF_LEVELS`, as above by default.
+        levels: L, for whole numbers in {0, …, L − 1}; None for continuous data.
 
     Example:
         >>> import torch
@@ -67,9 +72,16 @@ def cnf(
     hidden = hidden or ((256, 256) if image else None)
     regularizers = {"kinetic": KineticEnergy()} if regularizers is None else regularizers
     field = smooth_field(dim, hidden, context_dim=context_dim, activation=activation, time=time, residual=residual)
-    preprocess = preprocess or ("logit_gaussianize" if image else "standardize" if dim <= 3 else "whiten")
+    preprocess = preprocess or (_of_images(dim, levels) if image else "standardize" if dim <= 3 else "whiten")
     transform = CNF(field, divergence, regularizers, solver)
-    return assemble(event_shape, context_dim, [transform], preprocess, flat=True)
+    return assemble(event_shape, context_dim, [transform], preprocess, flat=True, levels=levels)
+
+
+def _of_images(dim: int, levels: int | None) -> str:
+    """The preprocessing of images with so many pixels and levels."""
+    if levels is None:
+        return "logit_gaussianize"
+    return "levels_whiten" if dim <= WHITENED else "levels"
 
 
 @checked

@@ -25,6 +25,7 @@ TRAINING = RungeKutta("dopri5", rtol=1e-2, atol=1e-2, rows="together")
 QUICK = RungeKutta("bosh3", rtol=5e-2, atol=5e-2, rows="together")
 KINETIC = 0.02  # weight of the kinetic energy, in nats: too small to cost likelihood, enough to keep paths short
 FEW_ROWS_FOR_MANY_PIXELS = 0.1  # that of images: short, smooth paths generalise
+FORGETTING = 0.5  # weight decay of images, which a field would learn by heart in seconds
 FEW_ROWS_FOR_MANY_COLUMNS = 0.1  # weight decay of tables, whose rows the field would learn by heart
 
 
@@ -36,7 +37,7 @@ def by_likelihood(flow: Flow) -> tuple[Phase, ...]:
 def default(flow: Flow) -> tuple[Phase, ...]:
     """The exact likelihood at a tolerance of 0.05, by Muon, with a small weight on the kinetic energy, if it is there.
 
-    More than three columns have a large weight decay.
+    More than three columns have a large weight decay; images have a recipe of their own, see `images`.
 
     Example:
         >>> import cnf
@@ -44,14 +45,30 @@ def default(flow: Flow) -> tuple[Phase, ...]:
         >>> phase.solver.rtol, phase.learning_rate, phase.optimizer
         (0.05, 0.04, 'muon')
     """
+    if is_image(flow.event_shape):
+        return images(flow)
+    decay = FEW_ROWS_FOR_MANY_COLUMNS if flow.event_shape.numel() > 3 else 1e-2
+    objective = _with_kinetic_energy(flow, KINETIC)
+    return (Phase(objective, solver=QUICK, learning_rate=4e-2, weight_decay=decay, optimizer="muon"),)
+
+
+def images(flow: Flow) -> tuple[Phase, ...]:
+    """The exact likelihood with a large weight on the kinetic energy, and a large weight decay.
+
+    Example:
+        >>> import cnf
+        >>> (phase,) = images(cnf.build("cnf", (1, 4, 4), levels=16))
+        >>> phase.objective.weights, phase.weight_decay
+        ({'kinetic': 0.1}, 0.5)
+    """
+    objective = _with_kinetic_energy(flow, FEW_ROWS_FOR_MANY_PIXELS)
+    return (Phase(objective, solver=QUICK, learning_rate=2e-2, weight_decay=FORGETTING, optimizer="muon"),)
+
+
+def _with_kinetic_energy(flow: Flow, weight: float) -> MaximumLikelihood:
+    """The likelihood with a weight on the kinetic energy, if the flow has it."""
     costs = {name for part in cnfs_of(flow) for name in part.regularizers}
-    image, many = is_image(flow.event_shape), flow.event_shape.numel() > 3
-    weight = FEW_ROWS_FOR_MANY_PIXELS if image else KINETIC
-    likelihood = MaximumLikelihood({"kinetic": weight} if "kinetic" in costs else {})
-    if image:
-        return (Phase(likelihood, solver=TRAINING, learning_rate=2e-2, optimizer="muon"),)
-    decay = FEW_ROWS_FOR_MANY_COLUMNS if many else 1e-2
-    return (Phase(likelihood, solver=QUICK, learning_rate=4e-2, weight_decay=decay, optimizer="muon"),)
+    return MaximumLikelihood({"kinetic": weight} if "kinetic" in costs else {})
 
 
 def any_given(flow: Flow) -> tuple[Phase, ...]:

@@ -44,23 +44,53 @@ def test_toys_are_drawn_by_the_seed() -> None:
     assert first.toy is not None
 
 
-def test_digits_are_images_in_the_unit_interval() -> None:
+def test_digits_are_images_of_whole_numbers() -> None:
     pytest.importorskip("sklearn")
     source = open_source("digits")
     x = all_of(source.train)
     assert source.event_shape == (1, 8, 8)
-    assert source.levels == 17
-    assert x.min() >= 0
-    assert x.max() < 1
+    assert (source.levels, source.context_dim) == (17, 0)
+    assert np.array_equal(np.unique(x), np.arange(17))
 
 
-def test_images_for_training_have_new_noise_in_every_batch_and_those_that_judge_do_not() -> None:
+def test_labels_are_a_context_of_one_number_for_each_class() -> None:
+    datasets = pytest.importorskip("sklearn.datasets")
+    source = open_source("digits", context=["label"])
+    _, context, rows = source.test.read(range(50))
+    assert context is not None
+    assert source.context_dim == 10
+    assert np.array_equal(context.argmax(1), datasets.load_digits().target[rows.numpy()])
+    assert torch.equal(context.sum(1), torch.ones(50))
+
+
+def test_images_have_no_other_context(tmp_path: Path) -> None:
     pytest.importorskip("sklearn")
-    source = open_source("digits")
-    for rows, fresh in ((source.train, True), (source.validation, False), (source.test, False)):
-        alone, together = rows.read([3])[0], rows.read([3, 5])[0][:1]
-        assert torch.equal((alone * 17).floor(), (together * 17).floor())
-        assert torch.equal(alone, together) != fresh
+    np.save(tmp_path / "grey.npy", np.zeros((12, 4, 4), np.uint8))
+    with pytest.raises(DataError, match="label is the only context of images"):
+        open_source("digits", context=["size"])
+    with pytest.raises(DataError, match="these images have no labels"):
+        open_source(str(tmp_path / "grey.npy"), context=["label"])
+
+
+def test_bits_and_flips_of_images(tmp_path: Path) -> None:
+    images = np.random.default_rng(0).integers(0, 256, (40, 3, 4, 6), dtype=np.uint8)
+    np.save(tmp_path / "colours.npy", images)
+    source = open_source(str(tmp_path / "colours.npy"), bits=3, flips=True)
+    assert (source.levels, source.event_shape) == (8, (3, 4, 6))
+    x, _, rows = source.train.read(range(32))
+    whole = torch.from_numpy(images[rows.numpy()] // 32).float()
+    kept, mirrored = (
+        torch.tensor([torch.equal(a, b) for a, b in zip(x, y, strict=True)]) for y in (whole, whole.flip(3))
+    )
+    assert (kept ^ mirrored).all()
+    assert 4 < kept.sum() < 28
+    assert torch.equal(x, source.train.read(range(32))[0])
+    assert torch.equal(source.test.read([0])[0][0], torch.from_numpy(images[source.test.choice[0]] // 32).float())
+
+
+def test_bits_and_flips_are_for_images() -> None:
+    with pytest.raises(DataError, match="bits and flips are for images"):
+        open_source("moons", flips=True)
 
 
 def test_mnist(data_root: Path) -> None:
