@@ -1,9 +1,7 @@
 """How far the integral of a flow's density is from one, against the tolerance of its solver.
 
-Grathwohl et al. 2019 (arXiv 1810.01367), figure 8: a flow on the line, float64, the Riemann sum over [−15, 15]. Claim:
-the error is of the order of the tolerance. Here it is below the tolerance throughout, and falls like its power 0.97 for
-dopri5 of torchdiffeq, 1.34 for ours, which holds every sample to the tolerance over the whole solve and not step by
-step: it takes twice the evaluations at 1e-8, and ends at 1e-11. Two minutes on one core.
+A flow on the line, float64, the Riemann sum over [−15, 15], by dopri5 of torchdiffeq and by ours, which holds every
+sample to the tolerance over the whole solve and not step by step. A minute and a half a seed on one core.
 """
 
 from __future__ import annotations
@@ -16,7 +14,8 @@ from matplotlib.figure import Figure
 
 import cnf
 from cnf.metrics import normalization
-from cnf.plotting import BLUE, GREY, VERMILION
+from cnf.plotting import BLUE, GREY, VERMILION, style_axes
+from experiments.paper import Paper, number
 from experiments.run import run
 
 
@@ -87,13 +86,27 @@ def figure(results: dict[str, Any]) -> Figure:
         axes.set(xscale="log", xlabel="tolerance, atol = rtol")
         axes.invert_xaxis()
         axes.xaxis.minorticks_off()
-        axes.tick_params(labelsize=7)
-        axes.spines[["top", "right"]].set_visible(False)
+        style_axes(axes)
     return picture
 
 
+PAPER = Paper(
+    "Grathwohl et al. 2019, FFJORD", "figure 8", "The error is of the order of the tolerance.", "reproduced",
+    "500 steps of training and 4,000 points of the sum (theirs 500,000), which is exact long before.",
+    read="the authors' code", arxiv="1810.01367",
+)  # fmt: skip
+SMOKE = {"steps": 5, "hidden": (8,), "rows": 500, "points": 500, "tolerances": (1e-2, 1e-4)}
+
+
+def ours(results: dict[str, Any]) -> str:
+    """The largest error over its tolerance, and the slopes."""
+    texts = []
+    for name in SOLVERS:
+        points = [point for seed in results["seeds"] for point in seed["curves"][name]]
+        ratio = max(point["error"] / point["tolerance"] for point in points)
+        texts.append(f"{name}: slope {number(results, f'slope, {name}', 2)}, error ÷ tolerance at most {ratio:.1g}")
+    return f"log-log slope of error over tolerance (1 is proportional): {'; '.join(texts)}"
+
+
 if __name__ == "__main__":
-    run(
-        "ffjord_tolerance", Config(), compute, figure,
-        {"steps": 5, "hidden": (8,), "rows": 500, "points": 500, "tolerances": (1e-2, 1e-4)},
-    )  # fmt: skip
+    run("ffjord_tolerance", Config(), compute, figure, SMOKE, paper=PAPER, ours=ours, seeds=3)

@@ -1,21 +1,20 @@
-"""A small runner for experiments: one frozen `Config`, `compute(config)` and `figure(results)` a script.
+"""A small runner for experiments: one frozen `Config`, `compute(config)`, `figure(results)` and `PAPER` a script.
 
-    python -m experiments.NAME [--steps 300 …] [--seeds 3] [--smoke] [--figure-only]
+    python -m experiments.NAME [--steps 300 …] [--seeds 3] [--smoke] [--figure-only] [--out PART.json]
+    python -m experiments.NAME --join PART.json PART.json
 
 writes `experiments/results/NAME.json` (settings, numbers of each seed, mean and standard error, seconds, and the
 source, versions and processor they were computed with) and beside it `NAME.png`, for some `NAME.gif`. `--help` lists
-the settings of an experiment; `--smoke` makes it a test of seconds, in a temporary folder.
+the settings of an experiment; `--smoke` makes it a test of seconds, in a temporary folder. Parts of a run, of other
+seeds or other cells, are written with `--out` and become one with `--join`.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import json
 import math
-import platform
 import re
-import subprocess
 import sys
 import tempfile
 import time
@@ -32,6 +31,8 @@ from matplotlib.figure import Figure
 
 from cnf.files import write_bytes, write_json
 from cnf.plotting import save_figure
+from experiments.paper import Paper, paired
+from experiments.provenance import provenance
 
 RESULTS = Path(__file__).parent / "results"
 NUMBERS = re.compile(r"\[[^\[\]{}\"]*\]")  # a list of nothing but numbers
@@ -44,6 +45,9 @@ def run(
     figure: Callable[[dict[str, Any]], Figure],
     smoke: Mapping[str, Any],
     animation: Callable[[dict[str, Any]], Animation] | None = None,
+    paper: Paper | tuple[Paper, ...] = (),
+    ours: Callable[[dict[str, Any]], str | tuple[str, ...]] | None = None,
+    seeds: int = 1,
 ) -> None:
     """Run an experiment from the command line.
 
@@ -55,22 +59,24 @@ def run(
         figure: From the written results (`config`, `seeds`: the numbers of each seed, `summary`) to a picture.
         smoke: Values that make the experiment a test of seconds.
         animation: From the written results to a GIF, written beside the picture.
+        paper: What it is compared with; one for each claim.
+        ours: From the written results to the numbers of the table, one text for each claim.
+        seeds: How many, where none are asked for.
     """
-    config, options = _arguments(config, smoke)
+    config, options = _arguments(config, smoke, seeds)
     folder = Path(tempfile.mkdtemp()) if options.smoke else RESULTS
-    path = folder / f"{name}.json"
-    if not options.figure_only:
-        results = _results(config, compute, options.seeds)
-        gif = [each.pop("gif", None) for each in results["seeds"]][0]
-        if gif is not None:
-            write_bytes(path.with_suffix(".gif"), gif)
-        write_json(path, results)
-        write_bytes(path, NUMBERS.sub(lambda numbers: " ".join(numbers[0].split()), path.read_text()).encode())
+    path = Path(options.out) if options.out else folder / f"{name}.json"
+    if options.join:
+        write_results(path, joined([json.loads(Path(part).read_text()) for part in options.join]))
+    elif not options.figure_only:
+        write_results(path, _results(config, compute, options.seeds))
     results = json.loads(path.read_text())
-    written = [path, save_figure(figure(results), folder / f"{name}.png")]
+    written = [path, save_figure(figure(results), path.with_suffix(".png"))]
     if animation is not None:
-        written.append(_save_animation(animation(results), folder / f"{name}.gif"))
+        written.append(_save_animation(animation(results), path.with_suffix(".gif")))
     print("wrote", *written)
+    if ours is not None:
+        print(*(f"{claim}\n  here: {text}" for claim, text in paired(paper, ours(results))), sep="\n")
 
 
 @dataclass(frozen=True)
@@ -81,19 +87,33 @@ class Options:
         seeds: Number of seeds, from that of the settings upwards.
         smoke: Make it a test of seconds, in a temporary folder.
         figure_only: Draw the figure again from the results that are there.
+        out: Another file than that of the table, for a part of a run.
+        join: Parts that become one.
     """
 
     seeds: int = 1
     smoke: bool = False
     figure_only: bool = False
+    out: str = ""
+    join: tuple[str, ...] = ()
 
 
-def _arguments(config: Any, smoke: Mapping[str, Any]) -> tuple[Any, Options]:
+def _arguments(config: Any, smoke: Mapping[str, Any], seeds: int) -> tuple[Any, Options]:
     """The settings and options of the command line; with `--smoke`, those of `smoke` where no others are given."""
-    start = dataclasses.replace(config, **smoke) if "--smoke" in sys.argv else config
-    command = dataclasses.make_dataclass("Command", [("settings", type(config), start), ("run", Options, Options())])
+    short = "--smoke" in sys.argv
+    start, options = (dataclasses.replace(config, **smoke), Options()) if short else (config, Options(seeds))
+    command = dataclasses.make_dataclass("Command", [("settings", type(config), start), ("run", Options, options)])
     given = tyro.cli(command, config=(tyro.conf.OmitArgPrefixes, tyro.conf.FlagCreatePairsOff))
     return given.settings, given.run
+
+
+def write_results(path: Path, results: dict[str, Any]) -> None:
+    """A JSON whose lists of numbers take a line each, and beside it the GIF if there is one."""
+    gif = [each.pop("gif", None) for each in results["seeds"]][0]
+    if gif is not None:
+        write_bytes(path.with_suffix(".gif"), gif)
+    write_json(path, results)
+    write_bytes(path, NUMBERS.sub(lambda numbers: " ".join(numbers[0].split()), path.read_text()).encode())
 
 
 def _save_animation(animation: Animation, path: Path) -> Path:
@@ -106,7 +126,7 @@ def _save_animation(animation: Animation, path: Path) -> Path:
 
 
 def _results(config: Any, compute: Callable[[Any], dict[str, Any]], seeds: int) -> dict[str, Any]:
-    begun, runs = time.perf_counter(), []
+    begun, used, runs = time.perf_counter(), time.process_time(), []
     for seed in range(config.seed, config.seed + seeds):
         torch.manual_seed(seed)
         np.random.seed(seed)  # noqa: NPY002 - for libraries that know no other
@@ -116,7 +136,28 @@ def _results(config: Any, compute: Callable[[Any], dict[str, Any]], seeds: int) 
         "seeds": runs,
         "summary": _summary(runs),
         "seconds": time.perf_counter() - begun,
-        **_provenance(),
+        "processor_seconds": time.process_time() - used,
+        **provenance(),
+    }
+
+
+def joined(parts: list[dict[str, Any]]) -> dict[str, Any]:
+    """One run of the seeds of its parts; each keeps what it was computed by.
+
+    Raises:
+        ValueError: Parts of other settings.
+    """
+    settings = [{**part["config"], "seed": None} for part in parts]
+    if any(each != settings[0] for each in settings):
+        raise ValueError("parts of one run have the same settings but for the seed, these have others")
+    runs = [run for part in parts for run in part["seeds"]]
+    facts = [{key: value for key, value in part.items() if key not in ("seeds", "summary")} for part in parts]
+    return {
+        "config": {**parts[0]["config"], "seed": min(part["config"]["seed"] for part in parts)},
+        "seeds": runs,
+        "summary": _summary(runs),
+        "seconds": sum(part["seconds"] for part in parts),
+        "parts": facts,
     }
 
 
@@ -129,21 +170,3 @@ def _summary(runs: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
             error = values.std(ddof=1) / math.sqrt(len(values)) if len(values) > 1 else math.nan
             summary[key] = {"mean": float(values.mean()), "standard_error": float(error)}
     return summary
-
-
-def _provenance() -> dict[str, Any]:
-    """What the results were computed by: the script, the state of the source and the processor."""
-    script = Path(sys.argv[0])
-    return {
-        "commit": _git("rev-parse", "--short", "HEAD") or "unknown",
-        "uncommitted": _git("status", "--porcelain", "--", "cnf", "experiments/*.py").splitlines(),
-        "script_sha256": hashlib.sha256(script.read_bytes()).hexdigest() if script.is_file() else "unknown",
-        "processor": platform.processor() or platform.machine(),
-        "threads": torch.get_num_threads(),
-        "versions": {"python": platform.python_version(), "torch": torch.__version__, "numpy": np.__version__},
-    }
-
-
-def _git(*arguments: str) -> str:
-    command = ["git", "-C", str(Path(__file__).parents[1]), *arguments]
-    return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()

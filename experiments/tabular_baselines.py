@@ -1,27 +1,28 @@
 """Every baseline on tables, the same seconds for each: test NLL in nats, standardised units.
 
-The tables of Papamakarios et al. 2017 (MAF, arXiv 1705.07057) and Durkan et al. 2019 (NSF, arXiv 1906.04032), in small:
-power_plant and kin8nm, and the five sets of the MAF paper where their files are. zuko's MAF, RealNVP and NSF run beside
-ours with equal settings and the same trainer. Claims: ours are no worse than zuko's within two standard errors; splines
-lead the discrete flows. On the five sets the Gaussian row is the sanity check: it must be the paper's to the digit.
-Sixty-five minutes on one core: `CNF_DATA=… python -m experiments.tabular_baselines`.
+power_plant and kin8nm, and the five sets of Papamakarios et al. 2017 (MAF, arXiv 1705.07057) where their files are.
+zuko's MAF, RealNVP and NSF run beside ours with equal settings and the same trainer. On the five sets the Gaussian row
+is the sanity check: it must be the paper's to the digit. 45 minutes on one core:
+`CNF_DATA=… python -m experiments.tabular_baselines`.
 """
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
-from matplotlib.figure import Figure
 from torch import Tensor
 
 import cnf
 from cnf.data import DataError, data_root, split
 from cnf.data.benchmarks import MAF_SETS, load_maf
 from cnf.metrics import log_prob_of_rows, mean_and_error
+from experiments.figures.tabular_baselines import PAPER, PEERS, figure, ours
+from experiments.parts.peers import ZukoFlow, installed
 from experiments.run import run
 
 Parts = tuple[Tensor, Tensor, Tensor]
@@ -29,7 +30,6 @@ DISCRETE = (
     "nice", "realnvp", "glow", "maf", "iaf", "nsf_coupling", "nsf_autoregressive", "residual", "planar", "radial",
     "gaussianization", "rbig",
 )  # fmt: skip
-PEERS = ("zuko_realnvp", "zuko_maf", "zuko_nsf")
 
 
 @dataclass(frozen=True)
@@ -46,22 +46,6 @@ class Config:
     seed: int = 0
 
 
-class Peer(cnf.Transform):
-    """A zuko flow's transform, so that both packages are trained and judged by the same code."""
-
-    def __init__(self, flow: Any) -> None:
-        super().__init__()
-        self.flow = flow
-
-    def encode(self, x: Tensor, context: Tensor | None = None) -> cnf.Mapped:
-        if not len(x):  # zuko takes no empty batch
-            return cnf.Mapped(x, x.new_zeros(0))
-        return cnf.Mapped(*self.flow.transform(context).call_and_ladj(x))
-
-    def decode(self, z: Tensor, context: Tensor | None = None) -> cnf.Mapped:
-        return cnf.Mapped(*self.flow.transform(context).inv.call_and_ladj(z))
-
-
 def compute(config: Config) -> dict[str, Any]:
     torch.set_num_threads(1)
     tables: dict[str, dict[str, Any]] = {}
@@ -71,7 +55,7 @@ def compute(config: Config) -> dict[str, Any]:
         except DataError as error:
             print(f"left out: {error}")
             continue
-        tables[name] = {model: judge(model, parts, config) for model in config.models}
+        tables[name] = {model: judge(model, parts, config) for model in installed(config.models)}
     return {"tables": tables}
 
 
@@ -105,12 +89,10 @@ def judge(model: str, parts: Parts, config: Config) -> dict[str, float]:
     fitted = cnf.fit(
         flow, train, validation=validation,
         config=cnf.FitConfig(seconds=config.seconds, patience=config.patience, seed=config.seed, **settings),
+        clock=time.process_time,
     )  # fmt: skip
     nll = mean_and_error(-log_prob_of_rows(flow, test))
-    print(
-        f"{model}: {nll.mean:.3f} ± {nll.standard_error:.3f}, {fitted.steps} steps in {fitted.seconds:.0f} s",
-        flush=True,
-    )
+    print(f"{model}: {nll.mean:.3f} ± {nll.standard_error:.3f} after {fitted.steps} steps", flush=True)
     parameters = sum(parameter.numel() for parameter in flow.parameters())
     return {
         "nll": nll.mean, "error": nll.standard_error, "seconds": fitted.seconds, "steps": fitted.steps,
@@ -122,43 +104,23 @@ def build(model: str, dim: int, config: Config) -> cnf.Flow:
     """A model by name; those with a peer, and the peers, with the settings of the config."""
     plain: dict[str, Any] = {"layers": config.layers, "hidden": config.hidden}
     splines = {**plain, "blocks": 0, "bins": config.bins}
-    ours: dict[str, dict[str, Any]] = {
-        "realnvp": plain,
-        "maf": plain,
-        "nsf_coupling": splines,
-        "nsf_autoregressive": splines,
-    }
-    ours |= dict.fromkeys(("planar", "radial"), {"closed": "encode"})  # the direction that likelihood needs
+    options = {"realnvp": plain, "maf": plain, "nsf_coupling": splines, "nsf_autoregressive": splines}
+    options |= dict.fromkeys(("planar", "radial"), {"closed": "encode"})  # the direction that likelihood needs
     if model not in PEERS:
-        return cnf.build(model, dim, **ours.get(model, {}))
+        return cnf.build(model, dim, **options.get(model, {}))
     import zuko  # only the peers need it
 
     kinds: dict[str, Callable[..., Any]] = {
         "zuko_realnvp": zuko.flows.RealNVP,
         "zuko_maf": zuko.flows.MAF,
-        "zuko_nsf": lambda *args, **options: zuko.flows.NSF(*args, bins=config.bins, **options),
+        "zuko_nsf": lambda *sizes, **others: zuko.flows.NSF(*sizes, bins=config.bins, **others),
     }
     peer = kinds[model](dim, 0, transforms=config.layers, hidden_features=config.hidden)
-    return cnf.Flow(Peer(peer), cnf.StandardNormal(dim))
+    return cnf.Flow(ZukoFlow(peer), cnf.StandardNormal(dim))
 
 
-def figure(results: dict[str, Any]) -> Figure:
-    tables = results["seeds"][0]["tables"]
-    picture = Figure(figsize=(4.2 * len(tables), 4.6), layout="constrained")
-    for axes, (name, rows) in zip(picture.subplots(1, len(tables), squeeze=False)[0], tables.items(), strict=True):
-        order = sorted(rows, key=lambda model: -rows[model]["nll"])
-        for place, model in enumerate(order):
-            colour = "tab:orange" if model in PEERS else "tab:green" if model == "cnf" else "tab:blue"
-            axes.errorbar(rows[model]["nll"], place, xerr=2 * rows[model]["error"], fmt="o", color=colour, capsize=2)
-        axes.set_yticks(range(len(order)), order)
-        axes.set(title=name, xlabel="test NLL, nats (± 2 s.e.)")
-        axes.grid(axis="x", alpha=0.3)
-        axes.spines[["top", "right"]].set_visible(False)
-    return picture
+SMOKE = {"data": ("power_plant",), "models": ("gaussian", "realnvp", "zuko_realnvp"), "seconds": 1.0}
 
 
 if __name__ == "__main__":
-    run(
-        "tabular_baselines", Config(), compute, figure,
-        {"data": ("power_plant",), "models": ("gaussian", "realnvp", "zuko_realnvp"), "seconds": 1.0},
-    )  # fmt: skip
+    run("tabular_baselines", Config(), compute, figure, SMOKE, paper=PAPER, ours=ours)

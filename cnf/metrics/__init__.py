@@ -4,7 +4,7 @@ from cnf.metrics.bits import bits_per_dim
 from cnf.metrics.conditionals import Cells, cells_given_others
 from cnf.metrics.estimates import Estimate, mean_and_error
 from cnf.metrics.importance import LogMean, importance_log_prob
-from cnf.metrics.information import entropy, kl_divergence
+from cnf.metrics.information import entropy, kl_divergence, kl_to
 from cnf.metrics.integral import normalization
 from cnf.metrics.mixtures import NormalMixture, kernel_density, normal, normal_mixture
 from cnf.metrics.predictive import crps, energy_score, interval_coverage, pit
@@ -25,6 +25,7 @@ __all__ = [
     "interval_coverage",
     "kernel_density",
     "kl_divergence",
+    "kl_to",
     "log_prob_of_rows",
     "mean_and_error",
     "normal",

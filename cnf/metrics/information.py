@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 from torch.distributions import Distribution
 
-from cnf.arguments import Ambient, checked
+from cnf.arguments import Ambient, Count, checked
 from cnf.data.energies import Energy
 from cnf.data.toys import Toy
 from cnf.distributions import BaseDensity
 from cnf.flows import Flow, FlowDistribution
 from cnf.metrics.estimates import Estimate, mean_and_error
+from cnf.metrics.rows import log_prob_of_rows
 from cnf.transforms import Compose
 
 Law = Flow | Distribution | BaseDensity | Toy | Energy  # what has samples and a normalised density
@@ -46,6 +49,40 @@ def kl_divergence(p: Law, q: Law, *, samples: Ambient = 10_000) -> Estimate:
     p, q = _one_law(p), _one_law(q)
     x, log_prob = _drawn(p, samples)
     return mean_and_error(log_prob - q.log_prob(_as_taken_by(q, x)))
+
+
+@checked
+def kl_to(flow: Flow, rows: Any, log_prob: Tensor, *, batch_size: Count = 2048) -> Estimate:
+    """`KL(p ‖ flow) = E_p[log p(x) − log q(x)]` in nats, by rows of p whose exact log-densities are known.
+
+    `kl_divergence` draws the rows itself; with this function several flows are compared on the same rows, whose noise
+    is then common to them.
+
+    Args:
+        flow: The density q.
+        rows: N rows drawn from p.
+        log_prob: `(N,)`, their log-densities under p.
+        batch_size: Rows evaluated together.
+
+    Returns:
+        The mean and its standard error over the rows.
+
+    Raises:
+        ValueError: Not one log-density a row.
+
+    Example:
+        >>> import torch, cnf
+        >>> x = torch.tensor([[0.0, 0.0], [1.0, 1.0]])
+        >>> flow = cnf.Flow(cnf.Compose([]), cnf.StandardNormal(2))
+        >>> kl_to(flow, x, flow.log_prob(x) + 0.5)
+        Estimate(mean=0.5, standard_error=0.0)
+    """
+    ours = log_prob_of_rows(flow, rows, batch_size=batch_size).double()
+    if log_prob.shape != ours.shape:
+        raise ValueError(
+            f"each of the {len(ours)} rows needs its log-density under p, got shape {tuple(log_prob.shape)}"
+        )
+    return mean_and_error(log_prob.detach().double() - ours)
 
 
 @checked

@@ -8,7 +8,18 @@ from cnf.plotting.animation import path_animation
 from cnf.plotting.corner import corner_figure
 from cnf.plotting.mosaic import image_figure
 from cnf.plotting.plane import fit_figure, trajectory_figure
-from cnf.plotting.style import BLUE, DENSITY, FORMATS, GREY, INK, VERMILION, save_figure
+from cnf.plotting.style import (
+    BLUE,
+    DENSITY,
+    FORMATS,
+    GREY,
+    INK,
+    PALETTE,
+    VERMILION,
+    cell_centres,
+    save_figure,
+    style_axes,
+)
 from cnf.plotting.training import training_figure
 
 __all__ = [
@@ -17,12 +28,15 @@ __all__ = [
     "FORMATS",
     "GREY",
     "INK",
+    "PALETTE",
     "VERMILION",
+    "cell_centres",
     "corner_figure",
     "fit_figure",
     "image_figure",
     "path_animation",
     "save_figure",
+    "style_axes",
     "training_figure",
     "trajectory_figure",
 ]

@@ -6,24 +6,75 @@ import io
 from pathlib import Path
 
 import numpy as np
+import torch
 from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, NullLocator
 from torch import Tensor
 
-from cnf.arguments import Positive, checked
+from cnf.arguments import Count, Finite, Positive, checked
 from cnf.files import write_bytes
 
 Values = Tensor | np.ndarray
 FORMATS = ("png", "pdf", "svg", "jpg", "webp")
 BLUE, VERMILION = "#0072b2", "#d55e00"  # from the palette of Okabe and Ito, told apart by all eyes
 INK, GREY = "#1d3c80", "0.4"
+PALETTE = (BLUE, VERMILION, "#009e73", "#e69f00", "#cc79a7", "#56b4e9", INK, GREY)  # of Okabe and Ito, and our two
 # From white through blue to night in equal steps along a curve in Oklab: uniform to the eye, lightness falls linearly.
 NIGHT = (
     "#ffffff", "#cdedff", "#9fd8ff", "#76bffc", "#52a4ef", "#3889dc", "#286dc2", "#2153a3", INK, "#17285c", "#0f1738",
 )  # fmt: skip
 DENSITY = LinearSegmentedColormap.from_list("density", NIGHT)
+
+
+def style_axes(*panels: Axes, image: bool = False) -> None:
+    """Give axes the look of the package's pictures: small ticks, and lines at the left and below only.
+
+    Args:
+        panels: The axes.
+        image: Whether they show an image, which needs no ticks and a thin frame.
+
+    Example:
+        >>> from matplotlib.figure import Figure
+        >>> axes = Figure().subplots()
+        >>> style_axes(axes)
+        >>> [name for name, line in axes.spines.items() if line.get_visible()]
+        ['left', 'bottom']
+    """
+    for axes in panels:
+        axes.title.set_fontsize(9)
+        if image:
+            axes.set(xticks=[], yticks=[])
+            axes.spines[:].set(linewidth=0.6, color="0.6")
+        else:
+            axes.spines[["top", "right"]].set_visible(False)
+            axes.tick_params(labelsize=7)
+        for axis in (axes.xaxis, axes.yaxis):
+            axis.label.set_fontsize(8)
+
+
+@checked
+def cell_centres(extent: tuple[Finite, Finite, Finite, Finite], cells: tuple[Count, Count]) -> Tensor:
+    """Centres of the cells of a grid on the plane, the lowest row first, as `imshow(origin="lower")` takes it.
+
+    Args:
+        extent: Left, right, bottom and top edge.
+        cells: Number of columns and of rows.
+
+    Returns:
+        `(rows · columns, 2)`.
+
+    Example:
+        >>> cell_centres((0, 2, 0, 1), (2, 1))
+        tensor([[0.5000, 0.5000],
+                [1.5000, 0.5000]])
+    """
+    left, right, bottom, top = extent
+    columns, rows = cells
+    x = left + (torch.arange(columns) + 0.5) * (right - left) / columns
+    y = bottom + (torch.arange(rows) + 0.5) * (top - bottom) / rows
+    return torch.cartesian_prod(y, x).flip(1)
 
 
 @checked

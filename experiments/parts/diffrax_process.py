@@ -1,6 +1,6 @@
 """The flow of `benchmark_speed` on diffrax, in an interpreter of its own, so that nobody else needs jax.
 
-    python diffrax_peer.py PROBLEM.npz THREADS
+    python diffrax_process.py PROBLEM.npz THREADS
 
 reads tasks (train, evaluate, sample) from standard input, one a line, and answers each with a line of JSON. The flow is
 that of diffrax's own example (kidger.site/diffrax, "Continuous normalising flow"), in batches: one step size for all.
