@@ -59,11 +59,11 @@ def compute(config: Config) -> dict[str, Any]:
         train, test = (train - mean) / std, (test - mean) / std
         entropy = sum(toy(name).entropy or math.nan for name in names) - std.log().sum().item()
         for kind in config.rotations:
-            # No layer's gain is below a noise of minus infinity, so none is the last one.
-            endless = fitted(train, kind, layers, config.seed, significance=-math.inf)
+            # On training rows layers gain something for ever, and patience for all of them never ends.
+            endless = fitted(train, kind, layers, config.seed, significance=1e-12, patience=layers)
             left = {"train": left_by_layer(endless, train, entropy), "test": left_by_layer(endless, test, entropy)}
             curves[case][kind] = left
-            numbers |= {f"{case} {kind}: {len(left['test']) - 1} layers": left["test"][-1]}
+            numbers |= {f"{case} {kind}: {layers} layers": left["test"][-1]}
             if case == "few":  # the same layers, as far as they go
                 stop = int(fitted(train, kind, layers, config.seed).used)
                 numbers |= {f"few {kind}: stop": stop, f"few {kind}: stopped": left["test"][stop]}
@@ -77,9 +77,9 @@ def mixed(names: tuple[str, ...], rows: int, draw: Generator) -> Tensor:
     return x @ ROTATIONS["random"](x, Generator().manual_seed(0)) if len(names) > 1 else x
 
 
-def fitted(train: Tensor, kind: str, layers: int, seed: int, *, significance: float = 1.0) -> RBIG:
+def fitted(train: Tensor, kind: str, layers: int, seed: int, **rule: Any) -> RBIG:
     """Layers fitted to the rows."""
-    rbig = RBIG(train.shape[1], layers=layers, rotation=kind, significance=significance, seed=seed)
+    rbig = RBIG(train.shape[1], layers=layers, rotation=kind, seed=seed, **rule)
     rbig.initialize(train)
     return rbig
 
