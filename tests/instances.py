@@ -67,7 +67,7 @@ from cnf.discrete import (
 )
 from cnf.manifolds import FourierField, Manifold, ManifoldCNF, ManifoldEncoderDecoder, SphereField, Torus, TorusField
 from cnf.networks import ACTIVATIONS, MADE, Conditioner, ConvResNet, ResidualMLP
-from cnf.transforms import Flatten
+from cnf.transforms import Embedded, Flatten
 
 Module = TypeVar("Module", bound=nn.Module)
 
@@ -291,6 +291,11 @@ TRANSFORMS: dict[str, Instance] = {
     "compose-cnf": Instance(
         lambda c: Compose([affine((3,)), conditional(c), Inverse(affine((3,))), conditional(0)]),
         contexts=(0, CONTEXT),
+        tolerance=1e-6,
+    ),
+    "embedded": Instance(
+        lambda c: Embedded(conditional(c), nn.Sequential(nn.Flatten(), nn.Linear(c, c)), (c, 1)),
+        contexts=(CONTEXT,),
         tolerance=1e-6,
     ),
     "flatten": Instance(lambda c: Flatten(conditional(c), (1, 3)), (1, 3), (0, CONTEXT), tolerance=1e-6),

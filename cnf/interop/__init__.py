@@ -3,6 +3,6 @@
 Each library is an extra of this package; where it is missing, the error names the extra.
 """
 
-from cnf.interop import sklearn
+from cnf.interop import pyro, sbi, sklearn
 
-__all__ = ["sklearn"]
+__all__ = ["pyro", "sbi", "sklearn"]

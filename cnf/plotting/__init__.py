@@ -6,6 +6,7 @@ needed. `save_figure` writes a figure, `path_animation` writes a GIF.
 
 from cnf.plotting.animation import path_animation
 from cnf.plotting.corner import corner_figure
+from cnf.plotting.inference import coverage_figure, ranks_figure, weights_figure
 from cnf.plotting.mosaic import image_figure
 from cnf.plotting.plane import fit_figure, trajectory_figure
 from cnf.plotting.style import (
@@ -32,11 +33,14 @@ __all__ = [
     "VERMILION",
     "cell_centres",
     "corner_figure",
+    "coverage_figure",
     "fit_figure",
     "image_figure",
     "path_animation",
+    "ranks_figure",
     "save_figure",
     "style_axes",
     "training_figure",
     "trajectory_figure",
+    "weights_figure",
 ]

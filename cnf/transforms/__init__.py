@@ -2,6 +2,6 @@
 
 from cnf.transforms.composition import Compose
 from cnf.transforms.interface import ContinuousPart, Mapped, Transform
-from cnf.transforms.wrappers import Flatten, Inverse, Wrapper
+from cnf.transforms.wrappers import Embedded, Flatten, Inverse, Wrapper
 
-__all__ = ["Compose", "ContinuousPart", "Flatten", "Inverse", "Mapped", "Transform", "Wrapper"]
+__all__ = ["Compose", "ContinuousPart", "Embedded", "Flatten", "Inverse", "Mapped", "Transform", "Wrapper"]

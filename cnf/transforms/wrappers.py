@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from cnf.arguments import Sizes, checked
+from cnf.arguments import Shape, Sizes, checked
+from cnf.inputs import require_context
 from cnf.transforms.interface import ContinuousPart, Mapped, Transform, context_for
 
 
@@ -88,6 +89,36 @@ class Wrapper(Transform):
 
     def _context(self, context: Tensor | None) -> Tensor | None:
         return context_for(self.transform, self.enter_context(context))
+
+
+@checked
+class Embedded(Wrapper):
+    """A conditional transform that reads features of its context, by a network that is trained along.
+
+    Args:
+        transform: Its contexts are the features.
+        net: From contexts `(N, *context_shape)` to features `(N, F)`.
+        context_shape: Shape of one context; the transform is given it flattened, `(N, C)`.
+
+    Example: A condition of 4 × 4 pixels.
+        >>> import torch, cnf
+        >>> net = torch.nn.Sequential(torch.nn.Conv2d(1, 2, 3), torch.nn.Flatten(), torch.nn.Linear(8, 3))
+        >>> layer = cnf.transforms.Embedded(cnf.discrete.Regression(2, 3), net, (1, 4, 4))
+        >>> layer.context_dim, layer.encode(torch.zeros(5, 2), torch.zeros(5, 16)).value.shape
+        (16, torch.Size([5, 2]))
+    """
+
+    def __init__(self, transform: Transform, net: nn.Module, context_shape: Shape) -> None:
+        super().__init__(transform)
+        self.net = net
+        self.context_shape = torch.Size([context_shape] if isinstance(context_shape, int) else context_shape)
+        self.context_dim = self.context_shape.numel()
+
+    def enter_context(self, context: Tensor | None) -> Tensor:
+        features: Tensor = self.net(
+            require_context(context, "transform", self.context_dim).unflatten(1, self.context_shape)
+        )
+        return features
 
 
 @checked
