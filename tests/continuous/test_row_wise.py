@@ -129,8 +129,8 @@ def test_a_large_batch_is_solved_in_pieces_that_nobody_sees(monkeypatch, context
     flow = CNF(randomized(FIELDS["mlp-tanh-concat-2"].make(context_dim)).double(), Hutchinson(), solver=EACH)
     x, context = torch.randn(50, 3, dtype=torch.float64), torch.randn(50, context_dim, dtype=torch.float64)
     found, counts = [], []
-    for piece in (50, 7):
-        monkeypatch.setattr(row_wise, "PIECE", piece)
+    for window in (50, 7):
+        monkeypatch.setattr(row_wise, "WINDOW", window)
         monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
         torch.manual_seed(2)
         with torch.no_grad(), cnf.count_evaluations() as count:
@@ -143,7 +143,7 @@ def test_a_large_batch_is_solved_in_pieces_that_nobody_sees(monkeypatch, context
 
 @torch.no_grad()
 def test_failed_rows_of_all_pieces_are_named(monkeypatch):
-    monkeypatch.setattr(row_wise, "PIECE", 2)
+    monkeypatch.setattr(row_wise, "WINDOW", 2)
     monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
     with pytest.raises(SolverError) as caught:
         CNF(Explosion()).push(torch.tensor([[0.1], [2.0], [0.3], [0.2], [4.0]], dtype=torch.float64))
@@ -321,6 +321,6 @@ def test_a_solve_grows_no_slower_than_its_rows():
         return smooth(t, x)
 
     x = torch.linspace(-0.2, 40, 50, dtype=torch.float64).unsqueeze(1)
-    RowSolve(EACH._embedded_step, 5, 1.0, 1e-14, 10_000)(watched, start_of(x), 0.0, 0.1)
+    RowSolve(EACH._embedded_step, 5, 0.0, 1.0, 0.1, 1e-14, 10_000)(watched, start_of(x))
     assert sizes == sorted(sizes, reverse=True)
     assert sizes[-1] < 10

@@ -5,17 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import TYPE_CHECKING
 
 from torch import Tensor
 
 from cnf.arguments import checked
 from cnf.continuous.solvers.interface import RightHandSide, Solution, Solver, State, Statistics, anew, record
-from cnf.continuous.solvers.row_wise import Taken, of_rows, put, take
+from cnf.continuous.solvers.row_wise import RowSolver, Taken
+from cnf.continuous.solvers.rows import of_rows, put, take
 from cnf.continuous.solvers.steps import plain_step
-
-if TYPE_CHECKING:
-    from cnf.continuous.solvers.runge_kutta import RungeKutta
 
 PARTS = 4  # the error of a method of order p falls by 4^p: enough for Euler's, and not dear for any
 
@@ -63,18 +60,20 @@ class Refined(Solver):
 
 @dataclass(frozen=True)
 class RefinedRows(Solver):
-    """Divides each step of each row of an adaptive `RungeKutta` with `rows="each"`.
+    """Divides each step of each row.
 
     Args:
         solver: The solver whose steps are divided.
+        otherwise: Solves what has no steps of rows.
         parts: Number of parts of a step.
     """
 
-    solver: RungeKutta
+    solver: RowSolver
+    otherwise: Refined
     parts: int = PARTS
 
     def tighter(self) -> RefinedRows:
-        return RefinedRows(self.solver, PARTS * self.parts)
+        return RefinedRows(self.solver, self.otherwise.tighter(), PARTS * self.parts)
 
     def __call__(
         self,
@@ -87,8 +86,7 @@ class RefinedRows(Solver):
         if start == end or not len(state.x):
             return Solution(state, Statistics(0, 0, 0))
         if not self.solver.by_rows(rhs, state.x):
-            together = replace(self.solver, rows="together")
-            return Refined(together, replace(together, steps=self.parts // PARTS))(rhs, state, start, end, parameters)
+            return self.otherwise(rhs, state, start, end, parameters)
         steps: list[Taken] = []
         self.solver.solve_rows(rhs, state, start, end, steps)
         tableau = self.solver.tableau

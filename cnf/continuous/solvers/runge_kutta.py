@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -19,18 +18,17 @@ from cnf.continuous.solvers.interface import (
     RightHandSide,
     RowWise,
     Solution,
-    Solver,
     State,
     Statistics,
     anew,
     check_finite,
-    gave_up,
     record,
 )
 from cnf.continuous.solvers.refined import Refined, RefinedRows
-from cnf.continuous.solvers.row_wise import RowSolve, Taken
+from cnf.continuous.solvers.row_wise import RowSolve, RowSolver, Taken
 from cnf.continuous.solvers.steps import Number, advance, plain_step, scaled_error, stages
 from cnf.continuous.solvers.tableaus import TABLEAUS, Tableau
+from cnf.continuous.solvers.together import SharedSolve
 from cnf.tracing import FIXED, require_visible
 
 GRADIENTS = ("backprop", "checkpoint")
@@ -39,7 +37,7 @@ ROWS = ("each", "together")
 
 @checked
 @dataclass(frozen=True)
-class RungeKutta(Solver):
+class RungeKutta(RowSolver):
     """Explicit Runge-Kutta methods, adaptive or on a fixed grid, differentiated through their own steps.
 
     The error of a row is the largest of the root mean square of the scaled errors of `x` and the scaled error of each
@@ -125,7 +123,7 @@ class RungeKutta(Solver):
             return Solution(state, Statistics(0, 0, 0))
         if self.by_rows(rhs, state.x):
             return self.solve_rows(rhs, self._traced(state, parameters), start, end)
-        return _recorded(self._adaptive(rhs, self._traced(state, parameters), start, end, []), len(state.x))
+        return self._solve_together(rhs, self._traced(state, parameters), start, end)[0]
 
     def by_rows(self, rhs: RightHandSide, x: Tensor) -> bool:
         """Whether rows are to be solved apart."""
@@ -137,19 +135,36 @@ class RungeKutta(Solver):
         self, rhs: RightHandSide, state: State, start: float, end: float, steps: list[Taken] | None = None
     ) -> Solution:
         """Solve each row with steps of its own, which are appended to `steps`."""
-        require_visible(state.x, what="a solver that chooses its steps", remedy=FIXED)
-        eps, inner = torch.finfo(state.x.dtype).eps, len(self.tableau.b) - 1
-        smallest = 16 * eps * max(abs(start), abs(end))
-        attempt = partial(self._run, self._embedded_step)
-        solve = RowSolve(attempt, self.tableau.order, end, smallest, self.max_steps, steps)
+        solve = RowSolve(
+            partial(self._run, self._embedded_step), self.tableau.order, start, end,
+            self._first_step_of_rows(end - start), self._smallest(state, start, end), self.max_steps, steps,
+        )  # fmt: skip
+        inner = len(self.tableau.b) - 1
         try:
-            solution = solve(rhs, state, start, self._first_step_of_rows(end - start))
+            ended = solve(rhs, state)
         finally:
-            attempts, refused = solve.slowest
-            statistics = Statistics(1 + inner * attempts, attempts - refused, refused)
-            work = len(state.x) + inner * solve.evaluated
-            record(solves=1, row_evaluations=work, **statistics._asdict())
-        return Solution(solution, statistics)
+            tried, accepted = solve.slowest
+            statistics = Statistics(1 + inner * tried, accepted, tried - accepted)
+            record(solves=1, row_evaluations=len(state.x) + inner * solve.evaluated, **statistics._asdict())
+        return Solution(ended, statistics)
+
+    def _solve_together(
+        self, rhs: RightHandSide, state: State, start: float, end: float
+    ) -> tuple[Solution, list[float]]:
+        """The solution with the same steps for all rows, and the times of the steps."""
+        solve = SharedSolve(
+            partial(self._run, self._embedded_step), self.tableau.order, start, end,
+            self._first_step(end - start), self._smallest(state, start, end), self.max_steps,
+        )  # fmt: skip
+        ended = solve(rhs, state)
+        evaluations = 1 + (len(self.tableau.b) - 1) * (solve.accepted + solve.rejected)
+        solution = Solution(ended, Statistics(evaluations, solve.accepted, solve.rejected))
+        return _recorded(solution, len(state.x)), solve.times
+
+    def _smallest(self, state: State, start: float, end: float) -> float:
+        """The length of a step below which a solve gives up."""
+        require_visible(state.x, what="a solver that chooses its steps", remedy=FIXED)
+        return 16 * torch.finfo(state.x.dtype).eps * max(abs(start), abs(end))
 
     def _on_grid(
         self, rhs: RightHandSide, state: State, start: float, end: float, parameters: Sequence[Tensor]
@@ -168,47 +183,20 @@ class RungeKutta(Solver):
     def grid(self, rhs: RightHandSide, state: State, start: float, end: float) -> list[float]:
         if self.steps is not None:
             return [start + (end - start) * i / self.steps for i in range(self.steps + 1)]
-        times = [start]
         if self.rows == "each":
             raise TypeError('rows that are solved apart have no grid in common: take rows="together"')
-        _recorded(self._adaptive(rhs, state, start, end, times), len(state.x))
-        return times
+        return self._solve_together(rhs, state, start, end)[1]
 
-    def tighter(self) -> Solver:
+    def tighter(self) -> Refined | RefinedRows:
         plain = replace(self, compile=False)  # one call is not worth compiling for
         if self.steps is None and self.rows != "together":
-            return RefinedRows(plain)
-        return Refined(plain, replace(plain, steps=1, redraw=False), self.redraw)
+            together = replace(plain, rows="together")
+            return RefinedRows(plain, together._refined())
+        return plain._refined()
 
-    def _adaptive(self, rhs: RightHandSide, state: State, start: float, end: float, times: list[float]) -> Solution:
-        """Appends the end of each accepted step to `times`."""
-        require_visible(state.x, what="a solver that chooses its steps", remedy=FIXED)
-        inner = len(self.tableau.b) - 1
-        smallest = 16 * torch.finfo(state.x.dtype).eps * max(abs(start), abs(end))
-        t, h = start, self._first_step(end - start)
-        slope = rhs(t, state.x)
-        accepted = rejected = 0
-        refusal = None
-        while t != end:
-            h = _fit(h, end - t)
-            proposal, last, errors = self._run(self._embedded_step, rhs, t, h, state, slope)
-            share = abs(h / (end - start))
-            ratio = errors.max().item() / share
-            if _over_kink(h, ratio, refusal):
-                ratio = errors.square().mean().sqrt().item()
-            if ratio <= 1:
-                t = end if h == end - t else t + h
-                state, slope, accepted, refusal = proposal, last, accepted + 1, None
-                times.append(t)
-            else:
-                rejected, refusal = rejected + 1, refusal or (h, ratio)
-                check_finite(slope, t)
-                if abs(h) <= smallest:
-                    raise gave_up(f"the step size fell to {abs(h):.1e}", t, errors / share)
-            h *= self._factor(ratio)
-            if accepted + rejected >= self.max_steps and t != end:
-                raise gave_up(f"no end after max_steps = {self.max_steps} steps", t, errors / share)
-        return Solution(state, Statistics(1 + inner * (accepted + rejected), accepted, rejected))
+    def _refined(self) -> Refined:
+        """The solver that divides each of its steps, all rows together."""
+        return Refined(self, replace(self, steps=1, redraw=False), self.redraw)
 
     def _run(self, step: Callable[..., Any], rhs: RightHandSide, t: Number, h: Number, state: State, *rest: Any) -> Any:
         arguments: tuple[Any, ...] = (rhs, t, h, state, *rest)
@@ -246,12 +234,6 @@ class RungeKutta(Solver):
         """
         return length * min(0.25, 0.1 * (max(self.rtol, self.atol) / 1e-5) ** (1 / self.tableau.order))
 
-    def _factor(self, ratio: float) -> float:
-        """How much longer the next step may be: `0.9 ratio^(−1/(order − 1))`, within [0.2, 5]."""
-        if not math.isfinite(ratio):
-            return 0.2
-        return min(5.0, max(0.2, 0.9 * max(ratio, 1e-10) ** (-1 / (self.tableau.order - 1))))
-
     def _plain_step(self, rhs: RightHandSide, t: Number, h: Number, state: State, used: int) -> State:
         return plain_step(self.tableau, rhs, t, h, state, used)
 
@@ -280,20 +262,3 @@ def _recorded(solution: Solution, rows: int) -> Solution:
     statistics = solution.statistics
     record(solves=1, row_evaluations=rows * statistics.evaluations, **statistics._asdict())
     return solution
-
-
-def _over_kink(h: float, ratio: float, refusal: tuple[float, float] | None) -> bool:
-    """Whether the error per unit of time fell less than the step since its first refusal, a step and a ratio.
-
-    In a smooth field it falls with a high power of the step. Over a kink (of ReLU, SELU, …) the trace jumps, and it
-    does not fall at all.
-    """
-    return refusal is not None and ratio > refusal[1] * h / refusal[0]
-
-
-def _fit(h: float, rest: float) -> float:
-    """The step to take with `rest` to go: never a tiny last one, and up to a tenth longer where that spares a step."""
-    reach = 1.1 * abs(h)  # still within the safety factor of `_factor`
-    if reach >= abs(rest):
-        return rest
-    return rest / 2 if reach >= abs(rest) / 2 else h
