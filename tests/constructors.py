@@ -44,8 +44,8 @@ NOT_MADE_BY_USERS = {
 }
 RESULTS = {  # what the package hands out, and what it computes with, made in loops
     "Bar", "ChainJacobian", "Contraction", "Count", "FitResult", "FlowDistribution", "Growth", "Interruption", "MafSet",
-    "MafSplits", "Monotone", "Motion", "Progress", "Recorded", "RefinedRows", "Replayed", "RowSolve", "Rows", "Source",
-    "Split", "Steps", "Table", "Undone",
+    "MafSplits", "Monotone", "Motion", "Progress", "Recorded", "RefinedRows", "Replayed", "RowSolve", "Rows",
+    "SharedSolve", "Source", "Split", "Steps", "Table", "Undone",
 }  # fmt: skip
 Maker = Callable[..., Any]
 
