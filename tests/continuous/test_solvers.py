@@ -28,7 +28,7 @@ from cnf import (
     reconfigure,
 )
 from cnf.continuous.solvers import State, Statistics
-from cnf.continuous.solvers.runge_kutta import GRADIENTS
+from cnf.continuous.solvers.runge_kutta import GRADIENTS, ROWS
 from cnf.continuous.solvers.tableaus import TABLEAUS
 
 pytestmark = [
@@ -36,6 +36,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:.*torch.jit.script"),  # torch, when forward mode starts
 ]
 
+EACH, TOGETHER = (RungeKutta(rows=rows) for rows in ("each", "together"))
 ADAPTIVE = [name for name, tableau in TABLEAUS.items() if tableau.error]
 FIXED_OF_TORCHDIFFEQ = {"euler", "midpoint", "heun2", "heun3", "rk4", "explicit_adams", "implicit_adams", "fixed_adams"}
 
@@ -44,12 +45,13 @@ class Problem:
     """`x' = (1 + t) x (1 − x)`, whose odds grow by `exp(t + t²/2)`, with the integrals of `∂f/∂x` and of `f`."""
 
     def __init__(self) -> None:
-        self.calls: list[tuple[float, Tensor]] = []
+        self.calls: list[tuple[Tensor, Tensor]] = []
 
     def __call__(self, t: float | Tensor, x: Tensor) -> State:
-        self.calls.append((float(t), x))
-        speed = 1 + float(t)
-        return State(speed * x * (1 - x), (speed * (1 - 2 * x).sum(1),), ((speed * x * (1 - x)).sum(1),))
+        times = torch.as_tensor(t, dtype=x.dtype).expand(len(x)).unsqueeze(1)
+        self.calls.append((times, x))
+        velocity, growth = (1 + times) * x * (1 - x), (1 + times) * (1 - 2 * x)
+        return State(velocity, (growth.sum(1),), (velocity.sum(1),))
 
     @staticmethod
     def flow(x: Tensor, start: float, end: float) -> Tensor:
@@ -107,16 +109,18 @@ def test_tableaus_are_consistent(tableau):
         assert tableau.b[-1] == 0
 
 
+@pytest.mark.parametrize("rows", ROWS)
 @pytest.mark.parametrize("method", ADAPTIVE)
-def test_adaptive_solves_reach_the_tolerance_and_improve_with_it(method):
+def test_adaptive_solves_reach_the_tolerance_and_improve_with_it(method, rows):
     tolerances = [1e-3, 1e-5, 1e-7] if method == "bosh3" else [1e-3, 1e-5, 1e-7, 1e-9, 1e-11]
-    errors = [Problem().errors(RungeKutta(method, rtol=tol, atol=tol), points())[0] for tol in tolerances]
+    errors = [Problem().errors(RungeKutta(method, tol, tol, rows=rows), points())[0] for tol in tolerances]
     assert all(error < 10 * tol for error, tol in zip(errors, tolerances, strict=True))
     assert all(finer < coarser / 10 for coarser, finer in zip(errors, errors[1:], strict=False))
 
 
-@pytest.mark.parametrize("solver", [RungeKutta(rtol=1e-9, atol=1e-9), Torchdiffeq(rtol=1e-9, atol=1e-9)], ids=repr)
+@pytest.mark.parametrize("solver", [EACH, TOGETHER, Torchdiffeq()], ids=repr)
 def test_time_runs_both_ways(solver):
+    solver = replace(solver, rtol=1e-9, atol=1e-9)
     end = Problem.flow(points(), 0.2, 0.9)
     assert Problem().errors(solver, points(), 0.2, 0.9)[0] < 1e-7
     assert Problem().errors(solver, end, 0.9, 0.2)[0] < 1e-7
@@ -128,9 +132,8 @@ def test_time_runs_both_ways(solver):
         RungeKutta("euler", steps=3),
         RungeKutta("rk4", steps=3),
         RungeKutta("dopri5", steps=3),
-        RungeKutta("bosh3"),
-        RungeKutta("dopri5"),
-        RungeKutta("tsit5", rtol=1e-9, atol=1e-9),
+        *(RungeKutta(method, rows=rows) for method in ("bosh3", "dopri5") for rows in ROWS),
+        *(RungeKutta("tsit5", rtol=1e-9, atol=1e-9, rows=rows) for rows in ROWS),
         Torchdiffeq("dopri5"),
         Torchdiffeq("dopri8", adjoint=False),
         Torchdiffeq("rk4", steps=3),
@@ -151,21 +154,23 @@ def test_statistics_are_what_happened(solver):
         assert statistics[1:] == (solver.steps, 0)
 
 
+@pytest.mark.parametrize("rows", ROWS)
 @pytest.mark.parametrize(("method", "stages"), [("bosh3", 3), ("dopri5", 6), ("tsit5", 6)])
-def test_an_adaptive_step_takes_one_evaluation_less_than_it_has_stages(method, stages):
+def test_an_adaptive_step_takes_one_evaluation_less_than_it_has_stages(method, stages, rows):
     def sharp(t, x):
-        return State(20 * torch.cos(60 * t * x))
+        return State(20 * torch.cos(60 * (x.mT * t).mT))
 
-    _, (evaluations, accepted, rejected) = RungeKutta(method)(sharp, State(points()), 0.0, 1.0)
+    _, (evaluations, accepted, rejected) = RungeKutta(method, rows=rows)(sharp, State(points()), 0.0, 1.0)
     assert rejected > 0
     assert evaluations == 1 + stages * (accepted + rejected)
 
 
-def test_no_point_is_evaluated_twice():
+@pytest.mark.parametrize("rows", ROWS)
+def test_no_point_is_evaluated_twice(rows):
     problem = Problem()
-    problem.errors(RungeKutta(rtol=1e-8, atol=1e-8), points())
-    seen = {(t, tuple(x.flatten().tolist())) for t, x in problem.calls}
-    assert len(seen) == len(problem.calls)
+    problem.errors(RungeKutta(rtol=1e-8, atol=1e-8, rows=rows), points())
+    evaluated = [tuple(row) for call in problem.calls for row in torch.cat(call, 1).tolist()]
+    assert len(set(evaluated)) == len(evaluated)
 
 
 def test_counts_nest_and_close():
@@ -177,7 +182,7 @@ def test_counts_nest_and_close():
     assert (outer.evaluations, outer.solves, inner.evaluations, inner.solves) == (20, 2, 12, 1)
 
 
-@pytest.mark.parametrize("solver", [RungeKutta(), RungeKutta("rk4", steps=2), Torchdiffeq()], ids=repr)
+@pytest.mark.parametrize("solver", [EACH, TOGETHER, RungeKutta("rk4", steps=2), Torchdiffeq()], ids=repr)
 def test_nothing_to_do_is_done_at_once(solver):
     problem, state = Problem(), State(points())
     assert solver(problem, state, 0.5, 0.5) == (state, (0, 0, 0))
@@ -185,17 +190,18 @@ def test_nothing_to_do_is_done_at_once(solver):
     assert not problem.calls
 
 
-def test_costs_do_not_count_in_the_error_norm():
+@pytest.mark.parametrize("solver", [EACH, TOGETHER], ids=repr)
+def test_costs_do_not_count_in_the_error_norm(solver):
     def rhs(t, x):
         return State(-x, (), ((1e6 * torch.sin(200 * x)).sum(1),))
 
-    with_costs = RungeKutta()(rhs, State(points(), (), (torch.zeros(3),)), 0.0, 1.0)
-    without = RungeKutta()(lambda t, x: State(-x), State(points()), 0.0, 1.0)
+    with_costs = solver(rhs, State(points(), (), (torch.zeros(3),)), 0.0, 1.0)
+    without = solver(lambda t, x: State(-x), State(points()), 0.0, 1.0)
     assert with_costs.statistics == without.statistics
     assert torch.equal(with_costs.state.x, without.state.x)
 
 
-@pytest.mark.parametrize("solver", [RungeKutta(), Torchdiffeq()], ids=repr)
+@pytest.mark.parametrize("solver", [EACH, TOGETHER, Torchdiffeq()], ids=repr)
 def test_integrals_are_held_to_the_tolerance(solver):
     zero = torch.zeros(3, dtype=torch.float64)
     solution = solver(
@@ -392,7 +398,7 @@ TOLERANCE = {"rtol": 1e-9, "atol": 1e-9}
 REFERENCE = RungeKutta("tsit5", **TOLERANCE)
 
 
-@pytest.mark.parametrize("solver", [RungeKutta(), RungeKutta("bosh3"), RungeKutta("rk4", steps=5)], ids=repr)
+@pytest.mark.parametrize("solver", [EACH, TOGETHER, RungeKutta("bosh3"), RungeKutta("rk4", steps=5)], ids=repr)
 def test_checkpointing_gives_the_gradient_of_backprop(setting, solver):
     kept, recomputed = setting.gradients(solver), setting.gradients(replace(solver, gradient="checkpoint"))
     assert distance(recomputed, kept) < 1e-12
@@ -405,7 +411,7 @@ def test_checkpointing_gives_the_gradient_of_backprop(setting, solver):
         Torchdiffeq("dopri5", **TOLERANCE, seminorm=True),
         Torchdiffeq("dopri5", **TOLERANCE, adjoint=False),
         Torchdiffeq("rk4", steps=40),
-        RungeKutta("dopri5", **TOLERANCE, gradient="checkpoint"),
+        *(RungeKutta("dopri5", **TOLERANCE, gradient="checkpoint", rows=rows) for rows in ROWS),
     ],
     ids=repr,
 )
@@ -414,11 +420,13 @@ def test_the_adjoint_gives_the_gradient_of_backprop(setting, solver):
 
 
 @pytest.mark.parametrize("divergence", [Hutchinson(), HutchPP()], ids=repr)
-@pytest.mark.parametrize("solver", [Torchdiffeq(**TOLERANCE), RungeKutta(**TOLERANCE, gradient="checkpoint")], ids=repr)
+@pytest.mark.parametrize(
+    "solver", [Torchdiffeq(), *(replace(one, gradient="checkpoint") for one in (EACH, TOGETHER))], ids=repr
+)
 def test_the_backward_pass_sees_the_noise_of_the_forward_pass(divergence, solver):
     setting = Setting(FIELDS["mlp-tanh-concatsquash-2"].make(2).double())
     gradients = []
-    for each in (solver, REFERENCE):
+    for each in (replace(solver, **TOLERANCE), REFERENCE):
         torch.manual_seed(4)
         gradients.append(setting.gradients(each, divergence))
     assert distance(*gradients) < 1e-6
@@ -631,7 +639,7 @@ class Explosion(nn.Module):
         return x * x
 
 
-SOLVER_KINDS = [RungeKutta(), RungeKutta(gradient="checkpoint"), Torchdiffeq(), Torchdiffeq(adjoint=False)]
+SOLVER_KINDS = [EACH, TOGETHER, RungeKutta(gradient="checkpoint"), Torchdiffeq(), Torchdiffeq(adjoint=False)]
 GRIDS = [RungeKutta("rk4", steps=4), Torchdiffeq("rk4", steps=4)]
 
 
@@ -646,7 +654,7 @@ def test_a_field_that_is_nan_names_its_samples(solver):
     assert caught.value.time in (0.0, 1.0)
 
 
-@pytest.mark.parametrize("solver", [RungeKutta(), Torchdiffeq()], ids=repr)
+@pytest.mark.parametrize("solver", [EACH, TOGETHER, Torchdiffeq()], ids=repr)
 def test_a_field_that_becomes_nan_on_the_way_stops_there(solver):
     z = torch.tensor([[0.0, 1.0], [6.0, 0.0], [1.0, 1.0]], dtype=torch.float64)
     with pytest.raises(SolverError) as caught:
@@ -655,7 +663,7 @@ def test_a_field_that_becomes_nan_on_the_way_stops_there(solver):
     assert 0.1 < caught.value.time <= 0.75
 
 
-@pytest.mark.parametrize("solver", [RungeKutta(), Torchdiffeq()], ids=repr)
+@pytest.mark.parametrize("solver", [EACH, TOGETHER, Torchdiffeq()], ids=repr)
 def test_an_explosion_is_located(solver):
     z = torch.tensor([[0.1], [2.0], [0.3]], dtype=torch.float64)
     with pytest.raises(
@@ -670,7 +678,10 @@ def test_scipy_cannot_hang_on_an_explosion():
         CNF(Explosion(), solver=Torchdiffeq("scipy_solver", max_steps=200)).decode(torch.full((1, 1), 2.0).double())
 
 
-@pytest.mark.parametrize(("solver", "reason"), [(RungeKutta(), "max_steps = 4 steps"), (Torchdiffeq(), r"\(4>=4\)")])
+@pytest.mark.parametrize(
+    ("solver", "reason"),
+    [(EACH, "max_steps = 4 steps"), (TOGETHER, "max_steps = 4 steps"), (Torchdiffeq(), r"\(4>=4\)")],
+)
 def test_max_steps_ends_a_solve(solver, reason):
     with pytest.raises(SolverError, match=reason) as caught:
         CNF(Explosion(), solver=replace(solver, rtol=1e-9, atol=1e-9, max_steps=4)).decode(
@@ -685,9 +696,10 @@ def test_a_tolerance_below_the_precision_is_no_endless_loop():
         CNF(Explosion(), solver=solver).decode(torch.tensor([[0.1], [0.5]]))
 
 
-def test_max_steps_are_enough_where_they_are_needed_and_one_less_is_not():
-    taken = Problem().errors(RungeKutta(), points())[1]
+@pytest.mark.parametrize("solver", [EACH, TOGETHER], ids=repr)
+def test_max_steps_are_enough_where_they_are_needed_and_one_less_is_not(solver):
+    taken = Problem().errors(solver, points())[1]
     needed = taken.accepted + taken.rejected
-    assert Problem().errors(RungeKutta(max_steps=needed), points())[1] == taken
+    assert Problem().errors(replace(solver, max_steps=needed), points())[1] == taken
     with pytest.raises(SolverError, match="max_steps"):
-        Problem().errors(RungeKutta(max_steps=needed - 1), points())
+        Problem().errors(replace(solver, max_steps=needed - 1), points())

@@ -228,11 +228,12 @@ class RungeKutta(RowSolver):
         return length * min(1.0, 0.25 * scale)
 
     def _first_step_of_rows(self, length: float) -> float:
-        """A tenth of the interval at the default tolerance, never more than a quarter.
+        """A twenty-fifth of the interval at the default tolerance, never more than a quarter.
 
-        There is no other estimate to compare with a first one that is small by chance.
+        There is no other estimate to compare with a first one that is small by chance, and fields of flow matching are
+        steepest at the data, where densities begin.
         """
-        return length * min(0.25, 0.1 * (max(self.rtol, self.atol) / 1e-5) ** (1 / self.tableau.order))
+        return length * min(0.25, 0.04 * (max(self.rtol, self.atol) / 1e-5) ** (1 / self.tableau.order))
 
     def _plain_step(self, rhs: RightHandSide, t: Number, h: Number, state: State, used: int) -> State:
         return plain_step(self.tableau, rhs, t, h, state, used)
