@@ -117,7 +117,7 @@ class Linearization(ABC):
         return torch.cat(columns).permute(1, 2, 0)
 
     def _basis(self) -> Tensor:
-        dim = self.x[:1].numel()
+        dim = self.x.shape[1:].numel()
         return torch.eye(dim, dtype=self.x.dtype, device=self.x.device)
 
     def _tangents(self, rows: Tensor) -> Tensor:

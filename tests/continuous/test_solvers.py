@@ -629,7 +629,7 @@ class Nan(nn.Module):
         self.since = since
 
     def forward(self, t: Tensor, x: Tensor, context: Tensor | None = None) -> Tensor:
-        return torch.where((x[:, :1] > 5) & (t >= self.since), torch.nan, 0.1 * x)
+        return torch.where((x[:, :1] > 5) & (t.reshape(-1, 1) >= self.since), torch.nan, 0.1 * x)
 
 
 class Explosion(nn.Module):

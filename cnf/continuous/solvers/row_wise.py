@@ -181,6 +181,8 @@ class RowSolve:
         if not torch.is_grad_enabled() or errors.isfinite().all():
             return state, slope, errors
         kept = errors.isfinite().nonzero().flatten()  # again, for what is not finite may not get even a zero gradient
+        if not len(kept):
+            return active.state, active.slope, torch.full_like(errors, math.inf)
         part = active.of(kept)
         state, slope, some = self.attempt(part.rhs, part.t, part.h, part.state, part.slope)
         errors = torch.full_like(errors, math.inf).index_copy(0, kept, some)
