@@ -44,13 +44,13 @@ def compute(config: Config) -> dict[str, Any]:
     torch.set_num_threads(1)
     line = [on_the_line(config, extra) for extra in (0, config.extra[0])]
     plane = [on_the_plane(config, extra) for extra in (0, config.extra[1])]
+    tasks = {"line": line, "plane": plane}
+    named = [(f"{task}, {name}", fit) for task, fits in tasks.items() for name, fit in zip(NAMES, fits, strict=True)]
     numbers = {
-        f"{task}, {name}: {key}": round(fit["curve"][-1][index], 4)
-        for task, fits in (("line", line), ("plane", plane))
-        for name, fit in zip(NAMES, fits, strict=True)
-        for index, key in ((1, "loss"), (2, "evaluations"))
-    }
-    return {"line": line, "plane": plane, **numbers}
+        f"{name}: {key}": round(fit["curve"][-1][index], 4)
+        for name, fit in named for index, key in ((1, "loss"), (2, "evaluations"))
+    }  # fmt: skip
+    return {**tasks, **numbers}
 
 
 def on_the_line(config: Config, extra: int) -> dict[str, Any]:
@@ -60,8 +60,7 @@ def on_the_line(config: Config, extra: int) -> dict[str, Any]:
     ode = neural_ode(config, 1, extra)
     batches = [[(x, -x)] * (config.line_steps // CHECKS)] * CHECKS
     curve = trained(ode, lambda z: ode(z)[:, :1], F.mse_loss, batches, 10 * config.learning_rate)
-    with torch.no_grad():
-        path = ode.path(x, torch.linspace(0, 1, 41))[:, :, 0]
+    path = ode.path(x, torch.linspace(0, 1, 41)).detach()[:, :, 0]
     return {"curve": curve, "paths": [[round(value, 3) for value in state] for state in path.tolist()]}
 
 
@@ -73,7 +72,7 @@ def on_the_plane(config: Config, extra: int) -> dict[str, Any]:
     y = torch.cat([-torch.ones(config.points[0], 1), torch.ones(config.points[1], 1)])
     ode = neural_ode(config, 2, extra)
     model = nn.Sequential(ode, nn.Linear(2 + extra, 1))
-    orders = [torch.randperm(len(x)).split(config.batch_size) for _ in range(config.epochs)]
+    orders = (torch.randperm(len(x)).split(config.batch_size) for _ in range(config.epochs))
     batches = [[(x[rows], y[rows]) for rows in order] for order in orders]
     curve = trained(model, model, F.smooth_l1_loss, batches, config.learning_rate)
     with torch.no_grad():
@@ -117,7 +116,6 @@ def trained(
 
 
 SMOKE = {"line_steps": 40, "points": (20, 60), "epochs": 2, "cells": 8, "hidden": (8,)}
-
 
 if __name__ == "__main__":
     run("anode_annuli", Config(), compute, figure, SMOKE, paper=PAPER, ours=ours)

@@ -116,6 +116,5 @@ def wasserstein(x: Tensor, y: Tensor) -> float:
 
 SMOKE = {"rows": 300, "steps": 6, "check": 3, "slow_steps": 2, "solver_steps": 10}
 
-
 if __name__ == "__main__":
     run("cfm_table", Config(), compute, figure, SMOKE, paper=PAPER, ours=ours, seeds=5)

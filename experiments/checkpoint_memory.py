@@ -82,6 +82,5 @@ def slope(steps: tuple[int, ...], megabytes: list[float]) -> float:
 
 SMOKE = {"dim": 3, "hidden": (8, 8), "batch": 16, "steps": (2, 4), "rounds": 1, "threads": 1}
 
-
 if __name__ == "__main__":
     run("checkpoint_memory", Config(), compute, figure, SMOKE, paper=PAPER, ours=ours)

@@ -105,6 +105,5 @@ SMOKE = {
     "frames": 5,
 }
 
-
 if __name__ == "__main__":
     run("density_from_image", Config(), compute, figure, SMOKE, paper=PAPER, ours=ours)

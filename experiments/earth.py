@@ -14,24 +14,19 @@ events, its test rows included. 7 minutes a seed on one core: `CNF_DATA=… pyth
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 from tqdm import tqdm
 
 import cnf
-from cnf.data import data_root
 from cnf.distributions import BaseDensity, SphereUniform, SphericalCauchyMixture
 from cnf.manifolds import NormalizedAffine, Sphere
-from cnf.metrics import log_prob_of_rows
 from experiments.figures.earth import PAPER, figure, ours
-from experiments.parts.sphere_targets import globe_cells
+from experiments.parts.events import degrees, events, split
+from experiments.parts.sphere_fits import Training, fit, map_of, nll
 from experiments.run import run
-
-EVALUATED = cnf.RungeKutta("dopri5", rtol=1e-5, atol=1e-5)
 
 
 @dataclass(frozen=True)
@@ -57,18 +52,6 @@ class Config:
     seed: int = 1
 
 
-Rows = tuple[Tensor, Tensor, Tensor]
-
-
-class Training(NamedTuple):
-    """What is minimised, for how many steps, at which rate and how many rows a step."""
-
-    objective: cnf.Objective
-    steps: int
-    rate: float
-    batch: int
-
-
 def compute(config: Config) -> dict[str, Any]:
     torch.set_num_threads(1)
     fits = {name: fitted(config, name) for name in tqdm(config.sets, desc="sets", unit="set")}
@@ -78,7 +61,7 @@ def compute(config: Config) -> dict[str, Any]:
 
 def fitted(config: Config, name: str) -> dict[str, Any]:
     """Test NLL of all flows, and a map of the last one."""
-    rows = split(points(data_root() / "earth" / f"{name}.csv"), config.seed)
+    rows = split(events(name), config.seed)
     torch.manual_seed(config.seed)
     likelihood = cnf.MaximumLikelihood()
     geodesics = cnf.FlowMatching(cnf.GeodesicPath(Sphere(3)), late=config.late)
@@ -97,27 +80,13 @@ def fitted(config: Config, name: str) -> dict[str, Any]:
     ]
     seconds, nlls = {}, {}
     for kind, flow, training in plans:
-        seconds[kind] = round(fit(flow, rows, training, config), 1)
+        seconds[kind] = round(fit(flow, rows, training, config.tolerance, config.weight_decay, config.seed), 1)
         nlls[kind] = nll(flow, rows[2])
     drawn = config.seed == Config.seed
     return {
         "rows": [len(part) for part in rows], "seconds": seconds, "nll": nlls,
         "map": map_of(flow, config.cells) if drawn else [], "test": degrees(rows[2]) if drawn else [],
     }  # fmt: skip
-
-
-def points(path: Path) -> Tensor:
-    """Latitudes and longitudes in degrees as vectors of length one, `(N, 3)`."""
-    table = np.genfromtxt(path, delimiter=",", comments="#")
-    latitude, longitude = torch.from_numpy(table[~np.isnan(table).any(1)]).deg2rad().mT  # a header is not a number
-    x = torch.stack([latitude.cos() * longitude.cos(), latitude.cos() * longitude.sin(), latitude.sin()], 1)
-    return x.float()
-
-
-def split(x: Tensor, seed: int) -> Rows:
-    order = torch.from_numpy(np.random.default_rng(seed).permutation(len(x)))
-    train, validation = int(0.8 * len(x)), int(0.9 * len(x))
-    return x[order[:train]], x[order[train:validation]], x[order[validation:]]
 
 
 def mixture(train: Tensor, config: Config) -> SphericalCauchyMixture:
@@ -130,49 +99,10 @@ def continuous(hidden: int, frequency: float, base: BaseDensity | None = None) -
     return flow if base is None else cnf.Flow(flow.transform, base)
 
 
-def fit(flow: cnf.Flow, rows: Rows, training: Training, config: Config) -> float:
-    """Train; the weights of the best validation are kept. Seconds of it."""
-    solver = cnf.RungeKutta("dopri5", rtol=config.tolerance, atol=config.tolerance)
-    phase = cnf.Phase(training.objective, solver=solver, learning_rate=training.rate, optimizer="muon")
-    settings = cnf.FitConfig(
-        steps=training.steps, batch_size=training.batch, weight_decay=config.weight_decay, checks=10,
-        warmup=min(100, training.steps // 6), seed=config.seed, progress=False,
-    )  # fmt: skip
-    return cnf.fit(flow, rows[0], [phase], validation=rows[1], config=settings).seconds
-
-
-def evaluated(flow: cnf.Flow) -> cnf.Flow:
-    return cnf.reconfigure(flow, solver=EVALUATED) if flow.transform.continuous else flow
-
-
-def nll(flow: cnf.Flow, x: Tensor) -> float:
-    return round(-log_prob_of_rows(evaluated(flow), x).double().mean().item(), 4)
-
-
-def degrees(x: Tensor) -> list[float]:
-    """Longitudes and latitudes in turn, to a tenth of a degree."""
-    return [
-        round(v, 1)
-        for v in torch.stack([torch.atan2(x[:, 1], x[:, 0]), x[:, 2].asin()], 1).rad2deg().flatten().tolist()
-    ]
-
-
-def map_of(flow: cnf.Flow, cells: int) -> list[int]:
-    """The log-density in tenths of a nat on cells of equal angles, from the south-west, row by row."""
-    return [round(10 * v) for v in log_prob_of_rows(evaluated(flow), globe_cells(cells)).tolist()]
-
-
 SMOKE = {
-    "sets": ("volcano", "flood"),
-    "hidden": 32,
-    "matching_steps": 30,
-    "likelihood_steps": 5,
-    "mixture_steps": 20,
-    "affine_layers": 2,
-    "affine_steps": 20,
-    "cells": 12,
-}
-
+    "sets": ("peaks", "ring"), "hidden": 16, "matching_steps": 5, "likelihood_steps": 2, "mixture_steps": 3,
+    "mixture_hidden": 8, "rows_a_component": 50, "affine_layers": 2, "affine_steps": 5, "cells": 6,
+}  # fmt: skip
 
 if __name__ == "__main__":
     run("earth", Config(), compute, figure, SMOKE, paper=PAPER, ours=ours, seeds=2)

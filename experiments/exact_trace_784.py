@@ -28,6 +28,7 @@ from experiments.run import run
 class Config:
     data: str = "mnist"
     data_root: str = ""  # folder of the IDX files; the environment's CNF_DATA by default
+    preprocess: str = "logit"  # of images in [0, 1]
     hidden: int = 512
     batch_size: int = 200
     steps: int = 20
@@ -42,7 +43,9 @@ def measure(config: Config, name: str) -> dict[str, Any]:
     source = open_source(config.data, root=config.data_root or None)
     torch.manual_seed(config.seed)
     hidden = (config.hidden, config.hidden)
-    flow = cnf.build("cnf", source.event_shape, hidden=hidden, preprocess="logit", regularizers={})  # the trace alone
+    flow = cnf.build(
+        "cnf", source.event_shape, hidden=hidden, preprocess=config.preprocess, regularizers={}
+    )  # the trace alone
     start = source.train.read(range(min(5_000, len(source.train))))[0]
     flow.initialize(start)
     trained = cnf.reconfigure(flow, divergence=DIVERGENCES[name], solver=cnf.RungeKutta("rk4", steps=4))
@@ -91,7 +94,7 @@ PAPER = Paper(
     "A plain network in the place of their potential, and a whole training step; one thread of a processor, not a GPU.",
     read="the authors' code", arxiv="2006.00104",
 )  # fmt: skip
-SMOKE = {"steps": 5, "hidden": 32, "data": "digits", "batch_size": 50}
+SMOKE = {"steps": 5, "hidden": 32, "data": "digits", "preprocess": "none", "batch_size": 50}
 
 
 def ours(results: dict[str, Any]) -> str:

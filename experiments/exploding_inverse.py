@@ -38,6 +38,7 @@ class Config:
 
 
 MODELS = ("affine, unbounded", "affine, bounded", "residual", "cnf")
+NUMBERS = ("kl", "data, median", "data, largest", "square, median", "square, largest", "square, failed")
 
 
 def build(model: str, config: Config) -> cnf.Flow:
@@ -65,9 +66,6 @@ def compute(config: Config) -> dict[str, Any]:
             solved = cnf.reconfigure(flow, solver=cnf.RungeKutta("dopri5", rtol=tolerance, atol=tolerance))
             flows[f"cnf, tolerance {tolerance:g}"] = judge(solved, test, config) | {"steps": steps}
     return {"flows": flows, **{f"{name}: {key}": flow[key] for name, flow in flows.items() for key in NUMBERS}}
-
-
-NUMBERS = ("kl", "data, median", "data, largest", "square, median", "square, largest", "square, failed")
 
 
 def judge(flow: cnf.Flow, test: Tensor, config: Config) -> dict[str, Any]:
@@ -116,7 +114,6 @@ def failed(error: Tensor) -> float:
 
 
 SMOKE = {"seconds": 1.0, "rows": 2_000, "cells": 10, "angles": 10, "radii": (4, 30), "test_rows": 200}
-
 
 if __name__ == "__main__":
     run("exploding_inverse", Config(), compute, figure, SMOKE, paper=PAPER, ours=ours)

@@ -104,6 +104,5 @@ def spread(config: Config, flow: cnf.Flow, divergence: cnf.Divergence) -> float:
 
 SMOKE = {"dim": 8, "dims": (8,), "steps": 6, "checks": 2, "test_rows": 50, "rows": 8, "draws": 4}
 
-
 if __name__ == "__main__":
     run("ffjord_probes", Config(), compute, figure, SMOKE, paper=PAPER, ours=ours)

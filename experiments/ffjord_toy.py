@@ -100,6 +100,5 @@ def cell(config: Config, source: Toy, model: Model) -> dict[str, Any]:
 
 SMOKE = {"sets": ("moons", "8gaussians"), "budget": 0.004, "rows": 1_000, "test_rows": 100, "cells": 20}
 
-
 if __name__ == "__main__":
     run("ffjord_toy", Config(), compute, figure, SMOKE, paper=PAPER, ours=ours)

@@ -8,18 +8,15 @@ panel divides an evaluation of field and trace by one of the field alone. 4 minu
 from __future__ import annotations
 
 import itertools
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
-from torch import Tensor, nn
 from tqdm import tqdm
 
-import cnf
 from experiments.figures.growth import PAPER, figure, ours
+from experiments.parts.evaluations import cost, quantiles, seconds
 from experiments.parts.peers import recipe, zuko
 from experiments.parts.work import Case, Competitor, Problem, of_cnf
 from experiments.run import run
@@ -42,7 +39,6 @@ class Config:
     seed: int = 0
 
 
-Step = Callable[[], Tensor]  # a scalar with its graph
 LIBRARIES: dict[str, Callable[[Problem], Competitor]] = {
     "cnf": of_cnf, "zuko": zuko, "FFJORD's recipe": lambda problem: recipe(problem, "odeint_adjoint"),
 }  # fmt: skip
@@ -57,7 +53,10 @@ def compute(config: Config) -> dict[str, Any]:
         "width H": [(width, (config.dim, width, config.batch)) for width in config.widths],
     }
     curves = {name: sweep(config, name, points) for name, points in sweeps.items()}
-    costs = [cost(config, *sizes) for sizes in tqdm(config.evaluations, desc="evaluations")]
+    costs = [
+        cost(problem(config, sizes, exact=True), config.repeated, 10 * config.rounds)
+        for sizes in tqdm(config.evaluations, desc="evaluations")
+    ]
     numbers = {f"trace ÷ field, {entry['sizes']}": entry["closed form"][1] for entry in costs}
     return {"curves": curves, "costs": costs, **numbers}
 
@@ -99,44 +98,6 @@ def trained(config: Config, sizes: tuple[int, int, int]) -> dict[str, Callable[[
     return steps
 
 
-def seconds(step: Step, field: nn.Module) -> float:
-    field.zero_grad()
-    begun = time.perf_counter()
-    step().backward()
-    return time.perf_counter() - begun
-
-
-def quantiles(values: Sequence[float]) -> list[float]:
-    return [float(f"{value:.4g}") for value in np.quantile(values, [0.25, 0.5, 0.75])]
-
-
-def cost(config: Config, dim: int, width: int, batch: int) -> dict[str, Any]:
-    """An evaluation of velocity and trace, forward and backward, divided by one of the velocity alone."""
-    work = problem(config, (dim, width, batch), exact=True)
-    field, x = work.field, work.x.requires_grad_()
-    t = torch.tensor(0.5)
-
-    def alone() -> list[Tensor]:
-        prepared = field.prepare()
-        return [field.velocity(t, x, None, prepared).sum() for _ in range(config.repeated)]
-
-    def with_trace(divergence: cnf.Divergence) -> list[Tensor]:
-        probe = divergence.probe(x)
-        prepared = divergence.prepare(field, None, probe)
-        at = [field.linearize(t, x, None, prepared) for _ in range(config.repeated)]
-        return [each.velocity.sum() + divergence(each, probe).sum() for each in at]
-
-    kinds: dict[str, Step] = {
-        "field alone": lambda: torch.stack(alone()).sum(),
-        "closed form": lambda: torch.stack(with_trace(cnf.Exact())).sum(),
-        "one probe": lambda: torch.stack(with_trace(cnf.Hutchinson())).sum(),
-    }
-    rounds = [{name: seconds(step, field) for name, step in kinds.items()} for _ in range(10 * config.rounds)]
-    ratios = {name: quantiles([each[name] / each["field alone"] for each in rounds[2:]]) for name in kinds}
-    milliseconds = 1e3 * np.median([each["field alone"] for each in rounds[2:]]) / config.repeated
-    return {"sizes": f"D = {dim}, H = {width}", "field alone, ms": float(f"{milliseconds:.3g}"), **ratios}
-
-
 SMOKE = {
     "dims": (2, 4),
     "batches": (16, 32),
@@ -145,6 +106,7 @@ SMOKE = {
     "batch": 16,
     "width": 8,
     "rounds": 1,
+    "threads": 1,
     "evaluations": ((3, 8, 16),),
 }
 

@@ -78,6 +78,5 @@ def residual(base: Tensor, data: Tensor, times: int) -> float:
 
 SMOKE = {"pairs": 1_024, "times": 3}
 
-
 if __name__ == "__main__":
     run("joint_cfm", Config(), compute, figure, SMOKE, paper=PAPER, ours=ours, seeds=3)

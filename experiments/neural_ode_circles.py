@@ -98,6 +98,5 @@ def stage(flow: cnf.Flow, fraction: float) -> Callable[[Tensor], Tensor]:
 
 SMOKE = {"size": 4, "steps": 5, "rows": 500, "test_rows": 100, "cells": 8, "shown": 50}
 
-
 if __name__ == "__main__":
     run("neural_ode_circles", Config(), compute, figure, SMOKE, paper=PAPER, ours=ours)

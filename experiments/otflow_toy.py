@@ -91,6 +91,5 @@ def measured(config: Config, flow: cnf.Flow, exact: Tensor, test: Tensor) -> dic
 
 SMOKE = {"sets": ("8gaussians", "checkerboard"), "steps": 3, "rows": 500, "test_rows": 100, "cells": 12, "shown": 50}
 
-
 if __name__ == "__main__":
     run("otflow_toy", Config(), compute, figure, SMOKE, paper=PAPER, ours=ours)

@@ -94,6 +94,5 @@ def timed(function: Callable[[], Tensor]) -> tuple[Tensor, float]:
 
 SMOKE = {"dims": (5, 8), "vectors": (1, 3), "batch_size": 16, "repetitions": 2}
 
-
 if __name__ == "__main__":
     run("otflow_trace", Config(), compute, figure, SMOKE, paper=PAPER, ours=ours)

@@ -15,6 +15,7 @@ import torch
 
 import cnf
 
+PARTS = Path(__file__).parent / "parts"
 WORDS = ("PAPER", "SMOKE", "ours", "figure")  # parts of a script that no number depends on
 
 
@@ -36,9 +37,12 @@ def provenance() -> dict[str, Any]:
 
 
 def code_of(source: str) -> str:
-    """The hash of a script without its docstring, its words about the paper and its figure."""
-    nodes = [node for node in ast.parse(source).body if not _is_words(node)]
-    kept = [ast.get_source_segment(source, node) or "" for node in nodes]
+    """The hash of a script and the parts it imports, but for docstring, words about the paper and figure."""
+    tree = ast.parse(source).body
+    kept = [ast.get_source_segment(source, node) or "" for node in tree if not _is_words(node)]
+    modules = [node.module or "" for node in tree if isinstance(node, ast.ImportFrom)]
+    parts = [name.removeprefix("experiments.parts.") for name in modules if name.startswith("experiments.parts.")]
+    kept += [(PARTS / f"{name}.py").read_text() for name in sorted(parts)]
     return hashlib.sha256("\n".join(kept).encode()).hexdigest()
 
 

@@ -97,6 +97,5 @@ def left_by_layer(rbig: RBIG, x: Tensor, entropy: float) -> list[float]:
 
 SMOKE = {"rows": 1_000, "plane_layers": 5, "layers": 5, "few_rows": 100, "few_layers": 10, "test_rows": 500}
 
-
 if __name__ == "__main__":
     run("rbig_convergence", Config(), compute, figure, SMOKE, paper=PAPER, ours=ours, seeds=3)

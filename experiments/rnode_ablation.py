@@ -88,6 +88,5 @@ class Checked:
 
 SMOKE = {"steps": 4, "every": 2, "rows": 500, "test_rows": 100}
 
-
 if __name__ == "__main__":
     run("rnode_ablation", Config(), compute, figure, SMOKE, paper=PAPER, ours=ours)

@@ -104,6 +104,5 @@ def rounded(values: Tensor) -> list[float]:
 
 SMOKE = {"steps": 5, "hidden": (8,), "rows": 500, "test_rows": 100}
 
-
 if __name__ == "__main__":
     run("rnode_paths", Config(), compute, figure, SMOKE, paper=PAPER, ours=ours)

@@ -9,7 +9,6 @@ flow from the logistic normal against the Dirichlet density. 15 seconds a seed.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -17,15 +16,13 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from sklearn.datasets import load_digits
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.neural_network import MLPClassifier
 from torch import Tensor
 
 import cnf
 from cnf.distributions import Dirichlet, LogisticNormal
-from cnf.manifolds import Calibration, DirichletCalibration, GeneralizedCalibration, fit_calibration, smooth
+from cnf.manifolds import Calibration, DirichletCalibration, GeneralizedCalibration, fit_calibration
 from experiments.figures.simplex_calibration import PAPER, figure, grid, ours
+from experiments.parts.digits import among, posteriors, reliability
 from experiments.run import run
 
 
@@ -58,7 +55,9 @@ DENSITIES: dict[str, Callable[[], cnf.Flow]] = {
 
 def compute(config: Config) -> dict[str, Any]:
     torch.set_num_threads(1)
-    (p, labels), (held_out, classes) = posteriors(config)
+    (p, labels), (held_out, classes) = posteriors(
+        config.train, config.calibration, config.noise, config.copies, config.hidden, config.seed
+    )
     corrected, numbers = {"uncalibrated": held_out}, {}
     for name, make in CALIBRATIONS.items():
         fitted = fit_calibration(p, labels, make().double(), penalty=config.penalty)
@@ -79,47 +78,6 @@ def compute(config: Config) -> dict[str, Any]:
     return {**numbers, "diagrams": diagrams, "fits": fits}
 
 
-def posteriors(config: Config) -> list[tuple[Tensor, Tensor]]:
-    """Posteriors and true classes of the images that correct and of those that judge."""
-    images, classes = load_digits(return_X_y=True)
-    rng = np.random.default_rng(config.seed)
-    parts = np.split(rng.permutation(len(images)), [config.train, config.train + config.calibration])
-
-    def noisy(part: np.ndarray, copies: int) -> tuple[np.ndarray, np.ndarray]:
-        clean = np.repeat(images[part] / 16, copies, 0)
-        return clean + config.noise * rng.normal(size=clean.shape), np.repeat(classes[part], copies)
-
-    network = MLPClassifier(
-        (config.hidden,), alpha=0, max_iter=400, tol=1e-7, n_iter_no_change=100, random_state=config.seed
-    )
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # it is to go on for ever
-        network.fit(*noisy(parts[0], 1))
-    rows = [noisy(part, config.copies) for part in parts[1:]]
-    return [
-        (smooth(torch.from_numpy(network.predict_proba(x).astype(np.float64)), 1e-9), torch.from_numpy(y))
-        for x, y in rows
-    ]
-
-
-def reliability(q: Tensor, classes: Tensor, bins: int) -> list[tuple[float, float, float]]:
-    """Mean confidence, accuracy and share of the rows in each bin of confidence that has any."""
-    confidence, guess = q.max(1)
-    number, right = (confidence * bins).long().clamp(max=bins - 1), (guess == classes).double()
-    members = [number == i for i in range(bins)]
-    return [
-        (confidence[rows].mean().item(), right[rows].mean().item(), rows.double().mean().item())
-        for rows in members
-        if rows.any()
-    ]
-
-
-def among(q: Tensor, classes: Tensor, digits: tuple[int, int, int]) -> list[Tensor]:
-    """Posteriors among three digits, of the images of each."""
-    three = [q[classes == digit][:, list(digits)] for digit in digits]
-    return [(rows / rows.sum(1, keepdim=True)).float() for rows in three]
-
-
 def densities(x: Tensor, held_out: Tensor, config: Config) -> dict[str, Any]:
     """Fit the posteriors of one digit by likelihood; held-out negative log-likelihoods, and what the picture needs."""
     found: dict[str, Any] = {"points": [[round(value, 3) for value in row] for row in held_out[:120].tolist()]}
@@ -135,7 +93,6 @@ def densities(x: Tensor, held_out: Tensor, config: Config) -> dict[str, Any]:
 
 
 SMOKE = {"train": 100, "calibration": 200, "copies": 1, "steps": 5, "cells": 10}
-
 
 if __name__ == "__main__":
     run("simplex_calibration", Config(), compute, figure, SMOKE, paper=PAPER, ours=ours, seeds=3)

@@ -109,6 +109,5 @@ SMOKE = {
     "cells": 16,
 }
 
-
 if __name__ == "__main__":
     run("sphere_flows", Config(), compute, figure, SMOKE, paper=PAPER, ours=ours, seeds=3)

@@ -13,19 +13,18 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
-from torch import Tensor
 
 import cnf
-from cnf.data import DataError, data_root, split
+from cnf.data import DataError
 from cnf.data.benchmarks import MAF_SETS, load_maf
 from cnf.metrics import log_prob_of_rows, mean_and_error
 from experiments.figures.tabular_baselines import PAPER, PEERS, figure, ours
 from experiments.parts.peers import ZukoFlow, installed
+from experiments.parts.rows import Parts
+from experiments.parts.tasks import task_of
 from experiments.run import run
 
-Parts = tuple[Tensor, Tensor, Tensor]
 DISCRETE = (
     "nice", "realnvp", "glow", "maf", "iaf", "nsf_coupling", "nsf_autoregressive", "residual", "planar", "radial",
     "gaussianization", "rbig",
@@ -51,7 +50,7 @@ def compute(config: Config) -> dict[str, Any]:
     tables: dict[str, dict[str, Any]] = {}
     for name in config.data:
         try:
-            parts = standardised(name)
+            parts = parts_of(name)
         except DataError as error:
             print(f"left out: {error}")
             continue
@@ -59,20 +58,13 @@ def compute(config: Config) -> dict[str, Any]:
     return {"tables": tables}
 
 
-def standardised(name: str) -> Parts:
+def parts_of(name: str) -> Parts:
     """Training, validation and test rows: the published ones, or a shuffled table in units of its training rows."""
     if name in MAF_SETS:
         parts = load_maf(name)
         return torch.from_numpy(parts.train), torch.from_numpy(parts.validation), torch.from_numpy(parts.test)
-    path = data_root() / f"{name}.npy"
-    if not path.is_file():
-        raise DataError(f"{name}: no file {path}")
-    x, rows = np.load(path), split(len(np.load(path, mmap_mode="r")))
-    mean, std = x[rows.train].mean(0), x[rows.train].std(0)
-    train, validation, test = (
-        torch.tensor((x[part] - mean) / std, dtype=torch.float32) for part in (rows.train, rows.validation, rows.test)
-    )
-    return train, validation, test
+    task = task_of(name, (1_000, 200, 200), 0)
+    return task.train, task.validation, task.test
 
 
 def judge(model: str, parts: Parts, config: Config) -> dict[str, float]:
@@ -119,8 +111,7 @@ def build(model: str, dim: int, config: Config) -> cnf.Flow:
     return cnf.Flow(ZukoFlow(peer), cnf.StandardNormal(dim))
 
 
-SMOKE = {"data": ("power_plant",), "models": ("gaussian", "realnvp", "zuko_realnvp"), "seconds": 1.0}
-
+SMOKE = {"data": ("moons",), "models": ("gaussian", "realnvp", "zuko_realnvp"), "seconds": 1.0}
 
 if __name__ == "__main__":
     run("tabular_baselines", Config(), compute, figure, SMOKE, paper=PAPER, ours=ours)

@@ -109,6 +109,5 @@ def rounded(path: Tensor) -> list[list[float]]:
 
 SMOKE = {"steps": 5, "hidden": (8,), "trajectories": 5}
 
-
 if __name__ == "__main__":
     run("taynode_cubic", Config(), compute, figure, SMOKE, paper=PAPER, ours=ours)

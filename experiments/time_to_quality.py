@@ -13,21 +13,19 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 import cnf
-from cnf.continuous.solvers import Torchdiffeq
-from cnf.data import TOYS, DataError, data_root, split, toy
-from cnf.discrete import Standardize
+from cnf.data import TOYS, DataError
 from cnf.metrics import log_prob_of_rows, mean_and_error
 from experiments.figures.time_to_quality import PAPER, figure, ours
-from experiments.parts.peers import ZukoFlow, installed
+from experiments.parts.contenders import MODELS
+from experiments.parts.peers import installed
+from experiments.parts.tasks import Task, task_of
 from experiments.run import run
 
 
@@ -52,33 +50,12 @@ class Config:
     seed: int = 0
 
 
-PUBLISHED: dict[str, Any] = {
-    "batch_size": 100, "learning_rate": 1e-3, "weight_decay": 1e-5, "warmup": 0, "clip": 0.0, "ema": 0.0,
-}  # fmt: skip
-DISCRETE: dict[str, Any] = {"batch_size": 512, "learning_rate": 2e-3}  # as in `tabular_baselines`
-RESOLUTION = 0.01  # of all columns of power_plant
-
-
-@dataclass(frozen=True)
-class Task:
-    """Rows, and the exact log-density where there is one."""
-
-    train: Tensor
-    validation: Tensor
-    test: Tensor
-    log_prob: Callable[[Tensor], Tensor] | None = None
-
-    def floor(self, rows: Tensor) -> Tensor:
-        """The best NLL there is, `(N,)`; 0 where nobody knows."""
-        return rows.new_zeros(len(rows)) if self.log_prob is None else -self.log_prob(rows.double())
-
-
 def compute(config: Config) -> dict[str, Any]:
     torch.set_num_threads(1)
     curves: dict[str, dict[str, Any]] = {}
     for name in config.data:
         try:
-            task = task_of(name, config)
+            task = task_of(name, (config.rows, config.validation_rows, config.test_rows), config.seed)
         except DataError as error:
             print(f"left out: {error}")
             continue
@@ -87,7 +64,7 @@ def compute(config: Config) -> dict[str, Any]:
     name, slow = config.long
     results: dict[str, Any] = {"curves": curves}
     if slow in curves.get(name, {}):
-        task = task_of(name, config)
+        task = task_of(name, (config.rows, config.validation_rows, config.test_rows), config.seed)
         results["short"] = [trained("cnf", name, task, seconds, config) for seconds in config.short]
         results |= speedup(curves[name][slow], [*results["short"], curves[name]["cnf"]])
     return results
@@ -97,23 +74,6 @@ def budget(model: str, data: str, config: Config) -> float:
     if (data, model) == tuple(config.long):
         return config.long_seconds
     return config.judged_seconds if data not in TOYS and model in config.judged else config.seconds
-
-
-def task_of(name: str, config: Config) -> Task:
-    if name in TOYS:
-        source, draw = toy(name), torch.Generator().manual_seed(config.seed)
-        parts = (source.sample(n, generator=draw) for n in (config.rows, config.validation_rows, config.test_rows))
-        return Task(*parts, source.log_prob)
-    path = data_root() / f"{name.removesuffix('_noise')}.npy"
-    if not path.is_file():
-        raise DataError(f"{name}: no file {path}")
-    x = np.load(path).astype(np.float64)
-    if name.endswith("_noise"):
-        x = x + RESOLUTION * (np.random.default_rng(config.seed).random(x.shape) - 0.5)
-    rows = split(len(x))
-    mean, std = x[rows.train].mean(0), x[rows.train].std(0)
-    x = torch.tensor((x - mean) / std, dtype=torch.float32)
-    return Task(x[rows.train], x[rows.validation], x[rows.test])
 
 
 def trained(model: str, data: str, task: Task, seconds: float, config: Config) -> dict[str, Any]:
@@ -140,72 +100,16 @@ def speedup(slow: dict[str, Any], fast: list[dict[str, Any]]) -> dict[str, float
     return {"kl_slow": slow["test"], "speedup": slow["budget"] / min(enough, default=math.inf)}
 
 
-Model = tuple[cnf.Flow, tuple[cnf.Phase, ...] | None, dict[str, Any]]
-
-
-def _ffjord(dim: int) -> Model:
-    return cnf.build("ffjord", dim, solver=Torchdiffeq("dopri5", 1e-5, 1e-5, adjoint=True)), None, PUBLISHED
-
-
-def _matching(dim: int) -> Model:
-    flow, likelihood = _default(dim)
-    return flow, (replace(likelihood, objective=cnf.FlowMatching()),), {}
-
-
-def _both(dim: int) -> Model:
-    """Matching for a third of the time, then the default."""
-    flow, likelihood = _default(dim)
-    return flow, (replace(likelihood, objective=cnf.FlowMatching()), replace(likelihood, share=2.0)), {}
-
-
-def _default(dim: int) -> tuple[cnf.Flow, cnf.Phase]:
-    flow = cnf.build("cnf", dim)
-    return flow, flow.recipe[-1]
-
-
-def _zuko_cnf(dim: int) -> Model:
-    import zuko  # only the peers need it
-
-    return _standardised(zuko.flows.CNF(dim, 0, hidden_features=(64, 64, 64))), None, {"learning_rate": 1e-3}
-
-
-def _zuko(kind: str, dim: int, **options: Any) -> Model:
-    import zuko
-
-    flow = getattr(zuko.flows, kind)(dim, 0, transforms=5, hidden_features=(128, 128), **options)
-    return _standardised(flow), None, DISCRETE
-
-
-def _standardised(peer: Any) -> cnf.Flow:
-    dim = peer.base().event_shape[0]
-    return cnf.Flow(cnf.Compose([Standardize(dim), ZukoFlow(peer)]), cnf.StandardNormal(dim))
-
-
-MODELS: dict[str, Callable[[int], Model]] = {
-    "ffjord": _ffjord,
-    "rnode": lambda dim: (cnf.build("rnode", dim), None, {}),
-    "ot_flow": lambda dim: (cnf.build("ot_flow", dim), None, {}),
-    "cnf": lambda dim: (cnf.build("cnf", dim), None, {}),
-    "cnf_matching": _matching,
-    "cnf_both": _both,
-    "zuko_cnf": _zuko_cnf,
-    "zuko_nsf": lambda dim: _zuko("NSF", dim, bins=8),
-    "zuko_maf": lambda dim: _zuko("MAF", dim),
-    "zuko_realnvp": lambda dim: _zuko("RealNVP", dim),
-}
-
-
 SMOKE = {
     "data": ("8gaussians",),
-    "seconds": 0.5,
-    "long_seconds": 0.5,
-    "short": (0.5,),
+    "seconds": 0.2,
+    "long_seconds": 0.2,
+    "short": (0.2,),
     "checks": 2,
     "rows": 2_000,
     "validation_rows": 100,
     "test_rows": 100,
 }
-
 
 if __name__ == "__main__":
     run("time_to_quality", Config(), compute, figure, SMOKE, paper=PAPER, ours=ours)

@@ -96,6 +96,5 @@ def shaded(log_density: Callable[[Tensor], Tensor], config: Config) -> list[floa
 
 SMOKE = {"steps": 5, "judged": 200, "cells": 10, "hidden": 8}
 
-
 if __name__ == "__main__":
     run("torus_densities", Config(), compute, figure, SMOKE, paper=PAPER, ours=ours, seeds=3)

@@ -57,11 +57,12 @@ def compute(config: Config) -> dict[str, Any]:
 def layers(flow: cnf.Flow, z: Tensor) -> Tensor:
     """Base points and what each coupling makes of them, in the units of the data, `(couplings + 1, N, 2)`."""
     transform: Any = flow.transform
-    standardize, couplings = transform.transforms
+    *front, couplings = transform.transforms
+    front = cnf.Compose(front)
     states = [z]
     for coupling in reversed(couplings.transforms):
         states.append(coupling.push(states[-1]))
-    return torch.stack([standardize.push(state) for state in states])
+    return torch.stack([front.push(state) for state in states])
 
 
 def detour(path: Tensor) -> float:
@@ -70,7 +71,6 @@ def detour(path: Tensor) -> float:
 
 
 SMOKE = {"seconds": 1.0, "rows": 2_000, "couplings": 2, "points": 100, "test_rows": 500}
-
 
 if __name__ == "__main__":
     run("two_moons_layers", Config(), compute, figure, SMOKE, animation=animation, paper=PAPER, ours=ours)
