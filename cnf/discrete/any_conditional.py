@@ -92,6 +92,16 @@ class AnyConditional(Transform):
         path = self.transform.path(self._wound(z, states), times, _seen(scores, states))
         return torch.stack([self._values(self.whiten.decode(point, scores, states)[0], states) for point in path])
 
+    def base_of_scores(self, cells: Tensor, context: Tensor | None = None) -> Tensor:
+        """Base points of normal scores `(N, D)`, such as the ends of `MixedMarginals.intervals`; without noise.
+
+        Where one cell alone is modelled, its base point rises with its score, so `Φ` of it is a distribution function.
+        """
+        states = States.of(context, cells)
+        scores = self._scores(states)
+        white = self.whiten.encode(cells, scores, states)[0]
+        return self._unwound(self.transform.encode(white, _seen(scores, states)).value, states)[0]
+
     def continuous_part(self, z: Tensor, x: Tensor, context: Tensor | None = None) -> ContinuousPart:
         states = States.of(context, x)
         scores = self._scores(states)

@@ -8,14 +8,16 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from cnf.arguments import Size, SizeOrZero, checked
+from cnf.arguments import Finite, Size, SizeOrZero, checked
 from cnf.discrete.interpolants import Splines
+from cnf.discrete.jumps import LARGEST, TINY, Ends, Jumps
 from cnf.discrete.marginals import MarginalGaussianization
-from cnf.discrete.steps import Steps
+from cnf.distributions import LOG_2PI
 from cnf.inputs import require_vectors
 from cnf.spread import FEWEST
 from cnf.transforms import Mapped, Transform
 
+NARROW = 1e-4  # probability below which the middle of an interval is its mean
 GOLDEN_ROUNDS = 30  # of the fixed point below, which has converged to all digits by then
 
 
@@ -45,6 +47,7 @@ class MixedMarginals(Transform):
         dim: D.
         levels: For each column the number of its levels, the values 0, 1, …; 0 for a column of numbers. By default all
             columns are of numbers.
+        atoms: For each column of numbers the values that have a probability of their own.
         whole: Places of columns of whole numbers without levels: they get uniform noise in (−½, ½) first.
         circles: Places of columns of angles in radians, which stay as they are.
         knots: Of the splines of numbers, see `MarginalGaussianization`.
@@ -70,25 +73,27 @@ class MixedMarginals(Transform):
         dim: Size,
         *,
         levels: Sequence[SizeOrZero] = (),
+        atoms: Sequence[Sequence[Finite]] = (),
         whole: Sequence[SizeOrZero] = (),
         circles: Sequence[SizeOrZero] = (),
         knots: Size = 256,
     ) -> None:
         super().__init__()
-        levels = tuple(levels) or (0,) * dim
-        if len(levels) != dim or not set(whole) | set(circles) <= set(range(dim)):
-            raise ValueError(f"expected levels of {dim} columns and places from 0 to {dim - 1}, got {levels}, {whole}")
-        self.dim, self.levels, self.whole, self.circles = dim, levels, tuple(whole), tuple(circles)
-        self.stepped = [place for place, number in enumerate(levels) if number]
-        self.smooth = [place for place in range(dim) if not levels[place] and place not in circles]
-        self.steps = Steps([levels[place] for place in self.stepped]) if self.stepped else None
+        self.levels, self.atoms = tuple(levels) or (0,) * dim, tuple(map(tuple, atoms)) or ((),) * dim
+        self.dim, self.whole, self.circles = dim, tuple(whole), tuple(circles)
+        numbers = [place for place, number in enumerate(self.levels) if not number]
+        _check(dim, self.levels, self.atoms, {*whole, *circles}, numbers)
+        self.smooth = [place for place in numbers if place not in circles]
+        self.jumping = [place for place in range(dim) if self.levels[place] or self.atoms[place]]
+        jumps = [self.atoms[place] or tuple(range(self.levels[place])) for place in self.jumping]
+        self.jumps = Jumps(jumps, [place in self.smooth for place in self.jumping]) if jumps else None
         splines = MarginalGaussianization(len(self.smooth), knots=knots, narrowest=1 / 64) if self.smooth else None
         self.splines = splines
         self.register_buffer("rounded", torch.tensor([place in whole for place in self.smooth]), persistent=False)
 
     @property
     def exact(self) -> bool:
-        return not self.stepped and not self.whole
+        return not self.jumping and not self.whole
 
     def encode(self, x: Tensor, context: Tensor | None = None) -> Mapped:
         cells = self.cells(x)
@@ -102,41 +107,55 @@ class MixedMarginals(Transform):
         """The cells of images one by one, with `log |∂cell/∂image|`."""
         require_vectors(z, self.dim)
         x, log_slope = z.clone(), torch.zeros_like(z)
-        if self.steps is not None:
-            x[:, self.stepped], log_slope[:, self.stepped] = self.steps.decode(z[:, self.stepped])
+        landed = None if self.jumps is None else self.jumps.decode(z[:, self.jumping])
+        if landed is not None:
+            x[:, self.jumping], log_slope[:, self.jumping] = landed.score, landed.log_slope
         if self.splines is not None:
-            values, slopes = Splines(*self.splines.knots).decode(z[:, self.smooth].mT)
+            values, slopes = Splines(*self.splines.knots).decode(x[:, self.smooth].mT)
             x[:, self.smooth] = torch.where(self.rounded, values.mT.round(), values.mT)
-            log_slope[:, self.smooth] = slopes.mT
+            log_slope[:, self.smooth] += slopes.mT
+        if landed is not None:
+            x[:, self.jumping] = torch.where(landed.atom, landed.value, x[:, self.jumping])
+            log_slope[:, self.jumping] = torch.where(landed.atom, landed.log_slope, log_slope[:, self.jumping])
         return Cells(x, log_slope)
 
     def cells(self, x: Tensor) -> Cells:
         """The images of cells one by one, with new noise where there are jumps."""
-        return self._mapped(x, spread_noise(x))
+        noise = spread_noise(x)
+        score, log_slope = self._smooth(x, noise - 0.5)
+        if self.jumps is not None:
+            some = (part[:, self.jumping] for part in (x, score, log_slope, noise))
+            score[:, self.jumping], log_slope[:, self.jumping] = self.jumps.encode(*some)
+        return Cells(score, log_slope)
+
+    def intervals(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Both ends of what each cell owns of the normal scores, `(N, D)` each; equal where it has a density."""
+        low, high = (self._smooth(x, torch.full_like(x, end))[0] for end in (-0.5, 0.5))
+        if self.jumps is not None:
+            for end, ends in ((low, 0), (high, 1)):
+                end[:, self.jumping] = self.jumps.intervals(x[:, self.jumping], end[:, self.jumping])[ends]
+        return low, high
 
     def scores(self, x: Tensor) -> Tensor:
         """The mean image of each cell, `(N, D)`, in which there is no noise."""
-        scores = self._mapped(x, torch.full_like(x, 0.5)).value
-        if self.steps is not None:
-            scores[:, self.stepped] = self.steps.scores(x[:, self.stepped])
-        return scores
+        low, high = self.intervals(x)
+        share = _mass(low, high)
+        mean = (_density(low) - _density(high)) / share.clamp(min=TINY)
+        return torch.where(share > NARROW, mean, 0.5 * (low + high).clamp(-2 * LARGEST, 2 * LARGEST))
 
-    def _mapped(self, x: Tensor, noise: Tensor) -> Cells:
+    def _smooth(self, x: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
+        """Scores of numbers by their splines, and the logarithms of their slopes; all else as it is."""
         require_vectors(x, self.dim)
         z, log_slope = x.clone(), torch.zeros_like(x)
-        if self.steps is not None:
-            z[:, self.stepped], log_slope[:, self.stepped] = self.steps.encode(
-                x[:, self.stepped], noise[:, self.stepped]
-            )
         if self.splines is not None:
-            values = x[:, self.smooth] + torch.where(self.rounded, noise[:, self.smooth] - 0.5, 0.0)
+            values = x[:, self.smooth] + torch.where(self.rounded, noise[:, self.smooth], 0.0)
             images, slopes = Splines(*self.splines.knots).encode(values.mT)
             z[:, self.smooth], log_slope[:, self.smooth] = images.mT, slopes.mT
-        return Cells(z, log_slope)
+        return z, log_slope
 
     @torch.no_grad()
     def initialize(self, x: Tensor, context: Tensor | None = None, present: Tensor | None = None) -> None:
-        """Count the levels and fit the splines of the rows of `x`.
+        """Count levels and atoms, and fit the splines, of the rows of `x`.
 
         Args:
             x: `(N, D)`.
@@ -145,26 +164,58 @@ class MixedMarginals(Transform):
         """
         require_vectors(x, self.dim)
         there = torch.ones_like(x, dtype=torch.bool) if present is None else present
-        if self.steps is not None:
-            self.steps.count(x[:, self.stepped], there[:, self.stepped])
-        if self.splines is not None:
-            noise = torch.rand(x.shape, generator=torch.Generator().manual_seed(0)).to(x) - 0.5
-            for number, place in enumerate(self.smooth):
-                rows = there[:, place]
-                values = x[rows, place] + (noise[rows, place] if self.rounded[number] else 0.0)
-                self._fit(number, values[:, None])
+        columns = [x[there[:, place], place] for place in range(self.dim)]
+        for number, place in enumerate(self.smooth):
+            cells, atoms = columns[place], torch.tensor(self.atoms[place]).to(x)
+            rest = cells[~torch.isin(cells, atoms)]
+            self._fit(number, (rest if len(rest) >= FEWEST else cells)[:, None])
+        if self.jumps is not None:
+            ends = [self._ends_of(place) for place in self.jumping]
+            self.jumps.count([columns[place] for place in self.jumping], ends)
+
+    def _ends_of(self, place: int) -> Ends:
+        """From numbers of a column to the scores of its density at both ends of their cells."""
+        if place not in self.smooth:
+            return lambda x: (torch.zeros_like(x), torch.zeros_like(x))
+        assert self.splines is not None
+        number = self.smooth.index(place)
+        spline = Splines(*self.splines.knots[:, number : number + 1])
+        half = 0.5 * bool(self.rounded[number])
+        return lambda x: (spline.encode((x - half)[None])[0][0], spline.encode((x + half)[None])[0][0])
 
     def _fit(self, number: int, values: Tensor) -> None:
         """Fit one spline to the values that its column has, `(n, 1)`."""
         assert self.splines is not None
         knots = self.splines.knots.shape[2]
         one = MarginalGaussianization(1, knots=knots, narrowest=self.splines.narrowest)
+        if self.rounded[number]:
+            values = values + (torch.rand(values.shape, generator=torch.Generator().manual_seed(0)).to(values) - 0.5)
         if len(values) >= FEWEST or (len(values) > 1 and bool(values.std() > 0)):
             one.to(values).initialize(values)
         self.splines.knots[:, number] = one.knots[:, 0].to(self.splines.knots)
 
     def extra_repr(self) -> str:
         return f"levels={self.levels}, whole={self.whole}, circles={self.circles}"
+
+
+def _check(
+    dim: int, levels: Sequence[int], atoms: Sequence[Sequence[float]], places: set[int], numbers: Sequence[int]
+) -> None:
+    if len(levels) != dim or len(atoms) != dim:
+        raise ValueError(f"expected levels and atoms for {dim} columns, got {len(levels)} and {len(atoms)}")
+    if not places <= set(numbers) or any(atoms[place] for place in range(dim) if place not in numbers):
+        raise ValueError("whole numbers, angles and atoms must be in columns of numbers, whose levels are 0")
+
+
+def _density(z: Tensor) -> Tensor:
+    return torch.exp(-0.5 * (z.square() + LOG_2PI))
+
+
+def _mass(low: Tensor, high: Tensor) -> Tensor:
+    """The probability of a normal number between two, from the tail that has digits."""
+    flipped = low + high > 0
+    low, high = torch.where(flipped, -high, low), torch.where(flipped, -low, high)
+    return torch.special.log_ndtr(high).exp() - torch.special.log_ndtr(low).exp()
 
 
 def spread_noise(x: Tensor) -> Tensor:

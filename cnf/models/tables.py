@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from cnf.arguments import SizeOrZero, Sizes, Widths, checked
+from cnf.arguments import Finite, SizeOrZero, Sizes, Widths, checked
 from cnf.continuous.cnf import CNF
 from cnf.continuous.divergences import Divergence, Exact
 from cnf.continuous.fields import MLPField, PartialField
@@ -24,6 +24,7 @@ def any_cnf(
     context_dim: SizeOrZero = 0,
     *,
     levels: Sequence[SizeOrZero] = (),
+    atoms: Sequence[Sequence[Finite]] = (),
     whole: Sequence[SizeOrZero] = (),
     circles: Sequence[SizeOrZero] = (),
     hidden: Widths = (128, 128),
@@ -43,6 +44,7 @@ def any_cnf(
         event_shape: `(D,)`, a row of D cells as numbers.
         context_dim: 0, for conditions are cells of the row.
         levels: For each column the number of its levels, see `MixedMarginals`.
+        atoms: For each column of numbers the values that have a probability of their own.
         whole: Places of whole numbers without levels.
         circles: Places of angles in radians.
         hidden: Widths of the two hidden layers of the field.
@@ -66,5 +68,5 @@ def any_cnf(
     network = MLPField(dim + turns, hidden=hidden, context_dim=3 * dim + turns, activation=activation)
     regularizers = {"kinetic": KineticEnergy()} if regularizers is None else regularizers
     field = PartialField(at_rest(network), circles=circles)
-    marginals = MixedMarginals(dim, levels=levels, whole=whole, circles=circles)
+    marginals = MixedMarginals(dim, levels=levels, atoms=atoms, whole=whole, circles=circles)
     return Flow(AnyConditional(marginals, CNF(field, divergence, regularizers, solver)), StandardNormal(dim))

@@ -76,6 +76,7 @@ class Coding:
         units = [self.units[place] for place in self.modelled]
         return {
             "levels": tuple(unit.levels for unit in units),
+            "atoms": tuple(_floats(unit.encode(np.array(unit.atoms))) for unit in units),
             "whole": tuple(place for place, unit in enumerate(units) if unit.whole),
             "circles": tuple(place for place, unit in enumerate(units) if unit.circle),
         }
@@ -84,7 +85,7 @@ class Coding:
         """Rows for the flow, from numbers `(N, D)`."""
         x = _coded(values, self.units)
         unknown = np.isnan(x) & ~np.isnan(values)
-        slopes = np.stack([unit.log_slope(cells) for unit, cells in zip(self.units, values.T, strict=True)], 1)
+        slopes = np.stack([_log_slope(unit, cells) for unit, cells in zip(self.units, values.T, strict=True)], 1)
         broken = unknown.any(1)
         for each in self.dependences:
             broken |= self._contradicts(x, each)
@@ -108,7 +109,7 @@ class Coding:
         whole[:, self.modelled] = x
         for each in self.dependences:
             whole[:, each.column] = _looked_up(whole[:, each.source], each.table)
-        return np.stack([unit.decode(cells) for unit, cells in zip(self.units, whole.T, strict=True)], 1)
+        return np.stack([_decoded(unit, cells) for unit, cells in zip(self.units, whole.T, strict=True)], 1)
 
     def to_json(self) -> dict[str, Any]:
         """As numbers and words."""
@@ -139,3 +140,23 @@ def _looked_up(levels: np.ndarray, table: Mapping[int, int]) -> np.ndarray:
         found[key] = value
     places = np.where(np.isnan(levels) | (levels > max(table, default=0)), len(found) - 1, levels).astype(int)
     return found[places]
+
+
+def _log_slope(unit: Unit, cells: np.ndarray) -> np.ndarray:
+    """Of atoms 0, for their log-probability is one of a value, not of a density."""
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.where(np.isin(cells, unit.atoms), 0.0, unit.log_slope(cells))
+
+
+def _decoded(unit: Unit, x: np.ndarray) -> np.ndarray:
+    """Values from numbers of the flow; an atom is given back as it was."""
+    values, atoms = unit.decode(x), np.array(unit.atoms)
+    if not len(atoms):
+        return values
+    coded = np.array(_floats(unit.encode(atoms)))
+    place = np.clip(np.searchsorted(coded, x), 0, len(atoms) - 1)
+    return np.where(coded[place] == x, atoms[place], values)
+
+
+def _floats(values: np.ndarray) -> tuple[float, ...]:
+    return tuple(values.astype(np.float32).astype(float).tolist())

@@ -7,11 +7,13 @@ import torch
 from torch import Tensor
 
 from cnf.continuous.twins import without_costs
-from cnf.discrete import States
+from cnf.discrete import AnyConditional, MixedMarginals, States
 from cnf.flows import Flow
 from cnf.metrics import importance_log_prob
 
 PIECE = 4096  # rows evaluated together, copies counted
+LARGEST = 8.0  # normal scores beyond which there is nothing
+SMALLEST = 1e-12  # probability of a level that a solve still tells from 0
 
 
 @torch.no_grad()
@@ -36,6 +38,49 @@ def log_prob_of_cells(flow: Flow, x: Tensor, context: Tensor | None, *, draws: i
                 log_prob = flow.log_prob(x[rows], some)
             result[rows.numpy()] = log_prob.double().numpy()
     return result
+
+
+@torch.no_grad()
+def log_prob_of_one(flow: Flow, x: Tensor, context: Tensor, place: int, *, seed: int) -> np.ndarray:
+    """`log p(x_j | x_o)` where one cell of each row is modelled, that of column j; exact, also of levels.
+
+    Args:
+        flow: Whose transform is an `AnyConditional`.
+        x: `(N, D)`.
+        context: `(N, 2D)`.
+        place: j.
+        seed: Of noise that does not matter.
+    """
+    log_prob = log_prob_of_cells(flow, x, context, draws=1, seed=seed)
+    low, high = (end[:, place] for end in marginals_of(flow).intervals(x))
+    jumps = ((high > low) & States.of(context, x).modelled[:, place]).nonzero().flatten()
+    if len(jumps):
+        ends = [share_below(flow, end[jumps], context[jumps], place) for end in (low, high)]
+        log_prob[jumps.numpy()] = np.log(np.maximum(ends[1] - ends[0], SMALLEST))
+    return log_prob
+
+
+@torch.no_grad()
+def share_below(flow: Flow, score: Tensor, context: Tensor, place: int) -> np.ndarray:
+    """`P(z_j ≤ score | x_o)`, `(N,)`, where the cell of column j alone is modelled."""
+    transform, shares = any_conditional(flow), np.empty(len(score))
+    cells = torch.zeros(len(score), context.shape[1] // 2)
+    cells[:, place] = score.clamp(-LARGEST, LARGEST)
+    for rows in _pieces(context, len(score), 1):
+        base = transform.base_of_scores(cells[rows], context[rows])[:, place]
+        shares[rows.numpy()] = torch.special.ndtr(base.double()).numpy()
+    return np.where(score.numpy() <= -LARGEST, 0.0, np.where(score.numpy() >= LARGEST, 1.0, shares))
+
+
+def any_conditional(flow: Flow) -> AnyConditional:
+    """The transform of a flow of tables."""
+    assert isinstance(flow.transform, AnyConditional)
+    return flow.transform
+
+
+def marginals_of(flow: Flow) -> MixedMarginals:
+    """The marginals of a flow of tables."""
+    return any_conditional(flow).marginals
 
 
 @torch.no_grad()

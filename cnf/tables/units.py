@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +13,11 @@ import numpy as np
 from cnf.tables.schema import Column
 
 MANY_CELLS = 64  # of a grid of whole numbers, up to which each is a level of its own
-ROWS_A_CELL = 5  # on average, which that needs too
+ROWS_A_CELL = 20  # on average, which that needs too
+MOST_ATOMS = 100  # of a column
+ATOM, FEWEST_COPIES = 0.004, 5  # share of the rows, and number of them, that an atom needs
+STEEP = 5.0  # times what the neighbourhood of a value would give it
+NEIGHBOURS = 0.05  # share of the rows that are a neighbourhood
 FINEST = 2**22  # cells of a grid, which float32 still tells apart
 MARGIN = 1e-6  # of the range of bounded columns, so that their ends have a logit
 
@@ -25,11 +29,13 @@ class Unit(ABC):
         levels: Number of its levels; 0 for a column of numbers.
         whole: Whether its numbers are whole, without levels.
         circle: Whether its numbers are angles in radians.
+        atoms: Values, as the table has them, that have a probability of their own.
     """
 
     levels: int = 0
     whole: bool = False
     circle: bool = False
+    atoms: tuple[float, ...] = ()
 
     @abstractmethod
     def encode(self, values: np.ndarray) -> np.ndarray:
@@ -58,6 +64,7 @@ class Grid(Unit):
     dense: bool = False
     low: float = -math.inf
     high: float = math.inf
+    atoms: tuple[float, ...] = ()
 
     @property
     def whole(self) -> bool:  # type: ignore[override]
@@ -82,6 +89,7 @@ class Linear(Unit):
 
     offset: float
     scale: float
+    atoms: tuple[float, ...] = ()
 
     def encode(self, values: np.ndarray) -> np.ndarray:
         return (values - self.offset) / self.scale
@@ -99,6 +107,7 @@ class Logarithm(Unit):
 
     offset: float
     scale: float
+    atoms: tuple[float, ...] = ()
 
     def encode(self, values: np.ndarray) -> np.ndarray:
         return (np.log(values) - self.offset) / self.scale
@@ -116,6 +125,7 @@ class Bounded(Unit):
 
     low: float
     high: float
+    atoms: tuple[float, ...] = ()
 
     def encode(self, values: np.ndarray) -> np.ndarray:
         share = self._share(values)
@@ -165,11 +175,44 @@ def unit_of(column: Column, values: np.ndarray) -> Unit:
     step = _step(column, there)
     if step is not None and np.ptp(there) / step < FINEST:
         return _grid(column, there, step)
+    atoms = atoms_of(there, None, column.atoms)
     if column.kind == "bounded":
-        return Bounded(float(column.low or 0.0), float(column.high if column.high is not None else 1.0))
+        return Bounded(float(column.low or 0.0), float(column.high if column.high is not None else 1.0), atoms)
     if column.kind == "positive":
-        return Logarithm(*_centre(np.log(there)))
-    return Linear(*_centre(there))
+        return Logarithm(*_centre(np.log(there)), atoms)
+    return Linear(*_centre(there), atoms)
+
+
+def atoms_of(values: np.ndarray, step: float | None, declared: Collection[float] = ()) -> tuple[float, ...]:
+    """Values with far more rows than their neighbours would let expect, and those declared, in rising order.
+
+    Args:
+        values: `(N,)`.
+        step: What all are multiples of; None where values repeat only by atoms.
+        declared: Values that are atoms in any case.
+
+    Example:
+        >>> import numpy as np
+        >>> atoms_of(np.concatenate((np.zeros(30), np.linspace(1, 2, 70))), None)
+        (0.0,)
+    """
+    distinct, counts = np.unique(values, return_counts=True)
+    frequent = counts >= max(FEWEST_COPIES, ATOM * len(values))
+    if step is not None:
+        frequent &= counts >= STEEP * step * _density(values, distinct, counts)
+    most = sorted(np.flatnonzero(frequent), key=lambda place: -counts[place])[:MOST_ATOMS]
+    return tuple(sorted({float(distinct[place]) for place in most} | {float(value) for value in declared}))
+
+
+def _density(values: np.ndarray, distinct: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """Rows a unit around each distinct value, its own left out."""
+    half, ordered = max(1, round(NEIGHBOURS * len(values) / 2)), np.sort(values)
+    below = np.searchsorted(ordered, distinct)
+    above = len(values) - below - counts
+    low = ordered[np.maximum(below - half, 0)]
+    high = ordered[np.minimum(below + counts - 1 + half, len(values) - 1)]
+    rows = np.minimum(below, half) + np.minimum(above, half)
+    return np.asarray(rows / np.maximum(high - low, np.finfo(float).tiny))
 
 
 def _step(column: Column, values: np.ndarray) -> float | None:
@@ -187,8 +230,8 @@ def _grid(column: Column, values: np.ndarray, step: float) -> Grid:
     cells = round((high - low) / step) + 1
     if cells <= MANY_CELLS and len(values) >= ROWS_A_CELL * cells:
         return Grid(float(low), step, int(cells), dense=not whole)
-    ends = _ends(column, values)
-    return Grid(float(low + step * (cells // 2)), step, 0, not whole, *ends)
+    ends, atoms = _ends(column, values), atoms_of(values, step, column.atoms)
+    return Grid(float(low + step * (cells // 2)), step, 0, not whole, *ends, atoms)
 
 
 def _ends(column: Column, values: np.ndarray) -> tuple[float, float]:
@@ -208,7 +251,11 @@ def _centre(values: np.ndarray) -> tuple[float, float]:
 def unit_from_json(facts: dict[str, Any]) -> Unit:
     """The unit that `unit_to_json` wrote."""
     kind, fields = facts["unit"], {key: value for key, value in facts.items() if key != "unit"}
-    return UNITS[kind](**{key: float(value) if isinstance(value, str) else value for key, value in fields.items()})
+    return UNITS[kind](**{key: _plain(value) for key, value in fields.items()})
+
+
+def _plain(value: Any) -> Any:
+    return float(value) if isinstance(value, str) else tuple(value) if isinstance(value, list) else value
 
 
 def unit_to_json(unit: Unit) -> dict[str, Any]:
@@ -216,7 +263,7 @@ def unit_to_json(unit: Unit) -> dict[str, Any]:
 
     Example:
         >>> unit_from_json(unit_to_json(Linear(1.0, 2.0)))
-        Linear(offset=1.0, scale=2.0)
+        Linear(offset=1.0, scale=2.0, atoms=())
     """
     name = next(name for name, kind in UNITS.items() if kind is type(unit))
     fields = {key: str(value) if value in (math.inf, -math.inf) else value for key, value in vars(unit).items()}
