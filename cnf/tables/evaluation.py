@@ -10,10 +10,25 @@ from cnf.continuous.twins import without_costs
 from cnf.discrete import AnyConditional, MixedMarginals, States
 from cnf.flows import Flow
 from cnf.metrics import importance_log_prob
+from cnf.tables.coding import Coded
 
 PIECE = 4096  # rows evaluated together, copies counted
 LARGEST = 8.0  # normal scores beyond which there is nothing
 SMALLEST = 1e-12  # probability of a level that a solve still tells from 0
+
+
+def log_prob_given(flow: Flow, coded: Coded, given: np.ndarray, *, draws: int, seed: int) -> np.ndarray:
+    """Log-probabilities of rows in the units of their table, `(N,)`: of the cells present that are not `given`, `(D,)`.
+
+    That of one cell alone is exact. Of several, it is exact if none of the columns has levels or atoms, else a lower
+    bound from so many draws. Rows that are impossible have −∞.
+    """
+    context, free = coded.context(given), np.flatnonzero(~given)
+    if len(free) == 1:
+        values = log_prob_of_one(flow, coded.x, context, int(free[0]), seed=seed)
+    else:
+        values = log_prob_of_cells(flow, coded.x, context, draws=draws, seed=seed)
+    return np.where(coded.impossible, -np.inf, values + (coded.log_slope * ~given).sum(1))
 
 
 @torch.no_grad()

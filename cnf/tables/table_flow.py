@@ -16,7 +16,7 @@ from cnf.files import read_json, write_json
 from cnf.tables.codec import to_frame, to_numbers
 from cnf.tables.coding import Coded, Coding
 from cnf.tables.estimator import Estimator
-from cnf.tables.evaluation import log_prob_of_cells, sample_cells
+from cnf.tables.evaluation import log_prob_given, sample_cells
 from cnf.tables.kinds import schema_of
 from cnf.tables.learning import learned
 from cnf.tables.libraries import in_library, library_of, pandas_types
@@ -196,7 +196,7 @@ class TableFlow(Estimator):
         found = {name: np.zeros(len(coded.x)) for name in self.schema.names}
         for place, column in enumerate(self.coding.modelled):
             given = np.arange(coded.x.shape[1]) != place
-            values = -self._scored(coded, given, 32)
+            values = -self._scored(coded, given, DRAWS)
             found[self.schema.names[column]] = np.where(coded.present[:, place].numpy(), values, np.nan)
         return found
 
@@ -281,9 +281,7 @@ class TableFlow(Estimator):
         return self._scored(coded, np.array([name in given for name in names]), draws)
 
     def _scored(self, coded: Coded, given: np.ndarray, draws: int) -> np.ndarray:
-        values = log_prob_of_cells(self.flow, coded.x, coded.context(given), draws=draws, seed=self.seed)
-        values += (coded.log_slope * ~given).sum(1)
-        return np.where(coded.impossible, -np.inf, values)
+        return log_prob_given(self.flow, coded, given, draws=draws, seed=self.seed)
 
     def _drawn(self, values: np.ndarray, generator: torch.Generator) -> np.ndarray:
         """Numbers of the table with sampled values where there are none."""
