@@ -1,7 +1,7 @@
 """Neural ODEs on the two tasks they cannot represent, with zeros appended and without.
 
-Paths cannot cross: on the line a neural ODE cannot exchange −1 and 1, and on the plane it cannot lift a disk out of the
-ring around it; it can only pull them apart ever harder, with ever more evaluations. A few appended zeros make both easy.
+Paths cannot cross: on the line a neural ODE cannot exchange −1 and 1, and on the plane it cannot lift a disk out of
+the ring around it; it can only pull them apart ever harder, with ever more evaluations. A few zeros make both easy.
 Plain, it fits most of the plane's points all the same, through a channel from the disk to the outside that the ring's
 points happen to leave free. A minute and a half a seed on one core.
 """

@@ -31,7 +31,6 @@ def provenance() -> dict[str, Any]:
         "uncommitted": uncommitted,
         "code_sha256": code_of(script.read_text()) if script.suffix == ".py" else "unknown",
         "processor": _processor(),
-        "threads": torch.get_num_threads(),
         "versions": {"python": platform.python_version(), "torch": torch.__version__, "numpy": np.__version__},
     }
 

@@ -126,6 +126,7 @@ def _save_animation(animation: Animation, path: Path) -> Path:
 
 
 def _results(config: Any, compute: Callable[[Any], dict[str, Any]], seeds: int) -> dict[str, Any]:
+    facts = provenance()  # now, for files may change while this runs
     begun, used, runs = time.perf_counter(), time.process_time(), []
     for seed in range(config.seed, config.seed + seeds):
         torch.manual_seed(seed)
@@ -137,7 +138,8 @@ def _results(config: Any, compute: Callable[[Any], dict[str, Any]], seeds: int) 
         "summary": _summary(runs),
         "seconds": time.perf_counter() - begun,
         "processor_seconds": time.process_time() - used,
-        **provenance(),
+        "threads": torch.get_num_threads(),
+        **facts,
     }
 
 
