@@ -2,8 +2,7 @@
 
 Paths cannot cross: on the line a neural ODE cannot exchange −1 and 1, and on the plane it cannot lift a disk out of
 the ring around it; it can only pull them apart ever harder, with ever more evaluations. A few zeros make both easy.
-Plain, it fits most of the plane's points all the same, through a channel from the disk to the outside that the ring's
-points happen to leave free. A minute and a half a seed on one core.
+Plain, it fits most points of the plane all the same, through a channel that the ring leaves free. 90 seconds a seed.
 """
 
 from __future__ import annotations
