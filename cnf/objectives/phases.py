@@ -32,12 +32,14 @@ class Phase:
         learning_rate: Peak of the learning rate.
         weight_decay: Each step shrinks the weights by this part times the learning rate. Large values (0.5) keep a flow
             from learning a small table by heart.
+        clip: Largest norm of the gradient; 0 for no clipping.
         optimizer: "adamw", or "muon" for Muon on the matrices between hidden layers and AdamW on the rest: about twice
             as fast to a likelihood for CNFs.
 
     Raises:
         TypeError: An objective that cannot be called, such as a name, or a class.
-        ValueError: A share or a learning rate that is not positive, a negative weight decay, or an unknown optimizer.
+        ValueError: A share or a learning rate that is not positive, a negative weight decay or norm, or an unknown
+            optimizer.
 
     Example:
         >>> import cnf
@@ -53,4 +55,5 @@ class Phase:
     divergence: Divergence | None = None
     learning_rate: Positive = 2e-3
     weight_decay: NonNegative = 1e-2
+    clip: NonNegative = 5.0
     optimizer: Annotated[str, one_of(OPTIMIZERS)] = "adamw"

@@ -29,7 +29,7 @@ class Learner:
         flow: The flow, trained in place.
         minimised: The objectives of the phases, each with the flow in its settings.
         phases: Each has optimizers of its own.
-        config: Has the decay of the average and the clipping.
+        config: Has the decay of the average.
 
     Attributes:
         best: State of the best averaged weights; empty until something was judged.
@@ -38,7 +38,7 @@ class Learner:
     def __init__(
         self, fabric: Fabric, flow: Flow, minimised: Minimand, phases: Sequence[Phase], config: FitConfig
     ) -> None:
-        self.fabric, self.flow, self.minimised, self.phases, self.config = fabric, flow, minimised, phases, config
+        self.fabric, self.flow, self.minimised, self.phases = fabric, flow, minimised, phases
         self.average = AveragedModel(flow, multi_avg_fn=_moving_average(config.ema), use_buffers=True)
         self.minimand = fabric.setup_module(minimised)
         self.best: dict[str, Tensor] = {}
@@ -61,7 +61,7 @@ class Learner:
         Raises:
             FloatingPointError: The gradient or the moved weights are not finite.
         """
-        self.optimizers.step(rate, self.config.clip)
+        self.optimizers.step(rate, self.clip)
         self.average.update_parameters(self.flow)
 
     def note_best(self) -> None:
@@ -85,6 +85,7 @@ class Learner:
     def _make_optimizers(self, phase: int) -> None:
         scaler = getattr(self.fabric.strategy.precision, "scaler", None)
         settings = self.phases[phase]
+        self.clip = settings.clip
         self.optimizers = Optimizers(self.minimised, settings.optimizer, settings.weight_decay, scaler)
 
     def parts(self) -> Parts:

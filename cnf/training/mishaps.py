@@ -8,6 +8,7 @@ from pathlib import Path
 from torch import Tensor
 
 from cnf.errors import SampleError, TrainingError
+from cnf.objectives.phases import Phase
 
 
 def rows_at_fault(error: SampleError, rows: Tensor) -> tuple[str, Tensor, str]:
@@ -42,7 +43,7 @@ def bad_rows(losses: Tensor | None, rows: Tensor) -> Tensor:
 
 
 def training_error(
-    step: int, reason: str, rows: Tensor, *, judged: bool, path: Path | None, rate: float, clip: float, advice: str = ""
+    step: int, reason: str, rows: Tensor, *, judged: bool, path: Path | None, phase: Phase, advice: str = ""
 ) -> TrainingError:
     """The error that ends a run.
 
@@ -52,8 +53,7 @@ def training_error(
         rows: Of the data, that are at fault.
         judged: Whether the flow holds weights that were judged.
         path: The checkpoint, if there is one.
-        rate: Peak of the learning rate.
-        clip: Largest norm of the gradient.
+        phase: Has the learning rate and the clipping.
         advice: What else to try.
     """
     culprits = f". Rows of the data: {rows[:8].tolist()} ({len(rows)} in all)" if len(rows) else ""
@@ -62,6 +62,6 @@ def training_error(
     return TrainingError(
         f"step {step}: {reason}{culprits}",
         f"The flow holds {weights}{where}",
-        f"a smaller learning_rate (now {rate:g}) or clip (now {clip:g}), a longer warmup, looking at these rows for "
-        f"outliers, or float64{f'; or {advice}' if advice else ''}.",
+        f"a smaller learning_rate (now {phase.learning_rate:g}) or clip (now {phase.clip:g}), a longer warmup, "
+        f"looking at these rows for outliers, or float64{f'; or {advice}' if advice else ''}.",
     )

@@ -11,6 +11,7 @@ from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 from torch.optim import AdamW, Muon, Optimizer
 
 WIDE = 32  # a matrix with fewer rows or columns leads from or to the data, and is left to AdamW
+BETAS = {"adamw": (0.9, 0.999), "muon": (0.9, 0.99)}  # of AdamW: beside Muon, for runs of a thousand steps or less
 MOMENTS: dict[type[Optimizer], set[str]] = {AdamW: {"step", "exp_avg", "exp_avg_sq"}, Muon: {"momentum_buffer"}}
 SMALLEST_SCALE = 1.0  # of 16-bit gradients: below it they do not overflow by being scaled
 
@@ -18,7 +19,8 @@ SMALLEST_SCALE = 1.0  # of 16-bit gradients: below it they do not overflow by be
 class Optimizers:
     """AdamW for all parameters; with "muon", Muon for the matrices between hidden layers and AdamW for the others.
 
-    Muon's steps are scaled to the size of AdamW's, so that one learning rate serves both.
+    Muon's steps are scaled to the size of AdamW's, so that one learning rate serves both. Beside Muon, AdamW averages
+    squares over a hundred steps (β₂ = 0.99), not over a thousand.
 
     Args:
         module: Has the parameters.
@@ -42,7 +44,8 @@ class Optimizers:
         chosen = {id(p) for p in wide}
         self.made: list[Optimizer] = []
         if len(wide) < len(self.parameters):
-            self.made.append(AdamW([p for p in self.parameters if id(p) not in chosen], weight_decay=weight_decay))
+            others = [p for p in self.parameters if id(p) not in chosen]
+            self.made.append(AdamW(others, betas=BETAS[name], weight_decay=weight_decay))
         if wide:
             self.made.append(Muon(wide, weight_decay=weight_decay, adjust_lr_fn="match_rms_adamw"))
         self.scaler = scaler

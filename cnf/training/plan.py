@@ -37,7 +37,7 @@ def phases_of(
         phases = (replace(phases[-1], objective=objective),)
     elif objective is not None:
         phases = _phases("objective", objective)
-    names = ("solver", "divergence", "learning_rate", "weight_decay")
+    names = ("solver", "divergence", "learning_rate", "weight_decay", "clip")
     given = {name: getattr(config, name) for name in names}
     changes: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
     _tell_of(changes, phases)

@@ -32,7 +32,7 @@ from cnf.training.judge import Judge, Weights, check_fit
 from cnf.training.learner import Learner
 from cnf.training.mishaps import bad_rows, rows_at_fault, training_error
 from cnf.training.record import Progress
-from cnf.training.schedule import SLOWER, Schedule, comes_apart
+from cnf.training.schedule import SLOWER, Schedule
 from cnf.training.settings import FitConfig, FitResult
 from cnf.training.start import initialize
 
@@ -235,22 +235,21 @@ class Run:
         self._write()
 
     def _weigh(self, nll: float, evaluations: float) -> float:
-        """Keep the weights where they are the best; step back to the best where the run comes apart, and say so."""
+        """Keep the weights where they are the best; step back to them where it stands or comes apart, and say so."""
         at = self.at
         at.stale += 1
         if nll < at.best:
             at.best, at.best_step, at.stale, at.best_evaluations = nll, at.step, 0, evaluations
             self.learner.note_best()
-        elif self._can_step_back() and comes_apart(nll, evaluations, at):
+        elif self._by_likelihood() and self.schedule.goes_back(nll, evaluations, at):
             self.learner.step_back()
             at.slowing, at.stale = at.slowing * SLOWER, 0
             return 1.0
         return 0.0
 
-    def _can_step_back(self) -> bool:
-        """Other objectives than the likelihood may improve while the validation rises."""
-        likelihood = isinstance(self.task.phases[self.at.phase].objective, MaximumLikelihood)
-        return likelihood and self.schedule.is_settled(self.at)
+    def _by_likelihood(self) -> bool:
+        """Other objectives may improve while the validation rises."""
+        return isinstance(self.task.phases[self.at.phase].objective, MaximumLikelihood)
 
     def _means(self) -> dict[str, float]:
         """Means over the steps since the last check, and over processes."""
@@ -269,8 +268,8 @@ class Run:
         at, path = self.at, self.task.path
         if path is not None and not at.checks and self.fabric.is_global_zero:
             path.unlink(missing_ok=True)  # a start is nothing to go on from: the folder is free for another try
-        rate, clip, judged = self.task.phases[at.phase].learning_rate, self.config.clip, bool(self.learner.best)
-        return training_error(at.step, reason, rows, judged=judged, path=path, rate=rate, clip=clip, advice=advice)
+        phase, judged = self.task.phases[at.phase], bool(self.learner.best)
+        return training_error(at.step, reason, rows, judged=judged, path=path, phase=phase, advice=advice)
 
     def _write(self) -> None:
         if self.task.path is not None and self.fabric.is_global_zero:

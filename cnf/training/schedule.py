@@ -16,6 +16,7 @@ RISE = 0.02  # nats above the best validation from which a run comes apart: more
 EXPLOSION = 2.0  # times the evaluations of a solve at the best weights
 SETTLED = 0.1  # part of a phase after which it is judged so: the first steps may make things worse for a while
 SLOWER = 0.5  # the learning rate after a step back, in parts of that before
+SLOWEST = SLOWER**6  # from here on, going back would not help
 
 
 @dataclass(frozen=True)
@@ -56,13 +57,21 @@ class Schedule:
 
     def phase_is_over(self, at: Progress) -> bool:
         """Whether the validation has stopped improving, or the share of the phase is used up."""
-        impatient = self.config.patience is not None and at.stale >= self.config.patience
-        return at.step > 0 and (impatient or self.fraction(at) >= self.end_of_phase(at))
+        return at.step > 0 and (self.is_stale(at) or self.fraction(at) >= self.end_of_phase(at))
+
+    def is_stale(self, at: Progress) -> bool:
+        """Whether the validation has not improved for as long as patience lasts."""
+        return self.config.patience is not None and at.stale >= self.config.patience
 
     def end_of_phase(self, at: Progress) -> float:
         """The part of the budget at which the phase ends at the latest."""
         shares = [phase.share for phase in self.phases]
         return sum(shares[: at.phase + 1]) / sum(shares)
+
+    def goes_back(self, nll: float, evaluations: float, at: Progress) -> bool:
+        """Whether to go back to the best weights: the run stands still, or comes apart; see `comes_apart`."""
+        apart = self.is_settled(at) and comes_apart(nll, evaluations, at)
+        return at.slowing > SLOWEST and (apart or self.is_stale(at))
 
     def is_settled(self, at: Progress) -> bool:
         """Whether the start of the phase is over."""

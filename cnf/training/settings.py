@@ -24,8 +24,8 @@ class FitConfig:
     The run ends with the first of `steps`, `epochs`, `seconds` that is used up; with none of them given, after 90
     seconds. A run bounded by seconds is not repeatable to the bit; one bounded by steps or epochs is, on a CPU.
 
-    Learning rate, solver and divergence of training belong to the phases of the flow's recipe, see `cnf.Phase`. Given
-    here, they replace those of every phase; a warning says so where there are several.
+    Learning rate, weight decay, clipping, solver and divergence of training belong to the phases of the flow's recipe,
+    see `cnf.Phase`. Given here, they replace those of every phase; a warning says so where there are several.
 
     Args:
         steps: Budget in optimizer steps.
@@ -36,13 +36,14 @@ class FitConfig:
             None for that of each phase.
         warmup: Steps of warm-up, which ends after a twentieth of the phase at the latest.
         weight_decay: Weight decay of the optimizers; None for that of the model's recipe.
-        clip: Largest norm of the gradient; 0 for no clipping.
+        clip: Largest norm of the gradient, 0 for no clipping; None for that of each phase.
         ema: Decay of the running average of the weights. The averaged weights are judged and returned.
         checks: Validations, log rows and checkpoints over the whole budget; two more come early, one at the end of each
             phase. Of a budget in seconds they take a fifth at most: then there are fewer.
         patience: Checks without improvement after which the phase ends, and with the last phase the run; None for
-            never. Before that, a phase of maximum likelihood whose validation NLL rises by more than 0.02 nats above
-            the best, or whose solves take twice the evaluations, goes back to the best weights, at half the rate.
+            never. A phase of maximum likelihood instead goes back to the best weights then, at half the rate, up to six
+            times; so it does where its validation NLL rises by more than 0.02 nats above the best, or its solves take
+            twice the evaluations.
         seed: Random seed of the order of the data and of all noise.
         solver: Solver of training for every phase; None for that of each phase.
         divergence: Divergence of training for every phase; None for that of each phase.
@@ -71,7 +72,7 @@ class FitConfig:
     learning_rate: Positive | None = None
     warmup: Whole = 100
     weight_decay: NonNegative | None = None
-    clip: NonNegative = 5.0
+    clip: NonNegative | None = None
     ema: Decay = 0.99
     checks: Count = 20
     patience: Count | None = 5

@@ -92,7 +92,8 @@ OTHER = {
         {"objective": [cnf.Phase(), cnf.Phase(share=2.0)]}, {"objective": [cnf.Phase()] * 2}, "share of phase 2 1.0 →",
     ),
     "learning rate": ({"objective": [cnf.Phase(learning_rate=0.1)]}, {}, "learning_rate of phase 1"),
-    "settings": ({"clip": 1.0}, {}, r"settings \(clip 5.0 → 1.0\)"),
+    "clipping": ({"objective": [cnf.Phase(clip=1.0)]}, {}, "clip of phase 1 5.0 → 1.0"),
+    "settings": ({"clip": 1.0}, {}, r"settings \(clip None → 1.0\)"),
 }  # fmt: skip
 
 
@@ -224,6 +225,19 @@ def test_one_norm_is_clipped_over_all_optimizers() -> None:
     made.step(0.1, 1e-3)
     total = torch.cat([parameter.grad.flatten() for parameter in module.parameters()]).norm()
     assert total == pytest.approx(1e-3, rel=1e-3)
+
+
+@pytest.mark.parametrize(("name", "recovered"), [("muon", True), ("adamw", False)])
+def test_beside_muon_a_burst_of_gradients_is_soon_forgotten(name: str, recovered: bool) -> None:
+    module = torch.nn.ModuleList([torch.nn.Linear(64, 64, bias=False), torch.nn.Linear(2, 3, bias=False)])
+    made = Optimizers(module, name, 0.0)
+    for step in range(600):
+        before = module[1].weight.detach().clone()
+        for parameter in module.parameters():
+            parameter.grad = torch.full_like(parameter, 1.0 if step else 100.0)
+        made.step(1e-3, 0.0)
+    moved = (before - module[1].weight).detach() / 1e-3  # 1 where nothing is remembered
+    assert bool((moved > 0.8).all()) == recovered
 
 
 @pytest.mark.parametrize("clip", [0.0, 5.0])

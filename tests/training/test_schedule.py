@@ -130,3 +130,14 @@ def test_a_step_back_takes_the_best_weights_and_halves_the_rate(monkeypatch) -> 
     assert [row["stepped_back"] for row in history[:5]] == [0, 0, 1, 0, 1]
     one, half = (row["learning_rate"] for row in (history[2], history[3]))
     assert half < 0.6 * one
+
+
+def test_a_likelihood_that_stands_still_is_refined_six_times_before_patience_ends_it(monkeypatch) -> None:
+    monkeypatch.setattr("cnf.training.judge.Judge.__call__", lambda self, phase: 1.0)
+    flow = cnf.build("realnvp", 2, hidden=(4,))
+    config = cnf.FitConfig(steps=400, checks=40, patience=2, learning_rate=0.1, batch_size=32, progress=False)
+    result = cnf.fit(flow, X, validation=X, config=config)
+    back = [row["stepped_back"] for row in result.history]
+    assert result.stopped == "patience"
+    assert sum(back) == 6
+    assert back == [0, *[0, 1] * 6, 0, 0]
