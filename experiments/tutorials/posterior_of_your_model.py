@@ -44,7 +44,7 @@ def prior(n):
 theta = prior(200 if QUICK else 4_000)
 x = simulate(theta)
 flow = cnf.build("nsf_autoregressive", event_shape=2, context_dim=10)
-cnf.fit(flow, (theta, x), config=cnf.FitConfig(steps=20 if QUICK else 1_000, batch_size=256, progress=False))
+cnf.fit(flow, (theta, x), config=cnf.FitConfig(steps=20 if QUICK else 500, batch_size=256, progress=False))
 
 truth = torch.tensor([[-0.7, -1.6]])
 measured = simulate(truth)[0]
