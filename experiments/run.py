@@ -55,7 +55,7 @@ def run(
         name: Of the files it writes.
         config: A frozen dataclass with a `seed`; its values reproduce the figure.
         compute: From a config to plain numbers; `gif`, if it is among them, are the bytes of a GIF that is written
-            beside the picture.
+            beside the picture, and `pictures` are what only the figure needs, kept of the first seed.
         figure: From the written results (`config`, `seeds`: the numbers of each seed, `summary`) to a picture.
         smoke: Values that make the experiment a test of seconds.
         animation: From the written results to a GIF, written beside the picture.
@@ -108,8 +108,10 @@ def _arguments(config: Any, smoke: Mapping[str, Any], seeds: int) -> tuple[Any, 
 
 
 def write_results(path: Path, results: dict[str, Any]) -> None:
-    """A JSON whose lists of numbers take a line each, and beside it the GIF if there is one."""
+    """A JSON whose lists of numbers take a line each, and beside it the GIF if there is one; pictures of one seed."""
     gif = [each.pop("gif", None) for each in results["seeds"]][0]
+    for later in results["seeds"][1:]:
+        later.pop("pictures", None)
     if gif is not None:
         write_bytes(path.with_suffix(".gif"), gif)
     write_json(path, results)
