@@ -70,7 +70,8 @@ class TestTable:
 
     def test_every_result_has_a_script_that_says_what_it_is_compared_with(self, part):
         names = {path.stem for path in part("run").RESULTS.glob("*.json")}
-        assert names <= set(part("table").scripts())
+        missing = names - set(part("table").scripts())
+        assert not missing, f"{missing} need PAPER and ours, as experiments/steer.py has them, given to `run`"
 
     def test_spread_is_over_seeds(self, part):
         spread = part("paper").spread
