@@ -17,7 +17,7 @@ from torch import Tensor
 
 from cnf.errors import CheckpointError
 
-LEFTOVER = re.compile(r"\.(?P<name>.+\.(?:safetensors|json|csv|npy|png|gif))\.(?P<process>\d+)")
+LEFTOVER = re.compile(r"\.(?P<name>.+\.(?:safetensors|json|csv|npy|png|gif|html))\.(?P<process>\d+)")
 CHECKSUM = re.compile(rb'"sha256":"([0-9a-f]{64})"')
 UNKNOWN = "0" * 64  # stands in a file while its checksum is computed
 

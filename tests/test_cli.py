@@ -50,7 +50,13 @@ def read(path: Path) -> dict[str, object]:
 def test_fit_leaves_model_numbers_log_and_pictures(moons: Path) -> None:
     files = {"checkpoint.safetensors", "data.json", "log.csv", "metrics.json", "model.json", "model.safetensors"}
     files |= {"trained_on.npy"}
-    assert {path.name for path in moons.iterdir()} == files | {"fit.png", "path.gif", "path.png", "training.png"}
+    assert {path.name for path in moons.iterdir()} == files | {
+        "fit.png",
+        "path.gif",
+        "path.png",
+        "report.html",
+        "training.png",
+    }
     numbers = read(moons / "metrics.json")
     assert numbers["kl"] == pytest.approx(numbers["test_nll"] - numbers["entropy"], abs=0.1)
     assert numbers["kl"] > 0

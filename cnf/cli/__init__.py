@@ -5,7 +5,7 @@ lists the models and the built-in data sets, `cnf --version` prints the version.
 
 The folder holds the model (`model.json`, `model.safetensors`), the origin of its data (`data.json`), hashes of the
 training rows (`trained_on.npy`), test results (`metrics.json`), the training curves (`log.csv`), a checkpoint to resume
-from, and pictures.
+from, pictures, and a page that shows all of it (`report.html`).
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ from tyro.conf import Positional
 
 from cnf.arguments import Count, Seed
 from cnf.cli.options import REMEDY, ReadingOptions, SolverOptions, optional, solving
-from cnf.cli.pictures import check_shown, draw
+from cnf.cli.pictures import REPORT, check_shown, draw
 from cnf.cli.report import likelihood
 from cnf.cli.runs import condition, open_run, rows_for, seen_in, source_of
 from cnf.cli.tables import check_suffix, csv_text, table_bytes
@@ -147,7 +147,7 @@ def _check_finite(samples: Tensor) -> None:
 
 @dataclass
 class Plot(SolverOptions):
-    """Draw the pictures of a trained model again.
+    """Draw the pictures of a trained model again, and write its report page.
 
     Args:
         folder: Folder that `cnf fit` wrote.
@@ -168,10 +168,10 @@ class Plot(SolverOptions):
         columns = chosen_columns(self.columns, about["columns"])
         source = source_of(about, self.data)
         check_shown(columns, flow, source)
-        paths = draw(flow, source, self.out or self.folder, columns=columns)
+        paths = draw(flow, source, self.out or self.folder, columns=columns, folder=self.folder)
         for path in paths:
             print(f"wrote {path}")
-        if not paths:
+        if not any(path.name != REPORT for path in paths):
             raise SystemExit(1)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,35 +10,63 @@ from typing import Any
 import torch
 from torch import Generator, Tensor
 
+from cnf.cli.claim import METRICS
 from cnf.cli.options import in_words_of_options
 from cnf.cli.usage import UsageError, note
 from cnf.continuous.twins import cnfs_of
 from cnf.data.sources import Source
 from cnf.errors import SampleError
+from cnf.files import read_json
 from cnf.flows import Flow
 
 Draw = Callable[[Any, Path], object]  # with the plotting functions, to a file
 IMAGES, PLANE, CORNER = "samples.png", "fit.png", "corner.png"  # one of them for each kind of data
+REPORT, LOG = "report.html", "log.csv"
 DATA_ROWS, SAMPLES = 2_000, 2_000  # in a corner plot
 COLUMNS = 10  # and rows of sampled images
 
 
 def draw(
-    flow: Flow, source: Source, out: Path, history: Sequence[dict[str, float]] = (), columns: Sequence[str] = ()
+    flow: Flow,
+    source: Source,
+    out: Path,
+    history: Sequence[dict[str, float]] = (),
+    columns: Sequence[str] = (),
+    folder: Path | None = None,
 ) -> list[Path]:
-    """Draw the pictures that suit the data, and the training curves if there are any.
+    """Draw the pictures that suit the data, the training curves if there are any, and write the report page.
 
     Args:
         flow: The model.
         source: Its data.
-        out: The folder.
+        out: Where to write.
         history: `FitResult.history`.
         columns: Which columns to compare; by default the first ones.
+        folder: Where the model is, with its results and its log; by default `out`.
 
     Returns:
-        The pictures that were drawn; for each that failed, standard error has a line with the reason.
+        What was written; for each picture that failed, standard error has a line with the reason.
     """
-    return [path for name, make in _pictures(flow, source, history, columns) if _drawn(make, path := out / name, flow)]
+    pictures = [*_pictures(flow, source, history, columns), (REPORT, _report(flow, source, history, folder or out))]
+    return [path for name, make in pictures if _drawn(make, path := out / name, flow)]
+
+
+def _report(flow: Flow, source: Source, history: Sequence[dict[str, float]], folder: Path) -> Draw:
+    def make(plotting: Any, path: Path) -> None:
+        numbers = read_json(folder / METRICS) if (folder / METRICS).exists() else {}
+        plotting.flow_report(
+            flow, source, path, history=history or _log(folder / LOG), numbers=numbers, folder=folder.resolve()
+        )
+
+    return make
+
+
+def _log(path: Path) -> list[dict[str, float]]:
+    """The checks of a training run, from the log in its folder; none where there is no log."""
+    if not path.exists():
+        return []
+    with path.open(newline="") as file:
+        return [{name: float(text) for name, text in row.items() if text} for row in csv.DictReader(file)]
 
 
 def _drawn(make: Draw, path: Path, flow: Flow) -> bool:

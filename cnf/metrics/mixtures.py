@@ -14,9 +14,9 @@ from cnf.arguments import Matrix, Size, checked
 RIDGE = 1e-9  # of the variances: keeps covariances positive definite
 FLOOR = 1e-5  # of the variances within a component, which could otherwise collapse on single rows
 ROUNDS, STARTS = 40, 2  # of expectation and maximisation
-SHRINK = (0.12, 0.2, 0.3, 0.45, 0.65, 1.0)  # bandwidths that are tried, relative to Scott's rule
-MOST_KERNELS = 4_000
-MOST_ROWS = 10_000  # that a mixture is fitted to
+SHRINK = (0.12, 0.25, 0.4, 0.65, 1.0)  # bandwidths that are tried, relative to Scott's rule
+MOST_KERNELS = 3_000
+MOST_ROWS = 5_000  # that a mixture is fitted to
 PIECE = 2**22  # distances held at once: 32 MB
 
 
@@ -89,7 +89,7 @@ def normal_mixture(
     """Mixture of Gaussians with full covariances by expectation and maximisation.
 
     Args:
-        x: Rows `(N, D)` to fit; 10,000 of more are used.
+        x: Rows `(N, D)` to fit; 5,000 of more are used.
         judged: Other rows, which choose the number of components.
         components: Numbers of components to try.
         generator: Source of the starting points.
@@ -147,7 +147,7 @@ def kernel_density(x: Matrix, judged: Matrix, *, generator: Generator | None = N
     """Kernel density estimate: a Gaussian around each row, all of one covariance, a multiple of that of the rows.
 
     Args:
-        x: Rows `(N, D)`; 4,000 of more are used.
+        x: Rows `(N, D)`; 3,000 of more are used.
         judged: Other rows, which choose the width of the kernels.
         generator: Source of the choice of rows.
 
@@ -160,7 +160,7 @@ def kernel_density(x: Matrix, judged: Matrix, *, generator: Generator | None = N
     x = _some(x.double(), MOST_KERNELS, generator)
     scott = _scale(x, x.new_ones(len(x)), RIDGE) * len(x) ** (-1 / (x.shape[1] + 4))
     weights = x.new_full((len(x),), -math.log(len(x)))
-    judged = judged[:1_000]
+    judged = judged[:500]
     tried = [NormalMixture(weights, x, shrink * scott[None]) for shrink in SHRINK]
     return max(tried, key=lambda mixture: mixture.log_prob(judged).mean().item())
 

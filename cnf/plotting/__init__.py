@@ -9,6 +9,7 @@ from cnf.plotting.corner import corner_figure
 from cnf.plotting.inference import coverage_figure, ranks_figure, weights_figure
 from cnf.plotting.mosaic import image_figure
 from cnf.plotting.plane import fit_figure, trajectory_figure
+from cnf.plotting.report import flow_report
 from cnf.plotting.style import (
     BLUE,
     DENSITY,
@@ -35,6 +36,7 @@ __all__ = [
     "corner_figure",
     "coverage_figure",
     "fit_figure",
+    "flow_report",
     "image_figure",
     "path_animation",
     "ranks_figure",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -12,7 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Generator, Tensor
 
-from cnf.arguments import Ambient, Count, Finite, checked
+from cnf.arguments import Ambient, Count, Finite, Size, checked
 from cnf.flows import Flow
 from cnf.plotting.style import DENSITY, INK, Values, as_numpy, as_table, short_name, tidy
 from cnf.plotting.windows import Window, levels, limits_of, path_window, thin, window_of
@@ -30,6 +31,7 @@ def fit_figure(
     samples: Count = 6_000,
     resolution: Ambient = 200,
     columns: Sequence[str] = ("", ""),
+    across: Size = 4,
     generator: Generator | None = None,
 ) -> Figure:
     """Draw data, density and samples of a flow on the plane, side by side.
@@ -44,6 +46,7 @@ def fit_figure(
         samples: Number of points to draw of the data and of the flow, at most N.
         resolution: Points of the density's grid along the longer side, each in the middle of its cell.
         columns: Names of the two axes.
+        across: Panels in a row, at most.
         generator: Source of the samples; the global one of torch by default.
 
     Returns:
@@ -60,7 +63,49 @@ def fit_figure(
         >>> [axes.get_title() for axes in figure.axes]
         ['data', 'learned density', 'samples']
     """
-    context = checked_condition("fit_figure", flow, context)
+    compared = compare("fit_figure", flow, data, context, true_density, samples, resolution, generator)
+    return compared.figure(columns, across)
+
+
+class Compared(NamedTuple):
+    """What is drawn of a flow and its data on the plane.
+
+    Attributes:
+        window: The part of the plane.
+        data: Points of the data.
+        densities: Images by their titles; the first one sets the scale of colours.
+        samples: Points of the flow.
+    """
+
+    window: Window
+    data: np.ndarray
+    densities: dict[str, np.ndarray]
+    samples: np.ndarray
+
+    def figure(self, columns: Sequence[str], across: int) -> Figure:
+        """The panels, at most so many in a row."""
+        darkest = levels(next(iter(self.densities.values())), [0.01])[0]
+        titles = ["data", *self.densities, "samples"]
+        figure, panels = panels_in_a_row(titles, self.window, names=columns, across=across)
+        scatter(panels[0], self.data)
+        for axes, image in zip(panels[1:-1], self.densities.values(), strict=True):
+            shade(axes, image, self.window, darkest)
+        scatter(panels[-1], self.samples)
+        return figure
+
+
+def compare(
+    function: str,
+    flow: Flow,
+    data: Values,
+    context: Tensor | None,
+    true_density: Callable[[Tensor], Tensor] | None,
+    samples: int,
+    resolution: int,
+    generator: Generator | None,
+) -> Compared:
+    """What `fit_figure` draws; `function` stands in messages."""
+    context = checked_condition(function, flow, context)
     points = _points(data)
     samples = min(samples, len(points))
     window = window_of(np.array([limits_of(points[:, 0]), limits_of(points[:, 1])]))
@@ -69,13 +114,7 @@ def fit_figure(
         if true_density is not None:
             densities = {"exact density": _image(true_density, window, resolution, flow)} | densities
         drawn = as_numpy(flow.sample(samples, context, generator=generator))
-    darkest = levels(next(iter(densities.values())), [0.01])[0]
-    figure, panels = panels_in_a_row(["data", *densities, "samples"], window, names=columns)
-    scatter(panels[0], thin(points, samples))
-    for axes, image in zip(panels[1:-1], densities.values(), strict=True):
-        shade(axes, image, window, darkest)
-    scatter(panels[-1], drawn)
-    return figure
+    return Compared(window, thin(points, samples), densities, drawn)
 
 
 @checked
@@ -189,19 +228,33 @@ def paths_of(
 
 
 def panels_in_a_row(
-    titles: Sequence[str], window: Window, *, size: float = 2.0, ticks: int = 4, names: Sequence[str] = ("", "")
+    titles: Sequence[str],
+    window: Window,
+    *,
+    size: float = 2.0,
+    ticks: int = 4,
+    names: Sequence[str] = ("", ""),
+    across: int | None = None,
 ) -> tuple[Figure, list[Axes]]:
-    """Panels in a row that show the same window, `size` inches wide."""
+    """Panels that show the same window, `size` inches wide, in one row or in several of at most `across`."""
+    columns = min(across or len(titles), len(titles))
+    rows = -(-len(titles) // columns)
     numbers, named = 0.2 * bool(ticks), 0.17 * bool(names[0])  # inches of text beside the panels
-    height = (size - 0.08) * window.shape + 0.32 + numbers + named
-    figure = Figure(figsize=(size * len(titles) + numbers + named, height), layout="constrained")
-    panels = list(figure.subplots(1, len(titles), squeeze=False, sharex=True, sharey=True)[0])
+    height = rows * ((size - 0.08) * window.shape + 0.32) + numbers + named
+    figure = Figure(figsize=(size * columns + numbers + named, height), layout="constrained")
+    places = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True)
+    for axes in places.flat[len(titles) :]:
+        axes.remove()
+    panels = list(places.flat[: len(titles)])
     for axes, title in zip(panels, titles, strict=True):
         tidy(axes, ticks)
         axes.set_title(title, fontsize=9, color="0.1")
-        axes.set_xlabel(short_name(names[0]), fontsize=8)
         axes.set(xlim=window.sides[0], ylim=window.sides[1], aspect="equal" if window.isometric else "auto")
-    panels[0].set_ylabel(short_name(names[1]), fontsize=8)
+    for axes in panels[-columns:]:
+        axes.xaxis.set_tick_params(labelbottom=bool(ticks))
+        axes.set_xlabel(short_name(names[0]), fontsize=8)
+    for axes in panels[::columns]:
+        axes.set_ylabel(short_name(names[1]), fontsize=8)
     return figure, panels
 
 

@@ -193,11 +193,12 @@ def test_a_picture_that_fails_is_reported_and_leaves_the_others(
         raise SolverError("the step size fell to 1e-6", [3], "call reconfigure(flow)", 0.9)
 
     monkeypatch.setattr(cnf.Flow, "sample", fails)
-    assert pictures.draw(flow, source, out, history) == [out / "training.png"]
+    assert pictures.draw(flow, source, out, history) == [out / "training.png", out / "report.html"]
     said = capsys.readouterr().err
     assert said.startswith("cnf: corner.png could not be drawn: the step size fell")
     assert "cnf plot with --tolerance" in said
     assert said.count("\n") == 1
+    assert "This part could not be made: the step size fell" in (out / "report.html").read_text()
     with pytest.raises(SystemExit):
         main(["plot", str(run)])
 

@@ -1,0 +1,62 @@
+"""Pictures on a page: images, and densities on the plane."""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+
+from cnf.data.sources import Source
+from cnf.flows import Flow
+from cnf.plotting.mosaic import image_figure
+from cnf.plotting.plane import compare
+from cnf.plotting.report.charts import grid
+from cnf.plotting.report.markup import Html, both, element, joined, paragraph, picture
+from cnf.plotting.report.rows import Part, part_of, quick
+
+IMAGES = 60  # in a grid
+ACROSS = 10
+POINTS, RESOLUTION = 4_000, 140  # of a picture on the plane
+
+
+def png(figure: Figure, dpi: int) -> bytes:
+    """A figure as the content of a PNG file."""
+    file = io.BytesIO()
+    figure.savefig(file, format="png", dpi=dpi)
+    return file.getvalue()
+
+
+def density_section(flow: Flow, source: Source) -> Html:
+    """Data, density and samples on the plane: in a row, and in two rows on narrow screens."""
+    toy = source.toy
+    exact = toy.log_prob if toy is not None and toy.density is not None else None
+    x = part_of(source.test, POINTS).x
+    generator = torch.Generator().manual_seed(0)
+    compared = compare("the page", quick(flow), x, None, exact, POINTS, RESOLUTION, generator)
+    columns = ("", "") if toy else source.columns
+    wide, narrow = (png(compared.figure(columns, across), 130) for across in (4, 2))
+    names = ["data", *(["exact density"] if exact else []), "learned density", "samples"]
+    alt = f"{len(x)} held-out points, {', '.join(names[1:-1])} and samples of the model on the same part of the plane."
+    return joined(
+        paragraph("All panels show the same part of the plane, with one scale of colours."), both(wide, narrow, alt)
+    )
+
+
+def images_section(flow: Flow, test: Part, log_prob: np.ndarray) -> Html:
+    """Images of the data beside samples, and the least likely ones of the data."""
+    samples = flow.sample(IMAGES, generator=torch.Generator().manual_seed(0)).clamp(0, 1)
+    order = np.argsort(np.nan_to_num(log_prob, nan=np.inf), kind="stable")[: 2 * ACROSS].tolist()
+    figures = [
+        _images("held-out images", test.x[:IMAGES]),
+        _images("samples", samples),
+        _images("the least likely held-out images, the least likely first", test.x[order]),
+    ]
+    return joined(paragraph("Samples should look like new images of the data."), grid(figures, "half"))
+
+
+def _images(name: str, images: torch.Tensor) -> Html:
+    file = png(image_figure(images.clamp(0, 1), columns=ACROSS), 72)
+    alt = f"{len(images)} {name}, in rows of {ACROSS}."
+    return element("figure", element("figcaption", name), picture(file, alt, class_="pixels"))

@@ -1,0 +1,49 @@
+"""How to go on with the model."""
+
+from __future__ import annotations
+
+import shlex
+
+from cnf.plotting.report.markup import Html, element, joined, paragraph
+
+
+def use_section(python: str, commands: str) -> Html:
+    """Code that loads the model, and commands that use it.
+
+    Args:
+        python: Lines of Python.
+        commands: Lines of a shell.
+    """
+    return joined(
+        paragraph("In Python:"),
+        element("pre", element("code", python)),
+        paragraph("On the command line:"),
+        element("pre", element("code", commands)),
+    )
+
+
+def flow_code(folder: str, context: tuple[str, ...], width: int) -> str:
+    """Python that loads a flow, scores and samples."""
+    lines = ["import torch", "import cnf", "", f"flow = cnf.load({folder!r})"]
+    if context:
+        zeros = ", ".join(["0.0"] * len(context))
+        lines += [f"given = torch.tensor([{zeros}])  # {', '.join(context)}", "x = flow.sample(1000, given)"]
+        return "\n".join(
+            [*lines, "log_prob = cnf.metrics.log_prob_of_rows(flow, (x, given.expand(1000, -1)))  # in nats"]
+        )
+    return "\n".join(
+        [
+            *lines,
+            f"x = flow.sample(1000)  # (1000, {width})",
+            "log_prob = cnf.metrics.log_prob_of_rows(flow, x)  # in nats",
+        ]
+    )
+
+
+def flow_commands(folder: str, context: tuple[str, ...], data: str) -> str:
+    """Commands that score new rows and draw samples."""
+    where = shlex.quote(folder)
+    given = f" --given {','.join(f'{shlex.quote(name)}=0' for name in context)}" if context else ""
+    return (
+        f"cnf score {where} {shlex.quote(data)} --out log_prob.csv\ncnf sample {where} -n 1000{given} --out samples.csv"
+    )
