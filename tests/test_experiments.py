@@ -111,3 +111,14 @@ def test_a_script_that_fails_is_told(part, monkeypatch, capsys):
         part("batch").run_all(("steer",), smoke=True)
     assert ended.value.code == 1
     assert "steer failed" in capsys.readouterr().err
+
+
+def test_a_script_whose_peer_is_not_installed_is_left_out(part, monkeypatch, tmp_path, capsys):
+    interpreter = tmp_path / "python"
+    interpreter.write_text("#!/bin/sh\necho \"ModuleNotFoundError: No module named 'zuko'\" >&2\nexit 1\n")
+    interpreter.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(interpreter))
+    with pytest.raises(SystemExit) as ended:
+        part("batch").run_all(("default_recipe",), smoke=True)
+    assert ended.value.code == 0
+    assert "left out, zuko is not installed" in capsys.readouterr().out

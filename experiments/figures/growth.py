@@ -85,7 +85,8 @@ def times(curve: dict[str, Any], sizes: tuple[int, ...]) -> str:
 
 def lost(curves: dict[str, Any]) -> list[tuple[str, int, float, float]]:
     """Where one probe of zuko takes less time than ours: sweep, size, milliseconds of both."""
-    pairs = [(axis, sweep["zuko, one probe"], sweep["cnf, one probe"]) for axis, sweep in curves.items()]
+    peer, own = "zuko, one probe", "cnf, one probe"
+    pairs = [(axis, sweep[peer], sweep[own]) for axis, sweep in curves.items() if peer in sweep]
     return [
         (axis, size, peer[1], mine[1])
         for axis, theirs, ours in pairs

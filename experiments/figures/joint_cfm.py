@@ -28,7 +28,7 @@ def figure(results: dict[str, Any]) -> Figure:
     for axes in grid[1]:
         axes.remove()
     bars = picture.add_subplot(grid[0, 0].get_gridspec()[1, :])
-    ours = [numbers[f"loss, {name}"] for name in PUBLISHED]
+    ours = [results["summary"][f"loss, {name}"]["mean"] for name in PUBLISHED]
     for shift, label, values, color in ((-0.2, "the paper", PUBLISHED.values(), "0.75"), (0.2, "ours", ours, BLUE)):
         drawn = bars.bar([place + shift for place in range(len(PUBLISHED))], values, 0.38, color=color, label=label)
         bars.bar_label(drawn, [f"{value:.2f}" for value in values], fontsize=8, padding=1)
