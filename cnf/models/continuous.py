@@ -34,20 +34,20 @@ def cnf(
     preprocess: Preprocess | None = None,
     levels: Ambient | None = None,
 ) -> Flow:
-    """The default: a smooth field with an exact trace in closed form, trained with loose steps.
+    """The default: a smooth field with an exact trace in closed form, trained at a loose tolerance.
 
     Up to three dimensions the field has three hidden layers of 64, whose trace costs about as much as a few tangents.
     Beyond, it has two of 128, whose trace costs one matrix product, whatever the dimension; there, columns are made
     normal one by one first (`MarginalGaussianization`) and uncorrelated next (`Whiten`), so that the field learns only
     how they depend on each other beyond that. A small weight on the kinetic energy keeps paths short.
-    The steps of training are loose, but the error of each is bounded for every sample: on a fixed grid, training can
-    push the likelihood above the truth by making the solver err. Matrices between hidden layers are trained by Muon.
+    The tolerance of training is loose, but every sample keeps it: on a fixed grid, training can push the likelihood
+    above the truth by making the solver err. Matrices between hidden layers are trained by Muon.
 
-    Images `(C, H, W)` with values in [0, 1] are flattened: a logit, then pixels made normal one by one, and two layers
-    of 256. Most pixels are near 0 or 1, where their logits are far from the
-    base. A field that had to carry them there would leave most of the base empty, and samples drawn there would have
-    no path to the data. With `levels`, images are whole numbers: they are dequantised, made normal pixel by pixel
-    (`LevelMarginals`, exactly) and uncorrelated (`Whiten`, up to 4,096 of them).
+    Images `(C, H, W)` with values in [0, 1] are flattened: a logit, then pixels made normal one by one, and two
+    layers of 256. Most pixels are near 0 or 1, where their logits are far from the base. A field that had to carry
+    them there would leave most of the base empty, and samples drawn there would have no path to the data. With
+    `levels`, images are whole numbers: they are dequantised, made normal pixel by pixel (`LevelMarginals`, exactly)
+    and uncorrelated (`Whiten`, up to 4,096 of them).
 
     Args:
         event_shape: Shape of one sample.
