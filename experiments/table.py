@@ -121,7 +121,8 @@ def row(name: str, paper: Paper, ours: str) -> str:
 def facts(results: dict[str, Any], found: ModuleType) -> str:
     """Seeds, minutes and source of the results."""
     seeds = len(results["seeds"])
-    minutes = max(1, round(results["seconds"] / 60))
+    used = results.get("processor_seconds", results["seconds"])
+    minutes = max(1, round(used / 60))
     parts = [f"{seeds} seed{'s' if seeds > 1 else ''}", f"{minutes} min", *sources(results)]
     others = changed(results["config"], found.Config())
     return ", ".join(parts + ([f"settings of then: {others}"] if others else []) + stale(results, found))
