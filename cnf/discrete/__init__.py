@@ -24,7 +24,7 @@ from cnf.discrete.log_dets import ExactLogDet, LogDet, PowerSeries, RussianRoule
 from cnf.discrete.maps import AffineMap, ElementwiseMap, LogisticMixture, Shift
 from cnf.discrete.marginals import MarginalGaussianization, fit_splines
 from cnf.discrete.mixed import MixedMarginals
-from cnf.discrete.multiscale import FactorOut, Squeeze, multiscale
+from cnf.discrete.multiscale import FactorOut, Squeeze, multiscale, multiscale_halves
 from cnf.discrete.normalization import ActNorm, BatchNorm
 from cnf.discrete.permutations import Permutation
 from cnf.discrete.planar import Planar, Radial
@@ -104,6 +104,7 @@ __all__ = [
     "log_abs_det",
     "multiscale",
     "multiscale_glow",
+    "multiscale_halves",
     "random_rotation",
     "solution",
     "solve_monotone",

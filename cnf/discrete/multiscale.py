@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Annotated
 
 import torch
 from torch import Tensor
 
-from cnf.arguments import Rule, Size, checked
+from cnf.arguments import Rule, Size, Sizes, checked
 from cnf.transforms import Compose, Inverse, Mapped, Transform, Wrapper
+
+LayersOfShape = Callable[[Sequence[int]], Sequence[Transform]]  # the shape of an image to transforms of it
 
 
 class Squeeze(Transform):
@@ -123,3 +125,38 @@ def multiscale(scales: Annotated[Sequence[Transform], Rule("", len)], *, channel
     if len(scales) > 1:
         steps.append(FactorOut(multiscale(scales[1:], channels=2 * channels), kept=2 * channels))
     return Compose([*steps, Inverse(Squeeze())])
+
+
+@checked
+def multiscale_halves(event_shape: Sizes, before: LayersOfShape, after: LayersOfShape, *, scales: Size) -> Transform:
+    """At each scale transforms before and after a squeeze; then half of the channels are set aside.
+
+    The last scale has those before a squeeze alone. The latents are put back in place, as by `multiscale`.
+
+    Args:
+        event_shape: `(C, H, W)`, H and W divisible by 2 to the number of scales less one.
+        before: Makes the transforms before the squeeze from the shape of the images that they see.
+        after: Makes those after it.
+        scales: Number of scales, at least 1.
+
+    Raises:
+        ValueError: An image that cannot be halved that often.
+
+    References:
+        Dinh et al. 2017, RealNVP, arXiv 1605.08803; Grathwohl et al. 2019, FFJORD, arXiv 1810.01367.
+
+    Example:
+        >>> import torch, cnf
+        >>> def layers(shape):
+        ...     return [cnf.discrete.ActNorm(shape[0])]
+        >>> layer = cnf.discrete.multiscale_halves((1, 4, 4), layers, layers, scales=3)
+        >>> layer.encode(torch.zeros(2, 1, 4, 4)).value.shape
+        torch.Size([2, 1, 4, 4])
+    """
+    if scales == 1:
+        return Compose(before(event_shape))
+    channels, height, width = Squeeze().base_shape(torch.Size(event_shape))
+    half = channels // 2
+    rest = multiscale_halves((half, height, width), before, after, scales=scales - 1)
+    squeezed = [*after((channels, height, width)), FactorOut(rest, kept=half)]
+    return Compose([*before(event_shape), Squeeze(), *squeezed, Inverse(Squeeze())])

@@ -124,6 +124,16 @@ def is_image(event_shape: Sequence[int]) -> bool:
     return len(event_shape) == 3
 
 
+def halvings(event_shape: Sequence[int], most: int) -> int:
+    """How often height and width of an image can be halved, at most `most` times.
+
+    Example:
+        >>> halvings((1, 28, 28), 3)
+        2
+    """
+    return max(n for n in range(most + 1) if all(size % 2**n == 0 for size in event_shape[1:]))
+
+
 def size(event_shape: Sequence[int]) -> int:
     """Number of elements of an event.
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from cnf.discrete import (
+    ActNorm,
     AffineMap,
     Autoregressive,
     Conditional,
@@ -15,9 +16,11 @@ from cnf.discrete import (
     Permutation,
     Regression,
     alternating,
+    checkerboard,
+    half,
 )
 from cnf.models.fields import Hidden
-from cnf.networks import MADE, Conditioner, ResidualMLP
+from cnf.networks import MADE, Conditioner, ConvResNet, ResidualMLP
 from cnf.transforms import Transform
 
 
@@ -56,6 +59,31 @@ class Net(NamedTuple):
         """An autoregressive layer in the order of the dimensions, or against it."""
         order = range(dim)[::-1] if reverse else range(dim)
         return Autoregressive(elementwise, MADE(dim, elementwise.size, order=order, **self._asdict()))
+
+
+class ImageNet(NamedTuple):
+    """The settings of the convolutional conditioners of a flow of images."""
+
+    context_dim: int
+    hidden: int
+    blocks: int
+    activation: str
+
+    def sized(self, inputs: int, outputs: int) -> Conditioner:
+        """The network of these numbers of channels."""
+        return ConvResNet(inputs, outputs, **self._asdict())
+
+    def by_pixels(self, elementwise: ElementwiseMap, shape: Sequence[int], *, flip: bool) -> list[Transform]:
+        """A coupling of every other pixel with the rest, after an ActNorm."""
+        channels, height, width = shape
+        if height * width == 1:
+            return []  # a single pixel has no other
+        net = self.sized(channels, channels * elementwise.size)
+        return [ActNorm(channels), CouplingLayer(elementwise, net, checkerboard(height, width, flip=flip))]
+
+    def by_channels(self, elementwise: ElementwiseMap, channels: int, *, flip: bool) -> list[Transform]:
+        """A coupling of half of the channels with the others, after an ActNorm."""
+        return [ActNorm(channels), CouplingLayer.sized(elementwise, self.sized, half(channels, flip=flip))]
 
 
 def mixed(members: Sequence[Transform], dim: int) -> list[Transform]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Annotated
 
-from cnf.arguments import Fraction, Positive, Size, SizeOrZero, Sizes, Widths, checked, one_of
+from cnf.arguments import Ambient, Fraction, Positive, Size, SizeOrZero, Sizes, Widths, checked, one_of
 from cnf.discrete import (
     ActNorm,
     AffineMap,
@@ -20,7 +20,7 @@ from cnf.discrete import (
     multiscale_glow,
 )
 from cnf.flows import Flow
-from cnf.models.assembly import Preprocess, assemble, is_image, size
+from cnf.models.assembly import Preprocess, assemble, halvings, is_image, size
 from cnf.networks import Conditioner, ConvResNet, ResidualMLP
 from cnf.transforms import Inverse, Transform
 
@@ -168,6 +168,7 @@ def glow(
     bound: Positive = 3.0,
     lu: bool = True,
     preprocess: Preprocess | None = None,
+    levels: Ambient | None = None,
 ) -> Flow:
     """Glow: ActNorm, invertible 1×1 convolution (LU linear layer for vectors), affine coupling; images in scales.
 
@@ -185,8 +186,10 @@ def glow(
         scales: Scales of images; by default up to 3, as often as height and width can be halved.
         bound: Bound of a coupling's log-scale.
         lu: Whether the matrices are LU-parametrised, or free.
-        preprocess: A key of `cnf.models.assembly.PREPROCESSING`; None for a logit of images, and to standardise the
-            rest.
+        preprocess: A key of `cnf.models.PREPROCESSING` or `cnf.models.OF_LEVELS`; None for a logit of images, or what
+            `levels` needs, and to standardise the rest.
+        levels: L, for whole numbers in {0, …, L − 1}, which are dequantised and, as pixels of images, made normal one
+            by one; None for continuous data.
 
     References:
         Kingma and Dhariwal 2018, arXiv 1807.03039.
@@ -204,17 +207,12 @@ def glow(
 
     members: list[Transform]
     if image:
-        halvings = max(_halvings(event_shape), 1) if scales is None else scales
-        members = [multiscale_glow(event_shape, net, scales=halvings, steps=steps, elementwise=elementwise, lu=lu)]
+        halved = max(halvings(event_shape, 3), 1) if scales is None else scales
+        members = [multiscale_glow(event_shape, net, scales=halved, steps=steps, elementwise=elementwise, lu=lu)]
     else:
         members = [glow_step(size(event_shape), net, elementwise=elementwise, lu=lu) for _ in range(steps)]
-    return assemble(event_shape, context_dim, members, preprocess, flat=not image)
+    return assemble(event_shape, context_dim, members, preprocess, flat=not image, levels=levels)
 
 
 def _closed_in(direction: str, members: Sequence[Transform]) -> list[Transform]:
     return [Inverse(member) for member in members] if direction == "encode" else list(members)
-
-
-def _halvings(event_shape: Sequence[int]) -> int:
-    """How often height and width can be halved, at most 3 times."""
-    return max(n for n in range(4) if all(size % 2**n == 0 for size in event_shape[1:]))
