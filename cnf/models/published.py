@@ -74,8 +74,8 @@ def ffjord(
         torch.Size([2, 1, 4, 4])
     """
     if is_image(event_shape) and levels is not None:
-        field = partial(_image_field, hidden or FEW, context_dim, activation or "softplus")
-        make = lambda shape: CNF(field(shape), divergence or SEVERAL, {}, solver)  # noqa: E731
+        conv = partial(_image_field, hidden or FEW, context_dim, activation or "softplus")
+        make = lambda shape: CNF(conv(shape), divergence or SEVERAL, {}, solver)  # noqa: E731
         body = _in_scales(event_shape, make, blocks, scales)
         return assemble(event_shape, context_dim, [body], preprocess, flat=False, levels=levels)
     fields = [
@@ -132,8 +132,8 @@ def rnode(
     """
     costs: dict[str, Regularizer] = {"kinetic": KineticEnergy(), "frobenius": JacobianFrobenius()}
     if is_image(event_shape) and levels is not None:
-        field = partial(_image_field, hidden or FEW, context_dim, activation or "softplus")
-        make = lambda shape: CNF(field(shape), divergence or SEVERAL, costs, solver)  # noqa: E731
+        conv = partial(_image_field, hidden or FEW, context_dim, activation or "softplus")
+        make = lambda shape: CNF(conv(shape), divergence or SEVERAL, costs, solver)  # noqa: E731
         body = _in_scales(event_shape, make, blocks, scales)
         return assemble(event_shape, context_dim, [body], preprocess, flat=False, levels=levels)
     widths = hidden or AS_PUBLISHED
