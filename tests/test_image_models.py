@@ -102,7 +102,7 @@ def test_classes_follow_from_densities_by_bayes_rule() -> None:
         joint = torch.stack([flow.log_prob(x, corner).exp() for corner in torch.eye(3).double()], 1) * prior.double()
     expected = joint / joint.sum(1, keepdim=True)
     torch.testing.assert_close(class_log_probs(flow, x, prior=prior).exp(), expected)
-    assert expected.argmax(1).unique().numel() > 1
+    assert expected.std(0).min() > 1e-3  # the rows differ
 
 
 def test_all_classes_see_the_same_noise() -> None:
