@@ -92,8 +92,8 @@ def figure(results: dict[str, Any]) -> Figure:
 
 PAPER = Paper(
     "Grathwohl et al. 2019, FFJORD", "figure 8", "The error is of the order of the tolerance.", "reproduced",
-    "By the same solver as theirs; ours stays far below the tolerance. 500 steps of training and 4,000 points of the sum "
-    "(theirs 500,000), which is exact long before.",
+    "By the same solver as theirs; ours stays far below the tolerance. 500 steps of training and 4,000 points of the "
+    "sum (theirs 500,000), which is exact long before.",
     read="the authors' code", arxiv="1810.01367",
 )  # fmt: skip
 SMOKE = {"steps": 5, "hidden": (8,), "rows": 500, "points": 500, "tolerances": (1e-2, 1e-4)}
