@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from cnf.discrete import cells_context
-from cnf.tables.dependences import Dependence, dependences_of
+from cnf.tables.dependences import Dependence, check_lines, dependences_of
 from cnf.tables.schema import Schema
 from cnf.tables.units import Unit, unit_from_json, unit_of, unit_to_json
 
@@ -62,6 +62,7 @@ class Coding:
         """The coding of a table's numbers, `(N, D)` with NaN for empty cells."""
         pairs = zip(schema.columns, values.T, strict=True)
         units = tuple(unit_of(column, cells) for column, cells in pairs)
+        check_lines(values, schema.names, units)
         return cls(units, dependences_of(_coded(values, units), units))
 
     @property

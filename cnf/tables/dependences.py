@@ -7,9 +7,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from cnf.errors import DataError
 from cnf.tables.units import Unit
 
 ROWS_A_LEVEL = 5  # on average, of a column that others can follow from
+SINGULAR = 1e-10  # smallest eigenvalue of a correlation matrix that is not rounding
+BLAMED = 0.1  # part in the singular direction from which a column is named
+SHOWN = 8  # columns that an error names
 
 
 @dataclass(frozen=True)
@@ -57,6 +61,26 @@ def dependences_of(x: np.ndarray, units: Sequence[Unit]) -> tuple[Dependence, ..
                 found.append(Dependence(column, source, table))
                 break
     return tuple(found[::-1])
+
+
+def check_lines(values: np.ndarray, names: Sequence[str], units: Sequence[Unit]) -> None:
+    """Check that no column of numbers with a density is a linear function of others, `(N, D)` with NaN for empty cells.
+
+    Raises:
+        DataError: One is, so that they have no density together; the message names them.
+    """
+    places = [place for place, unit in enumerate(units) if not (unit.levels or unit.circle)]
+    rows = values[:, places][~np.isnan(values[:, places]).any(1)]
+    if len(places) < 2 or len(rows) <= len(places):
+        return
+    standard = (rows - rows.mean(0)) / np.maximum(rows.std(0), np.finfo(float).tiny)
+    sizes, directions = np.linalg.eigh(standard.T @ standard / len(rows))
+    if sizes[0] < SINGULAR:
+        blamed = [repr(names[places[place]]) for place in np.flatnonzero(np.abs(directions[:, 0]) > BLAMED)]
+        raise DataError(
+            f"columns {', '.join(blamed[:SHOWN])} follow from each other by a linear equation, so they have no density "
+            "together: drop one of them"
+        )
 
 
 def _table(source: np.ndarray, column: np.ndarray, levels: int) -> dict[int, int] | None:

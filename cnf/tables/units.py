@@ -19,6 +19,7 @@ ATOM, FEWEST_COPIES = 0.004, 5  # share of the rows, and number of them, that an
 STEEP = 5.0  # times what the neighbourhood of a value would give it
 NEIGHBOURS = 0.05  # share of the rows that are a neighbourhood
 FINEST = 2**22  # cells of a grid, which float32 still tells apart
+ROUNDING = 1e-6  # of the largest value, for numbers that were float32 once
 MARGIN = 1e-6  # of the range of bounded columns, so that their ends have a logit
 
 
@@ -216,11 +217,17 @@ def _density(values: np.ndarray, distinct: np.ndarray, counts: np.ndarray) -> np
 
 
 def _step(column: Column, values: np.ndarray) -> float | None:
-    """The distance that all differences are multiples of: that of the column, or a larger whole number."""
-    if column.kind != "integer":
+    """The distance that all differences are multiples of; None where values are not on a grid."""
+    distinct = np.unique(values)
+    differences = np.diff(distinct)
+    if column.kind == "integer":
+        return float(np.gcd.reduce(differences.astype(np.int64))) or 1.0
+    if column.step is not None or len(distinct) > len(values) / 2 or len(distinct) < 3:
         return column.step
-    differences = np.diff(np.unique(values))
-    return float(np.gcd.reduce(differences.astype(np.int64))) or 1.0
+    places = np.round((distinct - distinct[0]) / differences.min())
+    step = float(np.ptp(distinct) / places[-1])
+    rounding = ROUNDING * np.abs(distinct).max()
+    return step if np.abs(distinct[0] + step * places - distinct).max() <= min(rounding, 0.1 * step) else None
 
 
 def _grid(column: Column, values: np.ndarray, step: float) -> Grid:
