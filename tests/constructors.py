@@ -20,7 +20,7 @@ import cnf
 from cnf.arguments import hints_of
 from cnf.continuous.fields import MLPField
 from cnf.continuous.linearization import Linearization
-from cnf.discrete import AffineMap
+from cnf.discrete import ActNorm, AffineMap
 from cnf.models import MODELS
 from cnf.networks import MADE, ConvResNet, ResidualMLP
 
@@ -211,7 +211,17 @@ def _conv_net(inputs: int, outputs: int) -> nn.Module:
     return ConvResNet(inputs, outputs, hidden=4)
 
 
+def _layers(shape: Sequence[int]) -> list[nn.Module]:
+    return [ActNorm(shape[0])]
+
+
 GIVEN: dict[str, dict[str, Any]] = {
+    "cnf.discrete.multiscale.multiscale_halves": {
+        "event_shape": (1, 4, 4),
+        "before": _layers,
+        "after": _layers,
+        "scales": 1,
+    },
     "cnf.data.image_sets.Flipped": {"images": torch.zeros(2, 1, 2, 2)},
     "cnf.data.energies.energy": {"name": "U1"},
     "cnf.data.toys.catalogue.toy": {"name": "moons"},
