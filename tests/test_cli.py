@@ -266,7 +266,7 @@ def test_score_names_rows_without_a_density_and_gives_the_others(
     moons: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     flow = cnf.Flow(cnf.CNF(Explosive()), cnf.StandardNormal(2))
-    monkeypatch.setattr("cnf.cli.apply.open_run", lambda folder: (flow, open_run(folder)[1]))
+    monkeypatch.setattr("cnf.cli.score.open_run", lambda folder: (flow, open_run(folder)[1]))
     x = np.array([[0.1, 0.2], [-2.0, 0.3], [0.5, 0.5]], dtype=np.float32)
     np.save(tmp_path / "x.npy", x)
     main(["score", str(moons), str(tmp_path / "x.npy"), "--out", str(tmp_path / "p.npy"), "--no-progress"])

@@ -1,7 +1,7 @@
 """Fit densities to data with continuous normalizing flows.
 
-`cnf fit` trains a model and writes a folder. `cnf score`, `cnf sample` and `cnf plot` read that folder. `cnf list`
-lists the models and the built-in data sets, `cnf --version` prints the version.
+`cnf fit` trains a model and writes a folder. `cnf score`, `cnf sample`, `cnf impute`, `cnf predict` and `cnf plot` read
+that folder. `cnf list` lists the models and the built-in data sets, `cnf --version` prints the version.
 
 The folder holds the model (`model.json`, `model.safetensors`), the origin of its data (`data.json`), hashes of the
 training rows (`trained_on.npy`), test results (`metrics.json`), the training curves (`log.csv`), a checkpoint to resume
@@ -22,14 +22,26 @@ from typing import Any, TextIO
 
 import tyro
 
-from cnf.cli.apply import Plot, Sample, Score
 from cnf.cli.fit import Fit
+from cnf.cli.impute import Impute
 from cnf.cli.listing import List
+from cnf.cli.plot import Plot
+from cnf.cli.predict import Predict
+from cnf.cli.sample import Sample
+from cnf.cli.score import Score
 from cnf.cli.usage import note
 from cnf.errors import CnfError, DataWarning, FailedRowsWarning
 from cnf.version import installed_version
 
-COMMANDS: dict[str, Callable[..., Any]] = {"fit": Fit, "score": Score, "sample": Sample, "plot": Plot, "list": List}
+COMMANDS: dict[str, Callable[..., Any]] = {
+    "fit": Fit,
+    "score": Score,
+    "sample": Sample,
+    "impute": Impute,
+    "predict": Predict,
+    "plot": Plot,
+    "list": List,
+}
 INTERRUPTED, TERMINATED, BROKEN_PIPE = 130, 143, 141  # 128 and the number of the signal, as shells count
 
 

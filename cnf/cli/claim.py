@@ -20,7 +20,8 @@ LOCK = ".lock"
 CHECKPOINT = "checkpoint.safetensors"
 METRICS = "metrics.json"
 DESCRIPTION = ("data.json", "trained_on.npy")  # written first, before there is a checkpoint
-UNFINISHED = {*DESCRIPTION, "model.json", "model.safetensors", "log.csv"}  # all that a run may leave before its numbers
+# all that a run may leave before its numbers
+UNFINISHED = {*DESCRIPTION, "model.json", "model.safetensors", "table.json", "schema.json", "log.csv"}
 NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)  # of file systems that know none
 
 

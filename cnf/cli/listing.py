@@ -25,5 +25,5 @@ class List:
         print(f"  toys         {', '.join(TOYS)}")
         print(f"  images       {', '.join(IMAGES)}")
         print(f"  benchmarks   {', '.join(MAF_SETS)} (download the files yourself, see --data-root)")
-        print("  tables       any .csv or .npy file of your own")
+        print("  tables       any file of your own: .csv, .tsv, .txt, .parquet, .feather, .xlsx, .npy")
         print("  pictures     any folder of PNG or JPEG files of one size, or a .npy file of bytes (N, C, H, W)")

@@ -69,13 +69,18 @@ def _log(path: Path) -> list[dict[str, float]]:
         return [{name: float(text) for name, text in row.items() if text} for row in csv.DictReader(file)]
 
 
-def _drawn(make: Draw, path: Path, flow: Flow) -> bool:
+def draw_training(history: Sequence[dict[str, float]], out: Path) -> bool:
+    """Draw the training curves alone."""
+    return _drawn(_training(history), out / "training.png")
+
+
+def _drawn(make: Draw, path: Path, flow: Flow | None = None) -> bool:
     try:
         from cnf import plotting  # it loads matplotlib
 
         make(plotting, path)
     except Exception as error:  # a picture that fails must not end the command, whose results are written
-        if isinstance(error, SampleError) and cnfs_of(flow):
+        if isinstance(error, SampleError) and flow is not None and cnfs_of(flow):
             error = in_words_of_options(error, "cnf plot with")
         note(f"{path.name} could not be drawn: {' '.join(str(error).split()) or type(error).__name__}")
         return False

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,8 +29,14 @@ DATA, TRAINED_ON = "data.json", "trained_on.npy"
 KEYS = ("data", "columns", "context", "seed", "data_root")
 
 
-def describe(folder: Path, source: Source, about: dict[str, Any], *, resume: bool) -> None:
+def describe(folder: Path, trained: Iterable[np.ndarray], about: dict[str, Any], *, resume: bool) -> None:
     """Write the description of a run's data and model; a run that is resumed must have the same description.
+
+    Args:
+        folder: Of the run.
+        trained: Keys of the training rows, some at a time.
+        about: The description.
+        resume: Whether the run is resumed.
 
     Raises:
         UsageError: The run in the folder has another description.
@@ -44,7 +51,7 @@ def describe(folder: Path, source: Source, about: dict[str, Any], *, resume: boo
         return
     write_json(folder / DATA, about)
     file = io.BytesIO()
-    np.save(file, sketch_of(source.train))
+    np.save(file, sketch_of(trained))
     write_bytes(folder / TRAINED_ON, file.getvalue())
 
 
@@ -54,20 +61,30 @@ def open_run(folder: Path) -> tuple[Flow, dict[str, Any]]:
     Raises:
         CheckpointError: There is no trained model, or a file is damaged.
     """
+    check_ended(folder)
+    flow = load(folder)
+    use_threads(flow)
+    about = read_json(folder / DATA)
+    check_about(folder, about)
+    return flow, about
+
+
+def check_ended(folder: Path) -> None:
+    """Raise a `CheckpointError` if a run has left a checkpoint and no model."""
     if not (folder / "model.json").exists() and (folder / CHECKPOINT).exists():
         raise CheckpointError(
             f"{folder} holds a run that has not ended: end it by its own cnf fit command with "
             "--resume, or train another one"
         )
-    flow = load(folder)
-    use_threads(flow)
-    about = read_json(folder / DATA)
+
+
+def check_about(folder: Path, about: dict[str, Any]) -> None:
+    """Raise a `CheckpointError` if this is not the description of a run's data."""
     missing = [key for key in KEYS if key not in about]
     if missing:
         raise CheckpointError(f"{folder / DATA} was not written by cnf fit: it has no {', '.join(missing)}")
     if not all(isinstance(about[key], list) for key in ("columns", "context")):
         raise CheckpointError(f"{folder / DATA} is damaged: columns and context must be lists of names")
-    return flow, about
 
 
 def source_of(about: dict[str, Any], name: str | None = None) -> Source:
@@ -92,7 +109,7 @@ def condition(flow: Flow, about: dict[str, Any], values: Tensor | None) -> Tenso
     return one_hot(torch.tensor([label, classes - 1]))[0]
 
 
-def seen_in(folder: Path, rows: Rows) -> Seen | None:
+def seen_in(folder: Path, keys: Iterable[np.ndarray]) -> Seen | None:
     """How many rows the model was trained on; None if the folder does not tell.
 
     Raises:
@@ -112,7 +129,7 @@ def seen_in(folder: Path, rows: Rows) -> Seen | None:
             f"{path} is damaged: expected hashes of 64 bits; remove it to score without a comparison with the "
             "training rows"
         )
-    return seen_rows(rows, sketch)
+    return seen_rows(keys, sketch)
 
 
 def rows_for(
@@ -147,6 +164,11 @@ def _of_table(flow: Flow, about: dict[str, Any], name: str, opened: OpenTable) -
     table = opened.table(wanted)
     x = take(table.values, list(range(len(modelled)))).reshape(-1, *flow.event_shape)
     return (x, take(table.values, list(range(len(modelled), len(wanted))))) if about["context"] else x
+
+
+def context_of_table(path: str, columns: Sequence[str]) -> Tensor:
+    """The context columns of a table, `(N, C)`."""
+    return torch.from_numpy(open_table(path).table(columns).values).float()
 
 
 def _by_place(name: str, wanted: list[str], columns: tuple[str, ...], context: list[str]) -> list[str]:

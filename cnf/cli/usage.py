@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import csv
+import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from types import UnionType
 from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
 
@@ -13,8 +15,10 @@ import torch
 from cnf.arguments import Rule, conform
 from cnf.errors import CnfError
 from cnf.flows import Flow
+from cnf.training.launch import Launch
 
 SMALL = 100_000  # parameters
+FEW = 8  # processes that any machine can start
 
 
 class UsageError(CnfError, ValueError):
@@ -83,8 +87,32 @@ def chosen_columns(text: str, columns: Sequence[str]) -> list[str]:
     return names
 
 
+def part_of(out: Path | None, launch: Launch) -> Path | None:
+    """The file for the part of a process: `out` itself if it is the only one, else `out` with the process's number.
+
+    Raises:
+        UsageError: Several processes, and no file.
+    """
+    if not launch.several:
+        return out
+    if out is None:
+        raise UsageError("several processes write their parts to files: give --out")
+    return out.with_name(f"{out.stem}.{launch.rank}-of-{launch.size}{out.suffix}")
+
+
 def use_threads(flow: Flow, threads: int | None = None) -> None:
     """Use the given number of threads; by default one for small models, which more threads slow down."""
     small = sum(parameter.numel() for parameter in flow.parameters()) < SMALL
     if threads or small:
         torch.set_num_threads(threads or 1)
+
+
+def check_devices(devices: int) -> None:
+    """Refuse a number of processes that is a typing error.
+
+    Raises:
+        UsageError: More processes than cores.
+    """
+    most = max(os.cpu_count() or 1, FEW)
+    if devices > most:
+        raise UsageError(f"--devices must be at most {most} on this machine, by the number of its cores; got {devices}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -23,20 +23,20 @@ class Seen(NamedTuple):
     known: np.ndarray
 
 
-def sketch_of(rows: Rows) -> np.ndarray:
-    """The smallest hashes of the distinct rows, at most `LARGEST` of them, in rising order.
+def sketch_of(keys: Iterable[np.ndarray]) -> np.ndarray:
+    """The smallest of the distinct hashes of rows, see `keys_of`, at most `LARGEST` of them, in rising order.
 
     Of more rows than that it is a random sample: whether a row is in it depends on its hash only.
     """
     smallest = np.empty(0, dtype=np.uint64)
-    for hashes in _pieces(rows):
+    for hashes in keys:
         smallest = np.union1d(smallest, hashes)[:LARGEST]
     return smallest
 
 
-def seen_rows(rows: Rows, sketch: np.ndarray) -> Seen:
-    """How many rows are equal, in float32, to rows that a sketch is of."""
-    hashes = np.concatenate(list(_pieces(rows)))
+def seen_rows(keys: Iterable[np.ndarray], sketch: np.ndarray) -> Seen:
+    """How many rows are equal, by their hashes, to rows that a sketch is of."""
+    hashes = np.concatenate(list(keys))
     known = np.isin(hashes, sketch)
     if len(sketch) < LARGEST:
         return Seen(int(known.sum()), True, known)
@@ -45,8 +45,8 @@ def seen_rows(rows: Rows, sketch: np.ndarray) -> Seen:
     return Seen(round(share * len(hashes)), False, known)
 
 
-def _pieces(rows: Rows) -> Iterator[np.ndarray]:
-    """The hashes of the rows, some rows at a time."""
+def keys_of(rows: Rows) -> Iterator[np.ndarray]:
+    """The hashes of rows in float32, some rows at a time."""
     for numbers in torch.arange(len(rows)).split(PIECE):
         x, context, _ = rows.read(numbers.tolist())
         parts = [part.flatten(1).float().numpy() for part in (x, context) if part is not None]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -125,9 +125,11 @@ def _toy(name: str, seed: int) -> Source:
     return Source(name, train, validation, test, (2,), ("x", "y"), toy=toy)
 
 
-def table_source(path: str, opened: OpenTable, *, context: Sequence[str] = (), seed: int = 0) -> Source:
-    """A table of numbers, split into training, validation and test rows; see `open_source`."""
-    table = opened.table()
+def table_source(
+    path: str, opened: OpenTable, *, context: Sequence[str] = (), seed: int = 0, drop: Collection[str] = ()
+) -> Source:
+    """A table of numbers without some columns, split into training, validation and test rows; see `open_source`."""
+    table = opened.table([name for name in opened.columns if name not in drop])
     if len(table.values) < FEWEST:
         raise DataError(
             f"{path}: expected at least {FEWEST} rows, got {len(table.values)}: one in ten is kept for validation and "

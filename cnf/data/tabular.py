@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -83,11 +83,13 @@ class OpenTable:
         return numbers_of(self.path, self.reading, only)
 
 
-def open_table(path: str | Path, *, header: bool | None = None, sheet: str | None = None) -> OpenTable:
-    """A table in a file; see `load_table`."""
+def open_table(
+    path: str | Path, *, header: bool | None = None, sheet: str | None = None, text: Collection[str] = ()
+) -> OpenTable:
+    """A table in a file; see `load_table`. Columns of `text` are kept as they are written."""
     path = Path(path).expanduser()
     is_npy = ending_of(path) == ".npy" and path.is_file()
-    return OpenTable(path, None if is_npy else read_file(path, header=header, sheet=sheet))
+    return OpenTable(path, None if is_npy else read_file(path, header=header, sheet=sheet, text=text))
 
 
 def numbers_of(path: Path, reading: Reading, only: Sequence[str] | None = None) -> Table:
@@ -125,7 +127,7 @@ def _check_numeric(path: Path, reading: Reading, cells: pl.Series) -> None:
     kind = "text" if is_text else f"{cells.dtype}".lower()
     raise DataError(
         f"{path}, {reading.located([row])}, column {cells.name!r}: expected a number, got the {kind} {shown}; encode "
-        "it as numbers or drop the column, or model the table as it is with cnf.TableFlow"
+        "it as numbers or drop the column, or model the table as it is with cnf.TableFlow (cnf fit --model any_cnf)"
     )
 
 

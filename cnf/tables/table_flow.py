@@ -187,7 +187,7 @@ class TableFlow(Estimator):
         """
         return two_sided(self.log_prob(table), self.validation)
 
-    def contributions(self, table: Any) -> dict[str, np.ndarray]:
+    def contributions(self, table: Any, *, draws: int = DRAWS) -> dict[str, np.ndarray]:
         """For each column `−log p(x_j | x_−j)`, `(N,)`, how unusual a cell is given the others of its row.
 
         NaN where the cell is empty. A column that follows from another one has 0.
@@ -196,7 +196,7 @@ class TableFlow(Estimator):
         found = {name: np.zeros(len(coded.x)) for name in self.schema.names}
         for place, column in enumerate(self.coding.modelled):
             given = np.arange(coded.x.shape[1]) != place
-            values = -self._scored(coded, given, DRAWS)
+            values = -self._scored(coded, given, draws)
             found[self.schema.names[column]] = np.where(coded.present[:, place].numpy(), values, np.nan)
         return found
 

@@ -37,9 +37,14 @@ class Launch:
         return self.rank > 0
 
     @property
+    def size(self) -> int:
+        """Number of processes."""
+        return self.devices * self.nodes
+
+    @property
     def several(self) -> bool:
         """Whether there is more than one process."""
-        return self.devices * self.nodes > 1
+        return self.size > 1
 
 
 def find_launch(devices: int = 1, nodes: int = 1, environment: Mapping[str, str] = os.environ) -> Launch:

@@ -13,6 +13,7 @@ import torch
 import cnf
 from cnf.cli import main, pictures
 from cnf.cli.runs import describe
+from cnf.data.sketch import keys_of
 from cnf.data.sources import open_source
 from cnf.errors import SolverError
 
@@ -38,7 +39,7 @@ def run_of(table: Path, model: str = "maf", context: tuple[str, ...] = (), scale
     about = {
         "data": str(table), "columns": list(source.columns), "context": list(context), "seed": 0, "data_root": None
     }  # fmt: skip
-    describe(folder, source, about, resume=False)
+    describe(folder, keys_of(source.train), about, resume=False)
     return folder
 
 

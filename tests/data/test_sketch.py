@@ -9,7 +9,15 @@ import torch
 from cnf.data import sketch
 from cnf.data.keys import row_keys
 from cnf.data.rows import Rows
-from cnf.data.sketch import seen_rows, sketch_of
+from cnf.data.sketch import keys_of
+
+
+def sketch_of(rows: Rows) -> np.ndarray:
+    return sketch.sketch_of(keys_of(rows))
+
+
+def seen_rows(rows: Rows, known: np.ndarray) -> sketch.Seen:
+    return sketch.seen_rows(keys_of(rows), known)
 
 
 @pytest.mark.parametrize("shape", [(1,), (3,), (1, 4, 4)])

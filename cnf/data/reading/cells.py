@@ -55,12 +55,14 @@ class Typed:
         note: How it was read, where that is not obvious; "" where it is.
         bad: Index of the first cell that keeps a column of numbers or dates from being one; None if there is none.
         wanted: What the others are.
+        form: Of dates that are not as 2024-01-31.
     """
 
     values: pl.Series
     note: str = ""
     bad: int | None = None
     wanted: str = ""
+    form: str = ""
 
 
 def is_number(cell: str) -> bool:
@@ -176,7 +178,7 @@ def _dates(cells: pl.Series) -> Typed:
         values = values if "%H" in form else values.cast(pl.Date)
         other = next((later for later, _ in whole[1:]), None)
         note = f"dates as {form}" + (f" ({other} would fit too)" if other else "")
-        return Typed(values, note if form != DATES[0] else "")
+        return Typed(values) if form == DATES[0] else Typed(values, note, form=form)
     if reads and reads[0][1].count() >= MOSTLY * cells.count():
         return Typed(reads[0][1], bad=_first_lost(cells, reads[0][1]), wanted=f"a date as {reads[0][0]}")
     return best

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -69,10 +70,17 @@ def _read_arrow(path: Path, header: bool | None, sheet: str | None, text: Collec
 
 
 def _opened(path: Path, reader: Callable[[Path], pl.DataFrame], kind: str) -> pl.DataFrame:
+    with whole(path, kind):
+        return reader(path)
+
+
+@contextmanager
+def whole(path: Path, kind: str) -> Iterator[None]:
+    """Errors of a binary file that cannot be read name the file."""
     import polars as pl
 
     try:
-        return reader(path)
+        yield
     except (pl.exceptions.PolarsError, OSError) as error:
         raise DataError(
             f"{path}: expected a whole {kind} file, got one that cannot be read ({first_line(error)}); write it again"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -11,6 +11,21 @@ from cnf.errors import DataError
 
 if TYPE_CHECKING:
     import polars as pl
+
+
+@dataclass(frozen=True)
+class Style:
+    """How a file of text is written, so that others can be written like it.
+
+    Attributes:
+        separator: Between cells.
+        decimal: The decimal sign.
+        dates: Forms of the columns of dates that are not ISO dates, by their names.
+    """
+
+    separator: str = ","
+    decimal: str = "."
+    dates: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,6 +39,7 @@ class Reading:
         notes: What a person should know of how the file was read, a sentence each.
         mixed: For columns of text in which nearly all cells are numbers or dates: an error that names the first other.
         lines: Gives the line of the file for each row, where it is a file of text.
+        style: How the file is written.
 
     Example:
         >>> import polars as pl
@@ -39,6 +55,7 @@ class Reading:
     notes: tuple[str, ...] = ()
     mixed: dict[str, DataError] = field(default_factory=dict)
     lines: Callable[[], Sequence[int]] | None = None
+    style: Style = field(default_factory=Style)
 
     def located(self, rows: Sequence[int]) -> str:
         """Where some rows stand, for messages."""

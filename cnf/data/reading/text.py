@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from cnf.data.reading.cells import Typed, has_decimal_comma, typed
 from cnf.data.reading.layout import BLANKS, Layout, decoded, layout_of
-from cnf.data.reading.result import Reading, filled
+from cnf.data.reading.result import Reading, Style, filled
 from cnf.errors import DataError
 
 if TYPE_CHECKING:
@@ -43,6 +43,7 @@ def read_text(path: Path, header: bool | None, text: Collection[str]) -> Reading
     return Reading(
         filled(str(path), values), path.name.split(".")[0], layout.header, tuple(notes), mixed,
         lambda: [line for line, _ in _rows(path, decoded(path), layout)],
+        Style(layout.separator, "," if comma else ".", {name: c.form for name, c in read_columns.items() if c.form}),
     )  # fmt: skip
 
 
