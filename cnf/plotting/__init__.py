@@ -9,7 +9,7 @@ from cnf.plotting.corner import corner_figure
 from cnf.plotting.inference import coverage_figure, ranks_figure, weights_figure
 from cnf.plotting.mosaic import image_figure
 from cnf.plotting.plane import fit_figure, trajectory_figure
-from cnf.plotting.report import flow_report
+from cnf.plotting.report import flow_report, table_report
 from cnf.plotting.style import (
     BLUE,
     DENSITY,
@@ -42,6 +42,7 @@ __all__ = [
     "ranks_figure",
     "save_figure",
     "style_axes",
+    "table_report",
     "training_figure",
     "trajectory_figure",
     "weights_figure",

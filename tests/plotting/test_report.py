@@ -18,12 +18,13 @@ from PIL import Image
 
 import cnf
 from cnf.data import open_source
-from cnf.plotting import flow_report
+from cnf.plotting import flow_report, table_report
 from cnf.plotting.report.columns import Pair, chart_of
+from cnf.plotting.report.marginals import independent_log_prob
 from cnf.plotting.report.markup import element
 from cnf.plotting.report.numbers import number, share, with_error
 from cnf.plotting.report.page import Section, tiles, write_page
-from cnf.tables import Column
+from cnf.tables import Column, Schema
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 ODD = "a <b> & \"c\" 'd' $x_1$"  # a name that HTML and formulas would take for their own
@@ -157,6 +158,47 @@ def test_conditional_flows_are_compared_given_their_context(table: Path, tmp_pat
     assert "a condition of the model" in text_of(section(tree, "data"))
     assert [text_of(node) for node in section(tree, "columns").iter("figcaption")] == [ODD, "leak", "power"]
     exec(next(text for node in tree.iter("code") if "import cnf" in (text := "".join(node.itertext()))), {})
+
+
+def test_mixed_tables_have_the_same_page(tmp_path: Path) -> None:
+    generator = np.random.default_rng(0)
+    size = generator.normal(size=200)
+    frame = pl.DataFrame(
+        {
+            "size": pl.Series(size).set(pl.Series(np.arange(200) % 11 == 0), None),
+            "kind": np.where(size > 0, "<large>", "small"),
+            "legs": generator.integers(0, 5, 200),
+            "pay": np.exp(size + generator.normal(size=200)),
+        }
+    )
+    model = cnf.TableFlow(steps=2).fit(frame[:160])
+    model.save(tmp_path)
+    path = table_report(model, frame[:160], frame[160:], tmp_path / "report.html")
+    tree = tree_of(path)
+    assert "could not be made" not in path.read_text()
+    names = [node.get("id") for node in tree.iter("section")]
+    assert names == ["data", "likelihood", "training", "columns", "pairs", "calibration", "unusual-rows", "use"]
+    assert "a lower bound" in text_of(section(tree, "likelihood"))
+    assert "<large>" in text_of(section(tree, "columns"))
+    assert len(list(section(tree, "unusual-rows").iter("details"))) == 1
+    exec(next(text for node in tree.iter("code") if "import cnf" in (text := "".join(node.itertext()))), {})
+
+
+def test_independent_columns_of_a_mixed_table_are_a_density() -> None:
+    """Numbers integrate and levels sum to one, values of their own among them."""
+    generator = np.random.default_rng(0)
+    pay = np.where(generator.random(400) < 0.3, 0.0, generator.normal(5, 1, 400))
+    schema = Schema((Column("pay", "real", atoms=(0.0,)), Column("legs", "integer")))
+    train = np.stack([pay, generator.integers(0, 3, 400)], 1)
+    line = np.linspace(-5, 15, 2001) + 1e-3
+
+    def of(values: np.ndarray, legs: float) -> np.ndarray:
+        rows = np.stack([values, np.full(len(values), legs)], 1)
+        return np.exp(independent_log_prob(schema, train[:300], train[300:], rows))
+
+    total = sum(np.trapezoid(of(line, legs), line) + of(np.zeros(1), legs)[0] for legs in (0.0, 1.0, 2.0, 9.0))
+    assert total == pytest.approx(1.0, abs=0.02)
+    assert of(np.array([math.nan]), 1.0)[0] == pytest.approx(1 / 3, abs=0.1)
 
 
 def test_images_and_toys_have_pages_of_their_own(tmp_path: Path) -> None:

@@ -47,3 +47,24 @@ def flow_commands(folder: str, context: tuple[str, ...], data: str) -> str:
     return (
         f"cnf score {where} {shlex.quote(data)} --out log_prob.csv\ncnf sample {where} -n 1000{given} --out samples.csv"
     )
+
+
+def table_code(folder: str) -> str:
+    """Python that loads a `TableFlow`, samples, scores and fills empty cells."""
+    return "\n".join(
+        [
+            "import cnf",
+            "",
+            f"model = cnf.TableFlow.load({folder!r})",
+            "rows = model.sample(1000)  # a table like the one that was learned",
+            "log_prob = model.log_prob(rows)  # in nats a row",
+            "p_values = model.p_values(rows)  # small ones are unusual rows",
+            "filled = model.impute(rows)  # empty cells, drawn given the others of their row",
+        ]
+    )
+
+
+def table_commands(folder: str) -> str:
+    """Commands that score new rows and draw samples."""
+    where = shlex.quote(folder)
+    return f"cnf score {where} rows.csv --out scores.csv\ncnf sample {where} -n 1000 --out samples.csv"
