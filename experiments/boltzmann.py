@@ -28,8 +28,8 @@ EDGES = torch.linspace(-2.2, 2.2, 45)
 
 @dataclass(frozen=True)
 class Config:
-    wells: tuple[int, ...] = (8,)
-    dims: tuple[int, ...] = (13,)  # theirs: 2 and 32, for hours on a GPU
+    wells: tuple[int, ...] = (1, 8)
+    dims: tuple[int, ...] = (2, 13)  # theirs: 2 and 32, trained for longer
     steps: int = 300
     temperatures: int = 2
     batch_size: int = 128
