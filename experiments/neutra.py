@@ -2,9 +2,8 @@
 
 Hoffman et al. 2019 (arXiv 1903.03704), figures 1 and 2. The funnel has `v ~ N(0, 3²)` and 99 variables
 `xᵢ ~ N(0, e^(v/2)²)`; the Gaussian has the variances `1 / linspace(1, 1000)` along random axes. Claim: plain chains
-do not reach the neck of the funnel, and an affine map does not help; in the coordinates of a flow they do. `gradients`
-are those of the chains, warm-up included, those of training apart. A continuous flow is left out where one gradient
-costs a hundred times that of the density.
+do not reach the neck of the funnel; in the coordinates of a flow they do. `gradients` are those of the chains, warm-up
+included; those of training come apart from them.
 """
 
 from __future__ import annotations
@@ -109,7 +108,7 @@ def figure(results: dict[str, Any]) -> Figure:
         axes.set(xlabel="$x_1$", ylabel="$v$")
     methods = results["config"]["methods"]
     bars.bar(methods, [1000 * seed[f"funnel, {method}, ess_per_gradient"] for method in methods], 0.6, color=GREY)
-    bars.set(yscale="log", title="effective draws of $v$ in 1000 gradients")
+    bars.set(yscale="log", title="ESS of $v$ in 1000 gradients")
     for axes in (*panels, bars):
         axes.tick_params(labelsize=7)
         axes.title.set_size(8)
