@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cnf.cli.claim import METRICS
-from cnf.cli.pictures import draw_training
+from cnf.cli.pictures import draw_table
 from cnf.cli.table_runs import SCHEMA, seeded
 from cnf.cli.usage import use_threads
 from cnf.data.keys import row_keys
@@ -138,7 +138,7 @@ def train_table(
 
 
 def report_table(flow: TableFlow, table: MixedTable, out: Path) -> None:
-    """Write the flow, its schema, the test results and the picture of training."""
+    """Write the flow, its schema, the test results, the picture of training and the report page."""
     log_prob = seeded(flow, flow.seed, 0).log_prob(table.rows(table.parts.test), given=table.context)
     if table.context:
         flow.validation = log_prob  # p-values compare densities given the same columns
@@ -147,8 +147,8 @@ def report_table(flow: TableFlow, table: MixedTable, out: Path) -> None:
     numbers = measure_table(flow, log_prob)
     write_json(out / METRICS, numbers | {"rows": table.about()["rows"]})
     print(summary_of_table(numbers, out), flush=True)
-    if flow.result is not None and flow.result.history:
-        draw_training(flow.result.history, out)
+    train, test = table.rows(table.fitted), table.rows(table.parts.test)
+    draw_table(flow, train, test, out, name=Path(table.path).name, notes=table.reading.notes)
 
 
 def measure_table(flow: TableFlow, log_prob: np.ndarray) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Generator, Tensor
@@ -18,6 +18,10 @@ from cnf.data.sources import Source
 from cnf.errors import SampleError
 from cnf.files import read_json
 from cnf.flows import Flow
+from cnf.tables import TableFlow
+
+if TYPE_CHECKING:
+    import polars as pl
 
 Draw = Callable[[Any, Path], object]  # with the plotting functions, to a file
 IMAGES, PLANE, CORNER = "samples.png", "fit.png", "corner.png"  # one of them for each kind of data
@@ -69,9 +73,27 @@ def _log(path: Path) -> list[dict[str, float]]:
         return [{name: float(text) for name, text in row.items() if text} for row in csv.DictReader(file)]
 
 
-def draw_training(history: Sequence[dict[str, float]], out: Path) -> bool:
-    """Draw the training curves alone."""
-    return _drawn(_training(history), out / "training.png")
+def draw_table(
+    flow: TableFlow, train: pl.DataFrame, test: pl.DataFrame, out: Path, *, name: str, notes: Sequence[str] = ()
+) -> None:
+    """Draw the training curves of a flow of a table, and write its report page.
+
+    Args:
+        flow: The model, saved in `out` with its results.
+        train: Rows that it was trained on.
+        test: Rows that it has not seen.
+        out: Where to write.
+        name: Of the data.
+        notes: What was understood when the table was read.
+    """
+    history = flow.result.history if flow.result is not None else ()
+
+    def report(plotting: Any, path: Path) -> None:
+        plotting.table_report(flow, train, test, path, name=name, notes=notes, numbers=read_json(out / METRICS))
+
+    if history:
+        _drawn(_training(history), out / "training.png")
+    _drawn(report, out / REPORT)
 
 
 def _drawn(make: Draw, path: Path, flow: Flow | None = None) -> bool:
