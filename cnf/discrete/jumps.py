@@ -63,7 +63,7 @@ class Jumps(nn.Module):
         super().__init__()
         self.sizes, self.dense = [len(values) for values in atoms], list(dense)
         widest = max(self.sizes)
-        self.register_buffer("places", torch.full((len(atoms), widest), torch.inf))
+        self.register_buffer("places", torch.full((len(atoms), widest), torch.inf), persistent=False)  # settings
         for name in ("shares", "above"):
             self.register_buffer(name, torch.zeros(len(atoms), widest))
         self.register_buffer("below", torch.ones(len(atoms), widest))
