@@ -43,8 +43,8 @@ NOT_MADE_BY_USERS = {
     "cnf.training": "made by a run, but for its settings",
 }
 RESULTS = {  # what the package hands out, and what it computes with, made in loops
-    "Bar", "ChainJacobian", "Contraction", "Count", "FitResult", "FlowDistribution", "Growth", "Interruption", "MafSet",
-    "MafSplits", "Monotone", "Motion", "Progress", "Recorded", "RefinedRows", "Replayed", "RowSolve", "Rows",
+    "Bar", "ChainJacobian", "Contraction", "Count", "FitResult", "FlowDistribution", "Growth", "Interruption", "Jumps",
+    "MafSet", "MafSplits", "Monotone", "Motion", "Progress", "Recorded", "RefinedRows", "Replayed", "RowSolve", "Rows",
     "SharedSolve", "Source", "Split", "Steps", "Table", "Undone",
 }  # fmt: skip
 Maker = Callable[..., Any]

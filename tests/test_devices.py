@@ -68,7 +68,7 @@ def device(request) -> Place:
 
 @pytest.mark.parametrize("name", cnf.MODELS)
 def test_a_flow_computes_where_it_is(name, device):
-    context_dim = 0 if name == "rbig" else 2  # which takes none
+    context_dim = 0 if name in ("rbig", "any_cnf") else 2  # which take none
     flow, x = device.to(cnf.build(name, SHAPES.get(name, 2), context_dim)), device.to(rows(name))
     context = device.to(torch.rand(len(x), context_dim)) if context_dim else None
     with device.active():

@@ -98,7 +98,7 @@ def test_the_kinetic_energy_of_images_is_weighed_unless_it_is_left_out(images: R
         (phase,) = flow.recipe
         assert phase.objective.weights == weights
         assert phase.objective(flow, x, None).value.isfinite()
-    assert build("cnf", 5).recipe[0].objective.weights == {"kinetic": 0.02}
+    assert build("cnf", 5).recipe[0].objective.weights == {"kinetic": 0.1}
 
 
 @pytest.mark.parametrize(("bits", "warned"), [(2.0, False), (4.2, True), (float("inf"), True), (float("nan"), True)])

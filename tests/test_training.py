@@ -152,7 +152,8 @@ def test_patience_stops_early_and_for_good(tmp_path: Path) -> None:
     result = cnf.fit(small_flow(), moons(40), validation=moons(200, 1), config=config, folder=tmp_path)
     assert result.stopped == "patience"
     assert result.steps < 400
-    assert result.best_step == result.history[-3]["step"]
+    assert [row["stepped_back"] for row in result.history[-2:]] == [0, 0]
+    assert sum(row["stepped_back"] for row in result.history) == 6  # before it gives up
     again = cnf.fit(small_flow(), moons(40), validation=moons(200, 1), config=config, folder=tmp_path, resume=True)
     assert (again.steps, again.stopped) == (result.steps, "patience")
     assert torch.equal(weights(again.flow), weights(result.flow))

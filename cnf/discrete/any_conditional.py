@@ -7,6 +7,7 @@ from torch import Tensor
 
 from cnf.arguments import checked
 from cnf.discrete.cells import PartialWhiten, States
+from cnf.discrete.elementwise import limited
 from cnf.discrete.mixed import MixedMarginals
 from cnf.distributions import LOG_2PI
 from cnf.transforms import ContinuousPart, Mapped, Transform
@@ -57,12 +58,14 @@ class AnyConditional(Transform):
     def encode(self, x: Tensor, context: Tensor | None = None) -> Mapped:
         states = States.of(context, x)
         scores = self._scores(states)
-        cells, log_slope = self.marginals.cells(torch.where(states.modelled, x, 0.0))
+        values, far = limited(torch.where(states.modelled, x, 0.0))
+        cells, log_slope = self.marginals.cells(values)
         white, log_det = self.whiten.encode(cells, scores, states)
+        white, further = limited(white)
         moved = self.transform.encode(white, _seen(scores, states))
         z, turned = self._unwound(moved.value, states)
         log_det = log_det + (log_slope * states.modelled).sum(1) + moved.log_det + turned + _uncounted(states, z)
-        return moved._replace(value=z, log_det=log_det)
+        return moved._replace(value=z, log_det=log_det.masked_fill(far | further, -torch.inf))
 
     def decode(self, z: Tensor, context: Tensor | None = None) -> Mapped:
         states = States.of(context, z)

@@ -58,9 +58,8 @@ class Affine(Transform):
     def encode(self, x: Tensor, context: Tensor | None = None) -> Mapped:
         require_event(x, self.event_shape)
         z = (x - self.shift) / self.scale
-        reach = torch.finfo(z.dtype).max ** 0.5
-        beyond = (z.abs() > reach).flatten(1).any(1)
-        return Mapped(z.clamp(-reach, reach), (-self._log_scale(len(x))).masked_fill(beyond, -torch.inf))
+        z, beyond = limited(z)
+        return Mapped(z, (-self._log_scale(len(x))).masked_fill(beyond, -torch.inf))
 
     def decode(self, z: Tensor, context: Tensor | None = None) -> Mapped:
         require_event(z, self.event_shape)
@@ -68,6 +67,19 @@ class Affine(Transform):
 
     def _log_scale(self, n: int) -> Tensor:
         return self.scale.abs().log().sum().expand(n)
+
+
+def limited(z: Tensor) -> tuple[Tensor, Tensor]:
+    """z, `(N, *event)`, limited to numbers whose square is finite, and which rows had others, `(N,)`.
+
+    Example:
+        >>> import torch
+        >>> z, beyond = limited(torch.tensor([[1.0], [1e38]]))
+        >>> bool(z.square().isfinite().all()), beyond
+        (True, tensor([False,  True]))
+    """
+    reach = torch.finfo(z.dtype).max ** 0.5
+    return z.clamp(-reach, reach), (z.abs() > reach).flatten(1).any(1)
 
 
 @checked
