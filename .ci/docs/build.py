@@ -38,7 +38,11 @@ def pages() -> list[str]:
 def loaded(name: str) -> str:
     """The name of a module, all of whose public names are there: those that load when asked for are asked for."""
     module = importlib.import_module(name)
-    vars(module).update({public: getattr(module, public) for public in getattr(module, "__all__", ())})
+    names = {public: getattr(module, public) for public in getattr(module, "__all__", ())}
+    vars(module).update(names)
+    for part in names.values():
+        if inspect.ismodule(part) and part.__name__.startswith(f"{name}."):
+            loaded(part.__name__)
     return name
 
 
@@ -54,6 +58,8 @@ class Written:
 
 def as_written(signature: inspect.Signature, function: Callable[..., Any]) -> inspect.Signature:
     """The signature with the hints of the source, which are shorter than what they resolve to."""
+    if not callable(function):  # a method that scikit-learn makes
+        return signature
     source = inspect.signature(function)
     hints = {name: parameter.annotation for name, parameter in source.parameters.items()}
     parameters = [each.replace(annotation=_hint(hints[each.name])) for each in signature.parameters.values()]
