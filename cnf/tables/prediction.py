@@ -11,7 +11,7 @@ import torch
 from cnf.metrics import crps, interval_coverage, pit
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Prediction:
     """The distribution of a column in N rows, given the other cells of each row.
 
@@ -19,13 +19,14 @@ class Prediction:
 
     Attributes:
         column: Its name.
-        samples: Draws as numbers, `(draws, N)`; of a category the places of its levels.
-        mean: `(N,)`; None for a category.
+        samples: Draws as numbers, `(draws, N)`; of a category of texts the places of its levels.
+        mean: `(N,)`; None for a category of texts.
         levels: Levels of a category or a binary column; empty for others.
         probabilities: Of the levels, `(N, L)`; None for columns without levels.
         pit: Probability integral transform of the values, `(N,)`, uniform if the prediction is calibrated; NaN where
             there is no value.
-        crps: Continuous ranked probability score, `(N,)`, in the unit of the column; lower is better.
+        crps: Continuous ranked probability score, `(N,)`, in the unit of the column; lower is better. None for a
+            category of texts.
 
     Example:
         >>> import numpy as np
@@ -41,6 +42,10 @@ class Prediction:
     probabilities: np.ndarray | None = None
     pit: np.ndarray | None = None
     crps: np.ndarray | None = None
+
+    def __repr__(self) -> str:
+        draws, rows = self.samples.shape
+        return f"Prediction of {self.column!r} in {rows} rows, {draws} draws each"
 
     def quantiles(self, shares: Any) -> np.ndarray:
         """Quantiles at shares between 0 and 1, `(N, len(shares))`."""
@@ -61,16 +66,18 @@ def prediction_of(
     column: str, samples: np.ndarray, truth: np.ndarray, levels: tuple[Any, ...] = (), *, seed: int = 0
 ) -> Prediction:
     """The prediction that samples `(draws, N)` make, compared with values `(N,)`, NaN where there are none."""
-    probabilities = None
-    if levels:
-        probabilities = (samples[:, :, None] == np.arange(len(levels))).mean(0)
-    mean = None if levels and not all(isinstance(level, int | float) for level in levels) else samples.mean(0)
-    known = np.isfinite(truth)
+    probabilities = (samples[:, :, None] == np.arange(len(levels))).mean(0) if levels else None
+    known, texts = np.isfinite(truth), not all(isinstance(level, int | float) for level in levels)
+    if levels and not texts:
+        numbers = np.array(levels, dtype=float)
+        samples = numbers[samples.astype(int)]
+        truth = np.where(known, numbers[np.where(known, truth, 0).astype(int)], np.nan)
+    mean = None if texts else samples.mean(0)
     if not known.any():
         return Prediction(column, samples, mean, levels, probabilities)
     drawn, values = torch.from_numpy(samples[:, known]), torch.from_numpy(truth[known])
     generator = torch.Generator().manual_seed(seed)
-    scores = {"pit": pit(drawn, values, generator=generator), "crps": crps(drawn, values)}
+    scores = {"pit": pit(drawn, values, generator=generator)} | ({} if texts else {"crps": crps(drawn, values)})
     spread = {name: _spread(score.numpy(), known) for name, score in scores.items()}
     return Prediction(column, samples, mean, levels, probabilities, **spread)
 
