@@ -17,7 +17,7 @@ def test_levels_that_are_numbers_are_predicted_as_numbers() -> None:
     assert prediction.mean.tolist() == [8.0, 4.0]
     assert prediction.quantiles([0.0, 1.0]).tolist() == [[2.0, 10.0], [2.0, 10.0]]
     assert prediction.crps is not None
-    assert prediction.crps[0] == pytest.approx(2.0 - 0.5 * 4.0)  # E|Y − 10| − ½ E|Y − Y´|, over pairs of different draws
+    assert prediction.crps[0] == pytest.approx(2.0 - 0.5 * 4.0)  # E|Y − 10| − ½ E|Y − Y´|, over different draws
     assert np.isnan(prediction.crps[1])
 
 
