@@ -326,8 +326,12 @@ def test_a_signal_during_the_start_is_answered_at_once(monkeypatch: pytest.Monke
         time.sleep(60)
 
     monkeypatch.setattr(made, "initialize", endless)
-    with pytest.raises(KeyboardInterrupt):
-        train(tmp_path, made=made)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # as in a process of its own
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            train(tmp_path, made=made)
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert not list(tmp_path.iterdir())
 
 
