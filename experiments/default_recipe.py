@@ -32,6 +32,7 @@ from cnf.metrics import log_prob_of_rows, mean_and_error
 from cnf.models import PREPROCESSING
 from cnf.tables import read
 from experiments.paper import Paper
+from experiments.parts.peers import ZukoFlow
 from experiments.run import run
 
 DROPPED: dict[str, dict[int, str]] = {  # columns that follow from others
@@ -144,22 +145,6 @@ def dequantised(name: str, root: Path) -> np.ndarray:
     return dequantised
 
 
-class Peer(cnf.Transform):
-    """A zuko flow's transform, so that it is trained and judged by the same code."""
-
-    def __init__(self, flow: Any) -> None:
-        super().__init__()
-        self.flow = flow
-
-    def encode(self, x: Tensor, context: Tensor | None = None) -> cnf.Mapped:
-        if not len(x):  # zuko takes no empty batch
-            return cnf.Mapped(x, x.new_zeros(0))
-        return cnf.Mapped(*self.flow.transform(context).call_and_ladj(x))
-
-    def decode(self, z: Tensor, context: Tensor | None = None) -> cnf.Mapped:
-        return cnf.Mapped(*self.flow.transform(context).inv.call_and_ladj(z))
-
-
 def built(model: str, dim: int) -> cnf.Flow:
     if model == "cnf":
         return cnf.build("cnf", dim)
@@ -168,7 +153,7 @@ def built(model: str, dim: int) -> cnf.Flow:
     peer = getattr(zuko.flows, model.removesuffix("+"))(dim, 0, transforms=5, hidden_features=(128, 128))
     ours = [*PREPROCESSING["gaussianize"]((dim,)), Whiten(dim)]
     front = ours if model.endswith("+") else [Standardize(dim)]
-    return cnf.Flow(cnf.Compose([*front, Peer(peer)]), cnf.StandardNormal(dim))
+    return cnf.Flow(cnf.Compose([*front, ZukoFlow(peer)]), cnf.StandardNormal(dim))
 
 
 def comparison(values: Tensor, models: tuple[str, ...]) -> dict[str, dict[str, float]]:
