@@ -13,6 +13,7 @@ from cnf.distributions import LOG_2PI
 PSEUDO_COUNT = 0.5  # of each level and of each density, so that none has probability 0
 LARGEST = 8.0  # normal scores that float32 tells apart
 TINY = 1e-30
+FARTHEST = torch.finfo(torch.float32).max  # where there is no atom; finite, so that running averages of it are it
 
 Ends = Callable[[Tensor], tuple[Tensor, Tensor]]
 
@@ -63,7 +64,7 @@ class Jumps(nn.Module):
         super().__init__()
         self.sizes, self.dense = [len(values) for values in atoms], list(dense)
         widest = max(self.sizes)
-        self.register_buffer("places", torch.full((len(atoms), widest), torch.inf), persistent=False)  # settings
+        self.register_buffer("places", torch.full((len(atoms), widest), FARTHEST), persistent=False)  # settings
         for name in ("shares", "above"):
             self.register_buffer(name, torch.zeros(len(atoms), widest))
         self.register_buffer("below", torch.ones(len(atoms), widest))

@@ -111,3 +111,13 @@ def test_columns_that_are_equal_or_follow_by_a_line_are_refused():
     x = np.random.default_rng(0).normal(size=(100, 2))
     with pytest.raises(DataError, match="'a', 'b', 'c' follow from each other"):
         TableFlow(steps=1).fit({"a": x[:, 0], "b": x[:, 1], "c": x[:, 0] - 2 * x[:, 1]})
+
+
+def test_averaged_weights_are_judged_with_the_places_of_all_atoms():
+    random = np.random.default_rng(0)
+    amount = np.where(random.random(300) < 0.4, 0.0, random.normal(size=300))
+    frame = pl.DataFrame({"amount": amount, "stars": random.integers(1, 5, 300), "open": random.integers(0, 2, 300)})
+    history = TableFlow(steps=4).fit(frame, options={"hidden": (8, 8)}).result.history
+    nll = [row["validation_nll"] for row in history]
+    assert len(nll) > 2
+    assert max(nll) - min(nll) < 0.2
