@@ -55,7 +55,8 @@ def run(
         name: Of the files it writes.
         config: A frozen dataclass with a `seed`; its values reproduce the figure.
         compute: From a config to plain numbers; `gif`, if it is among them, are the bytes of a GIF that is written
-            beside the picture, and `pictures` are what only the figure needs, kept of the first seed.
+            beside the picture, and `pictures` are what only the figure needs, kept of the first seed;
+            `processor_seconds` are told by one whose work earlier processes may have done.
         figure: From the written results (`config`, `seeds`: the numbers of each seed, `summary`) to a picture.
         smoke: Values that make the experiment a test of seconds.
         animation: From the written results to a GIF, written beside the picture.
@@ -134,12 +135,13 @@ def _results(config: Any, compute: Callable[[Any], dict[str, Any]], seeds: int) 
         torch.manual_seed(seed)
         np.random.seed(seed)  # noqa: NPY002 - for libraries that know no other
         runs.append(compute(dataclasses.replace(config, seed=seed)))
+    told = [run.pop("processor_seconds", None) for run in runs]
     return {
         "config": dataclasses.asdict(config),
         "seeds": runs,
         "summary": _summary(runs),
         "seconds": time.perf_counter() - begun,
-        "processor_seconds": time.process_time() - used,
+        "processor_seconds": time.process_time() - used if None in told else sum(told),
         "threads": torch.get_num_threads(),
         **facts,
     }

@@ -6,6 +6,7 @@ import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, cast
 
+import torch
 from torch import Tensor, nn
 
 from cnf.continuous.divergences import Divergence
@@ -45,6 +46,18 @@ def engine(config: FitConfig) -> Fabric:
         ) from error
     fabric.launch()
     return fabric
+
+
+def seed_noise(seed: int, device: torch.device) -> None:
+    """Seed the noise of the CPU and of a device.
+
+    `torch.manual_seed` does so for every kind of device that there might be, which takes a millisecond: on a CPU that
+    is a good part of a step.
+    """
+    if device.type == "cpu":
+        torch.default_generator.manual_seed(seed)
+    else:
+        torch.manual_seed(seed)
 
 
 def mean_over_processes(fabric: Fabric, values: Tensor) -> Tensor:

@@ -16,7 +16,7 @@ from cnf.data.rows import Batch, Rows, row_weights
 from cnf.failures import warn
 from cnf.flows import Flow
 from cnf.objectives.phases import Phase
-from cnf.training.engine import mean_over_processes, with_settings
+from cnf.training.engine import mean_over_processes, seed_noise, with_settings
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -95,7 +95,7 @@ class Judge:
         Rows whose density cannot be found are named in a warning and left out. If there are more than one in a hundred,
         the result is infinite.
         """
-        torch.manual_seed(self.seed)
+        seed_noise(self.seed, self.fabric.device)
         total, lost, every, failures = 0.0, 0.0, 0.0, dict[int, str]()
         share = self.judged[self.fabric.global_rank :: self.fabric.world_size]
         for first in range(0, len(share), VALIDATION_ROWS):

@@ -25,7 +25,7 @@ from cnf.objectives.likelihood import MaximumLikelihood
 from cnf.objectives.phases import Phase
 from cnf.training import record
 from cnf.training.bar import Bar
-from cnf.training.engine import Example, Minimand, mean_over_processes
+from cnf.training.engine import Example, Minimand, mean_over_processes, seed_noise
 from cnf.training.identity import identity
 from cnf.training.interruption import Interruption
 from cnf.training.judge import Judge, Weights, check_fit
@@ -182,7 +182,8 @@ class Run:
 
     def _step(self, batch: Batch) -> None:
         x, context, rows = self.fabric.to_device(batch)
-        torch.manual_seed((self.config.seed * 1_000_003 + self.at.step) * self.batches.world + self.batches.rank)
+        noise = (self.config.seed * 1_000_003 + self.at.step) * self.batches.world + self.batches.rank
+        seed_noise(noise, self.fabric.device)
         every = self.task.weights.data
         weights = None if every is None else every[rows.cpu()].to(x)
         with count_evaluations() as count:
