@@ -144,9 +144,9 @@ def _looked_up(levels: np.ndarray, table: Mapping[int, int]) -> np.ndarray:
 
 
 def _log_slope(unit: Unit, cells: np.ndarray) -> np.ndarray:
-    """Of atoms 0, for their log-probability is one of a value, not of a density."""
+    """0 where the log-probability is one of a value, not of a density."""
     with np.errstate(invalid="ignore", divide="ignore"):
-        return np.where(np.isin(cells, unit.atoms), 0.0, unit.log_slope(cells))
+        return np.where(np.isin(cells, unit.counted), 0.0, unit.log_slope(cells))
 
 
 def _decoded(unit: Unit, x: np.ndarray) -> np.ndarray:

@@ -85,8 +85,9 @@ def check_lines(values: np.ndarray, names: Sequence[str], units: Sequence[Unit])
 
 def _table(source: np.ndarray, column: np.ndarray, levels: int) -> dict[int, int] | None:
     both = ~np.isnan(source) & ~np.isnan(column)
-    pairs = np.unique(np.stack((source[both], column[both]), 1).astype(int), axis=0)
-    table = {int(a): int(b) for a, b in pairs}
+    high = int(np.nanmax(column, initial=0)) + 1
+    pairs = np.unique(source[both].astype(int) * high + column[both].astype(int))  # a number sorts faster than a pair
+    table = dict(zip((pairs // high).tolist(), (pairs % high).tolist(), strict=True))
     if len(pairs) != len(table) or len(table) < 2 or both.sum() < ROWS_A_LEVEL * levels:
         return None
     unique = len(set(table.values())) == len(table)

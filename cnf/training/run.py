@@ -22,6 +22,7 @@ from cnf.errors import CheckpointError, SampleError, TrainingError
 from cnf.flows import Flow
 from cnf.objectives.interface import Loss, has_latents
 from cnf.objectives.likelihood import MaximumLikelihood
+from cnf.objectives.partial import AnyGiven
 from cnf.objectives.phases import Phase
 from cnf.training import record
 from cnf.training.bar import Bar
@@ -250,7 +251,8 @@ class Run:
 
     def _by_likelihood(self) -> bool:
         """Other objectives may improve while the validation rises."""
-        return isinstance(self.task.phases[self.at.phase].objective, MaximumLikelihood)
+        objective = self.task.phases[self.at.phase].objective
+        return isinstance(objective.objective if isinstance(objective, AnyGiven) else objective, MaximumLikelihood)
 
     def _means(self) -> dict[str, float]:
         """Means over the steps since the last check, and over processes."""

@@ -6,7 +6,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from cnf import CnfError, DataError, TableFlow
+from cnf import CnfError, DataError, FitConfig, TableFlow
 from cnf.tables import schema_of, to_numbers
 from cnf.tables.coding import Coding
 from cnf.tables.dependences import dependences_of
@@ -121,3 +121,28 @@ def test_averaged_weights_are_judged_with_the_places_of_all_atoms():
     nll = [row["validation_nll"] for row in history]
     assert len(nll) > 2
     assert max(nll) - min(nll) < 0.2
+
+
+def test_a_run_goes_back_to_its_best_weights_and_on_from_there():
+    random = np.random.default_rng(0)
+    frame = pl.DataFrame({"x": random.normal(size=60), "y": random.normal(size=60)})
+    config = FitConfig(steps=60, checks=30, patience=2, learning_rate=0.5, progress=False)
+    history = TableFlow().fit(frame, options={"hidden": (8, 8)}, config=config).result.history
+    assert sum(row["stepped_back"] for row in history) > 0
+
+
+def test_values_that_repeat_are_atoms_where_that_tells_more_than_a_density():
+    random = np.random.default_rng(0)
+    few = random.choice(random.choice(1000, 40, replace=False), 400).astype(float)
+    assert len(atoms_of(few, 1.0)) >= 35
+    assert atoms_of(random.integers(0, 100, 400).astype(float), 1.0) == ()
+    assert atoms_of(random.normal(size=400), None) == ()
+    assert len(atoms_of(random.choice(random.normal(size=30), 400), None)) == 30
+
+
+def test_the_measure_of_rounded_numbers_is_the_same_whatever_is_an_atom():
+    values = np.random.default_rng(0).choice([0.5, 3.5, 9.0, 12.5], 200) + 0.5 * np.arange(200).repeat(1) % 40
+    frame = pl.DataFrame({"x": values, "y": np.random.default_rng(1).normal(size=200)})
+    schema = schema_of(frame)
+    coded = Coding.of(to_numbers(frame, schema), schema).encode(to_numbers(frame, schema))
+    assert len(set(coded.log_slope[:, 0])) == 1
