@@ -8,9 +8,10 @@ import pytest
 
 from cnf import CnfError, DataError, FitConfig, TableFlow
 from cnf.tables import schema_of, to_numbers
+from cnf.tables.atoms import atoms_of
 from cnf.tables.coding import Coding
 from cnf.tables.dependences import dependences_of
-from cnf.tables.units import Grid, atoms_of
+from cnf.tables.units import Grid
 from cnf.tables.unusual import conformal
 
 
