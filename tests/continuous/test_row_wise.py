@@ -119,7 +119,7 @@ def test_what_the_slowest_row_takes_is_counted():
     alone = [EACH(smooth, start_of(row), 0.0, 1.0).statistics for row in x.split(1)]
     assert statistics == max(alone)
     assert statistics == (count.evaluations, count.accepted, count.rejected)
-    assert statistics.evaluations == 1 + 6 * (statistics.accepted + statistics.rejected)
+    assert statistics.evaluations == 2 + 6 * (statistics.accepted + statistics.rejected)
     assert count.row_evaluations == sum(one.evaluations for one in alone)
     assert count.solves == 1
 
@@ -321,6 +321,6 @@ def test_a_solve_grows_no_slower_than_its_rows():
         return smooth(t, x)
 
     x = torch.linspace(-0.2, 40, 50, dtype=torch.float64).unsqueeze(1)
-    RowSolve(EACH._embedded_step, 5, 0.0, 1.0, 0.1, 1e-14, 10_000)(watched, start_of(x))
+    RowSolve(EACH._embedded_step, EACH._measured, 5, 0.0, 1.0, 1e-14, 10_000)(watched, start_of(x))
     assert sizes == sorted(sizes, reverse=True)
     assert sizes[-1] < 10

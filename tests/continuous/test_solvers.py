@@ -162,7 +162,7 @@ def test_an_adaptive_step_takes_one_evaluation_less_than_it_has_stages(method, s
 
     _, (evaluations, accepted, rejected) = RungeKutta(method, rows=rows)(sharp, State(points()), 0.0, 1.0)
     assert rejected > 0
-    assert evaluations == 1 + stages * (accepted + rejected)
+    assert evaluations == (2 if rows == "each" else 1) + stages * (accepted + rejected)  # one for each first step
 
 
 @pytest.mark.parametrize("rows", ROWS)
@@ -502,7 +502,7 @@ def test_checkpointing_recomputes_the_stages_and_keeps_only_the_states(steps):
         log_det.sum().backward()
         recomputed[gradient] = field.calls - forward
     assert recomputed["backprop"] == 0
-    assert recomputed["checkpoint"] >= forward - 1
+    assert recomputed["checkpoint"] >= forward - 2  # what chooses the first steps is kept
     assert saved["checkpoint"] < 0.2 * saved["backprop"]
 
 

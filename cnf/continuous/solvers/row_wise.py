@@ -24,6 +24,8 @@ from cnf.errors import SolverError
 
 # From right-hand side, times, steps, states and slopes: new states, the slopes there, errors in units of the tolerance.
 Attempt = Callable[[RightHandSide, Tensor, Tensor, State, State], tuple[State, State, Tensor]]
+# From states and changes of states: each row's change in units of the tolerance.
+Measure = Callable[[State, State], Tensor]
 
 SHARE = 0.1  # of the tolerance that the error of one step may take: paths of flows have about ten steps
 SAFETY, INTEGRAL, PROPORTIONAL = 0.85, 0.7, 0.4  # a PI controller, as in Hairer & Wanner 1996, IV.2
@@ -31,7 +33,10 @@ SMALL = math.log2(1e-4)  # of the latest error, in units of the tolerance; a sma
 SHRINK, GROW = 0.2, 2.5  # an estimate that is small by chance does not make the next step much longer
 OCTAVE = 8  # step lengths from one to its double
 LOWEST, HIGHEST = round(OCTAVE * math.log2(SHRINK)), round(OCTAVE * math.log2(GROW))
+LEAST, MOST = -13 * OCTAVE, -2 * OCTAVE  # of the whole solve, for the first step
 REFUSED = -2  # in these units; less would be undone where a step is stretched to spare another
+FIRST = 0.1  # of the tolerance to the power of the order, for the first step; see `_first`
+SOON = 0.01  # of the solve, the step in which the field shows how fast it changes
 WINDOW = 512  # rows under way a thread
 REFILL = 1 / 4  # of the window is free before others begin, so that there are enough of them
 
@@ -106,20 +111,20 @@ class RowSolve:
 
     Args:
         attempt: Tries one step of each row.
+        measure: Measures changes of states.
         order: Of its error estimate.
         start: Time to begin at.
         end: Time to go to.
-        first: Length of the first step.
         smallest: Length of a step below which a row gives up.
         max_steps: Steps after which a row gives up.
         steps: Where accepted steps are noted, if anywhere.
     """
 
     attempt: Attempt
+    measure: Measure
     order: int
     start: float
     end: float
-    first: float
     smallest: float
     max_steps: int
     steps: list[Taken] | None = None
@@ -151,9 +156,21 @@ class RowSolve:
             rhs, state = of_rows(rhs, rows), take(state, rows)
         t = state.x.new_full((len(rows),), self.start)
         none, slope = torch.zeros_like(rows), rhs(t, state.x)
-        h, before = torch.full_like(t, self.first), torch.zeros_like(t)
-        active = _Active(rows, t, h, before, none, none, state, slope, rhs)
+        h = self._first(rhs, t, state, slope)
+        active = _Active(rows, t, h, torch.zeros_like(t), none, none, state, slope, rhs)
         return self._without(active, ~finite(slope), torch.full_like(t, math.nan))
+
+    @torch.no_grad()
+    def _first(self, rhs: RightHandSide, t: Tensor, state: State, slope: State) -> Tensor:
+        """The first steps: h with `h^order = FIRST / max(|f|, |df/dt|)` in units of the tolerance.
+
+        As in Hairer, Nørsett & Wanner 1993, II.4, with the derivative along the path by a short step of Euler's.
+        """
+        length = self.end - self.start
+        later = rhs(t + SOON * length, torch.add(state.x, slope.x, alpha=SOON * length))
+        fastest = torch.maximum(self.measure(state, slope), self.measure(state, _rate(slope, later, SOON * length)))
+        size = _size(FIRST / fastest) / self.order - math.log2(abs(length))
+        return length * _power((OCTAVE * size).floor().clamp(LEAST, MOST), LEAST, MOST)
 
     def _advanced(self, active: _Active) -> _Active:
         """After one attempt of each row, without those that have ended."""
@@ -225,6 +242,12 @@ def window(x: Tensor) -> int:
     return WINDOW * torch.get_num_threads() if small else max(len(x), 1)
 
 
+def _rate(before: State, after: State, h: float) -> State:
+    """The change of a slope in time, path costs left out."""
+    parts = zip(before.integrals, after.integrals, strict=True)
+    return State((after.x - before.x) / h, tuple((new - old) / h for old, new in parts))
+
+
 def _size(errors: Tensor) -> Tensor:
     """The base-2 logarithm of errors, from 1e-10 to 1e10; 1e10 for NaN."""
     return errors.nan_to_num(1e10, 1e10).clamp(1e-10, 1e10).log2()
@@ -234,8 +257,13 @@ def _factor(size: Tensor, before: Tensor, accepted: Tensor) -> Tensor:
     """How much longer the next step is, a power of `2^(1/8)`; sizes of errors are divided by the order."""
     wanted = torch.where(accepted, PROPORTIONAL * before - INTEGRAL * size, -size)
     power = (OCTAVE * (wanted + math.log2(SAFETY))).round().clamp(LOWEST, HIGHEST)
-    power = torch.where(accepted, power, power.clamp(max=REFUSED)).long() - LOWEST
-    return size.new_tensor([2 ** (i / OCTAVE) for i in range(LOWEST, HIGHEST + 1)])[power]
+    return _power(torch.where(accepted, power, power.clamp(max=REFUSED)), LOWEST, HIGHEST)
+
+
+def _power(number: Tensor, lowest: int, highest: int) -> Tensor:
+    """`2^(number/8)` for whole numbers in these bounds, from a table: `exp2` has other last digits in other batches."""
+    table = number.new_tensor([2 ** (i / OCTAVE) for i in range(lowest, highest + 1)])
+    return table[number.long() - lowest]
 
 
 def _fit(h: Tensor, rest: Tensor) -> Tensor:

@@ -138,16 +138,16 @@ class RungeKutta(RowSolver):
     ) -> Solution:
         """Solve each row with steps of its own, which are appended to `steps`."""
         solve = RowSolve(
-            partial(self._run, self._embedded_step), self.tableau.order, start, end,
-            self._first_step_of_rows(end - start), self._smallest(state, start, end), self.max_steps, steps,
+            partial(self._run, self._embedded_step), self._measured, self.tableau.order, start, end,
+            self._smallest(state, start, end), self.max_steps, steps,
         )  # fmt: skip
         inner = len(self.tableau.b) - 1
         try:
             ended = solve(rhs, state)
         finally:
             tried, accepted = solve.slowest
-            statistics = Statistics(1 + inner * tried, accepted, tried - accepted)
-            record(solves=1, row_evaluations=len(state.x) + inner * solve.evaluated, **statistics._asdict())
+            statistics = Statistics(2 + inner * tried, accepted, tried - accepted)
+            record(solves=1, row_evaluations=2 * len(state.x) + inner * solve.evaluated, **statistics._asdict())
         return Solution(ended, statistics)
 
     def _solve_together(
@@ -229,14 +229,6 @@ class RungeKutta(RowSolver):
         scale = (max(self.rtol, self.atol) / 1e-5) ** (1 / (self.tableau.order - 1))
         return length * min(1.0, 0.25 * scale)
 
-    def _first_step_of_rows(self, length: float) -> float:
-        """A twenty-fifth of the interval at the default tolerance, never more than a quarter.
-
-        There is no other estimate to compare with a first one that is small by chance, and fields of flow matching are
-        steepest at the data, where densities begin.
-        """
-        return length * min(0.25, 0.04 * (max(self.rtol, self.atol) / 1e-5) ** (1 / self.tableau.order))
-
     def _plain_step(self, rhs: RightHandSide, t: Number, h: Number, state: State, used: int) -> State:
         return plain_step(self.tableau, rhs, t, h, state, used)
 
@@ -250,6 +242,10 @@ class RungeKutta(RowSolver):
         with torch.no_grad():
             error = advance(None, h, self.tableau.error, found)
             return proposal, found[-1], scaled_error(state, proposal, error, self.rtol, self.atol)
+
+    def _measured(self, state: State, change: State) -> Tensor:
+        """Each sample's change in units of the tolerance, `(N,)`."""
+        return scaled_error(state, state, change, self.rtol, self.atol)
 
 
 def _worth_compiling(state: State) -> bool:
