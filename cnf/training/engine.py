@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, cast
 
 import torch
 from torch import Tensor, nn
 
 from cnf.continuous.divergences import Divergence
-from cnf.continuous.solvers import Solver
+from cnf.continuous.solvers import RungeKutta, Solver
 from cnf.continuous.twins import cnfs_of, reconfigure
 from cnf.flows import Flow
 from cnf.objectives.interface import Loss, as_loss, weighted
@@ -20,6 +21,8 @@ from cnf.training.settings import FitConfig
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
+
+TIGHTEST = 1e-2  # tolerance of training that is not made smaller: also that of half precision
 
 
 def engine(config: FitConfig) -> Fabric:
@@ -101,6 +104,21 @@ class Minimand(nn.Module):
     def forward(self, example: Example, phase: int) -> Loss:
         loss = as_loss(self.objectives[phase](cast(Flow, self.flows[phase]), example.x, example.context))
         return loss if example.weights is None else weighted(loss, example.weights)
+
+
+def tightened(solver: Solver | None, factor: float) -> Solver | None:
+    """An adaptive solver within a part of its tolerance, but not below `TIGHTEST`; other solvers as they are.
+
+    Example:
+        >>> from cnf import RungeKutta
+        >>> loose = RungeKutta(rtol=0.05, atol=0.05)
+        >>> tightened(loose, 0.5).rtol, tightened(loose, 0.01).rtol
+        (0.025, 0.01)
+    """
+    if not isinstance(solver, RungeKutta) or solver.steps is not None:
+        return solver
+    rtol, atol = (max(given * factor, min(given, TIGHTEST)) for given in (solver.rtol, solver.atol))
+    return replace(solver, rtol=rtol, atol=atol)
 
 
 def with_settings(flow: Flow, solver: Solver | None, divergence: Divergence | None) -> Flow:

@@ -12,7 +12,7 @@ from cnf.checkpoints import check_state
 from cnf.flows import Flow
 from cnf.objectives.interface import Loss
 from cnf.objectives.phases import Phase
-from cnf.training.engine import Example, Minimand
+from cnf.training.engine import Example, Minimand, tightened, with_settings
 from cnf.training.optimizers import Optimizers
 from cnf.training.record import Parts
 from cnf.training.settings import FitConfig
@@ -76,6 +76,12 @@ class Learner:
         """Go on from the best weights, with a fresh average; the optimizers keep what they know of the gradients."""
         self.keep_good()
         self.average.n_averaged.zero_()
+
+    def tighten(self, phase: int, factor: float) -> None:
+        """Solve within a part of the tolerance of a phase: a field may have learned to make the solver err."""
+        settings = self.phases[phase]
+        solver = tightened(settings.solver, factor)
+        self.minimised.flows[phase] = with_settings(self.flow, solver, settings.divergence)
 
     def begin(self, phase: int) -> None:
         """Begin a phase: from the best weights, with fresh optimizers and a fresh average."""

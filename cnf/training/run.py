@@ -244,8 +244,9 @@ class Run:
             at.best, at.best_step, at.stale, at.best_evaluations = nll, at.step, 0, evaluations
             self.learner.note_best()
         elif self._by_likelihood() and self.schedule.goes_back(nll, evaluations, at):
-            self.learner.step_back()
             at.slowing, at.stale = at.slowing * SLOWER, 0
+            self.learner.step_back()
+            self.learner.tighten(at.phase, at.slowing)
             return 1.0
         return 0.0
 
@@ -287,6 +288,7 @@ class Run:
             raise CheckpointError(f"{path} is damaged: phase must be below {len(phases)}, got {self.at.phase}")
         try:
             self.learner.take_up(parts, self.at.phase)
+            self.learner.tighten(self.at.phase, self.at.slowing)
         except (LookupError, TypeError, ValueError, RuntimeError) as error:
             raise CheckpointError(f"{path} is of another flow: {error}") from error
 

@@ -15,7 +15,7 @@ LONGEST_WARMUP = 1 / 20  # of a phase: short budgets have no hundred steps to lo
 RISE = 0.02  # nats above the best validation from which a run comes apart: more than averaged weights waver by
 EXPLOSION = 2.0  # times the evaluations of a solve at the best weights
 SETTLED = 0.1  # part of a phase after which it is judged so: the first steps may make things worse for a while
-SLOWER = 0.5  # the learning rate after a step back, in parts of that before
+SLOWER = 0.5  # the learning rate and the tolerance after a step back, in parts of those before
 SLOWEST = SLOWER**6  # from here on, going back would not help
 
 

@@ -41,9 +41,9 @@ class FitConfig:
         checks: Validations, log rows and checkpoints over the whole budget; two more come early, one at the end of each
             phase. Of a budget in seconds they take a fifth at most: then there are fewer.
         patience: Checks without improvement after which the phase ends, and with the last phase the run; None for
-            never. A phase of maximum likelihood instead goes back to the best weights then, at half the rate, up to six
-            times; so it does where its validation NLL rises by more than 0.02 nats above the best, or its solves take
-            twice the evaluations.
+            never. A phase of maximum likelihood instead goes back to the best weights then, at half the rate and half
+            the tolerance of its solver (down to 0.01), up to six times; so it does where its validation NLL rises by
+            more than 0.02 nats above the best, or its solves take twice the evaluations.
         seed: Random seed of the order of the data and of all noise.
         solver: Solver of training for every phase; None for that of each phase.
         divergence: Divergence of training for every phase; None for that of each phase.

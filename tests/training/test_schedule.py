@@ -10,9 +10,11 @@ import pytest
 import torch
 
 import cnf
+from cnf.continuous.twins import cnfs_of
 from cnf.data.rows import Rows
 from cnf.training.engine import engine
 from cnf.training.judge import Judge
+from cnf.training.learner import Learner
 from cnf.training.record import Progress
 from cnf.training.schedule import Schedule, comes_apart
 
@@ -130,6 +132,23 @@ def test_a_step_back_takes_the_best_weights_and_halves_the_rate(monkeypatch) -> 
     assert [row["stepped_back"] for row in history[:5]] == [0, 0, 1, 0, 1]
     one, half = (row["learning_rate"] for row in (history[2], history[3]))
     assert half < 0.6 * one
+
+
+def test_a_step_back_halves_the_tolerance_of_training(monkeypatch) -> None:
+    judgements, tighten, used = iter([1.0, *[1.5] * 20]), Learner.tighten, []
+
+    def spied(learner: Learner, phase: int, factor: float) -> None:
+        tighten(learner, phase, factor)
+        used.extend(part.solver.rtol for part in cnfs_of(learner.minimised.flows[phase]))
+
+    monkeypatch.setattr("cnf.training.judge.Judge.__call__", lambda self, phase: next(judgements))
+    monkeypatch.setattr(Learner, "tighten", spied)
+    flow = cnf.build("cnf", 2, hidden=(4,))
+    config = cnf.FitConfig(steps=6, checks=6, patience=None, batch_size=8, progress=False)
+    history = cnf.fit(flow, X, validation=X, config=config).history
+    assert used[:4] == [0.025, 0.0125, 0.01, 0.01]
+    assert len(used) == sum(row["stepped_back"] for row in history)
+    assert [part.solver.rtol for part in cnfs_of(flow)] == [1e-5]
 
 
 def test_a_likelihood_that_stands_still_is_refined_six_times_before_patience_ends_it(monkeypatch) -> None:
