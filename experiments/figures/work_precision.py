@@ -10,25 +10,26 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 from cnf.plotting import BLUE, GREY, INK, VERMILION, style_axes
 from experiments.paper import Paper
 
-ADAPTIVE = {"bosh3": VERMILION, "dopri5": BLUE, "tsit5": INK}
-FIXED = {"midpoint": GREY, "rk4": GREY}
-STYLES = {"midpoint": ":", "rk4": "--", "tsit5": "--"}
+LOOK = {
+    "bosh3, each row": (VERMILION, "-"), "dopri5, each row": (BLUE, "-"), "dopri5, together": (BLUE, "--"),
+    "torchdiffeq": (INK, "-"), "torchode": (INK, ":"), "rk4, steps": (GREY, "--"),
+}  # fmt: skip
+MARKED = "dopri5, each row"  # whose tolerances are written
 
 
 def figure(results: dict[str, Any]) -> Figure:
     panels = results["seeds"][0]["panels"]
-    picture = Figure(figsize=(3.1 * len(panels), 2.9), layout="constrained")
+    picture = Figure(figsize=(2.7 * len(panels), 3.2), layout="constrained")
     for axes, (name, curves) in zip(picture.subplots(1, len(panels), sharey=True), panels.items(), strict=True):
         for method, points in curves.items():
-            fixed = method in FIXED
+            color, style = LOOK[method]
             axes.plot(
                 [point["evaluations"] for point in points], [max(point["error"], 1e-9) for point in points],
-                color=(FIXED | ADAPTIVE)[method], label=f"{method}, steps" if fixed else method,
-                ls=STYLES.get(method, "-"), marker="." if fixed else "o", ms=3.5, lw=1.2,
+                color=color, label=method, ls=style, marker="o", ms=3, lw=1.2,
             )  # fmt: skip
         for wanted in results["config"]["wanted"]:
             axes.axhline(wanted, color="0.85", lw=0.8, zorder=0)
-        axes.set(xscale="log", yscale="log", xlabel="evaluations a solve", xlim=(3, 2e3), ylim=(1e-7, 2))
+        axes.set(xscale="log", yscale="log", xlabel="evaluations a row", xlim=(5, 6e3), ylim=(1e-7, 2))
         axes.set_title(name, fontsize=10)
         axes.xaxis.set_major_locator(LogLocator(subs=(1, 3)))
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
@@ -36,12 +37,14 @@ def figure(results: dict[str, Any]) -> Figure:
         style_axes(axes)
     left = picture.axes[0]
     left.set_ylabel("error of log p, nats\n(nine rows of ten are below)")
-    for point in panels["likelihood"]["dopri5"][:4]:
+    for point in panels["likelihood"][MARKED]:
         left.annotate(
             point["setting"].removeprefix("tolerance "), (point["evaluations"], point["error"]), xytext=(-4, -6),
             textcoords="offset points", ha="right", fontsize=7, color=BLUE,
         )  # fmt: skip
-    picture.axes[-1].legend(frameon=False, fontsize=7, loc="upper right", borderpad=0)
+    picture.legend(
+        *left.get_legend_handles_labels(), frameon=False, fontsize=8, loc="outside lower center", ncols=len(LOOK)
+    )
     return picture
 
 
