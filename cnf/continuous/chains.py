@@ -53,8 +53,15 @@ class ThreeScales(NamedTuple):
     end: Tensor  # Q as (H_2, D H_1)
 
     def trace(self, scales: Sequence[Tensor]) -> Tensor:
+        return (self._met(scales).sum(1) * scales[1]).sum(1)
+
+    def gated(self, scales: Sequence[Tensor], gate: Tensor) -> Tensor:
+        """The same where a gate for each row, `(N, D)`, follows the last weight."""
+        return ((self._met(scales) * gate.unsqueeze(2)).sum(1) * scales[1]).sum(1)
+
+    def _met(self, scales: Sequence[Tensor]) -> Tensor:
         met = (scales[0] @ self.start) * (scales[2] @ self.end)
-        return (met.unflatten(1, (-1, scales[1].shape[1])).sum(1) * scales[1]).sum(1)
+        return met.unflatten(1, (-1, scales[1].shape[1]))
 
 
 def trace_form(weights: Sequence[Tensor], *, residual: bool = False) -> TraceForm | None:
@@ -181,10 +188,18 @@ class ChainLinearization(Linearization):
 
     def trace(self) -> Tensor:
         if self.gate is not None and self.gate.dim() > 1:
-            return self._trace_by_tangents()
+            return self._trace_of_gates(self.gate)
         weights = [*self.weights[:-1], self._last()]
         form = self.form or trace_form(weights, residual=self.residual)
         return self._trace_by_tangents() if form is None else form.trace(self.scales)
+
+    def _trace_of_gates(self, gate: Tensor) -> Tensor:
+        """With a gate for each row: two scales have no closed form then that costs less than the columns of `J`."""
+        if len(self.weights) == 2:
+            first, last = self.weights
+            return ((self.scales[0] @ (first * last.mT)) * gate).sum(1)
+        form = trace_form(self.weights, residual=self.residual) if len(self.weights) == 4 else None
+        return form.gated(self.scales, gate) if isinstance(form, ThreeScales) else self._trace_by_tangents()
 
     def _trace_by_tangents(self) -> Tensor:
         """The columns of `J`, without the products with the first and last weights that a basis makes trivial."""

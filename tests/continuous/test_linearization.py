@@ -10,7 +10,8 @@ from torch.func import jacrev, vmap
 
 from cnf import RungeKutta
 from cnf.continuous.chains import ChainLinearization
-from cnf.continuous.fields import ModuleField, VectorField
+from cnf.continuous.fields import MLPField, ModuleField, PlanarField, VectorField
+from cnf.continuous.fields.planar import PlanarLinearization
 from cnf.continuous.linearization import CHUNK, Linearization
 from cnf.continuous.solvers import State
 
@@ -269,6 +270,24 @@ def test_second_derivatives_of_a_user_module_are_right():
     x = torch.randn(N, 2, dtype=torch.float64, requires_grad=True)
     (gradient,) = torch.autograd.grad(field.linearize(torch.zeros(()), x).trace().sum(), x)
     assert close(gradient, 6 * x)
+
+
+@pytest.mark.parametrize(
+    "field",
+    [
+        MLPField(8, hidden=5, time="concatsquash"), MLPField(8, hidden=(5, 4, 3), time="concatsquash"),
+        MLPField(8, hidden=(5, 4)), PlanarField(8, units=3),
+    ], ids=repr,
+)  # fmt: skip
+def test_a_time_for_each_row_takes_no_products_with_basis_vectors(field, monkeypatch):
+    x, t = torch.randn(N, 8), torch.rand(N)
+    at = field.linearize(t, x)
+    expected = at.jacobian.diagonal(dim1=1, dim2=2).sum(1)
+    monkeypatch.setattr(Linearization, "pushforward", None)
+    for kind in (ChainLinearization, PlanarLinearization):
+        monkeypatch.setattr(kind, "pushforward", None)
+    monkeypatch.setattr(ChainLinearization, "_trace_by_tangents", None)
+    assert torch.allclose(at.trace(), expected, atol=1e-5)
 
 
 def test_linearization_is_an_interface():

@@ -62,9 +62,9 @@ class PlanarField(VectorField):
         return (outer @ h.unsqueeze(-1)).squeeze(-1)
 
     def linearize(self, t: Tensor, x: Tensor, context: Tensor | None = None, prepared: Any = None) -> Linearization:
-        if t.dim():
-            return super().linearize(t, x, context)
         inner, bias, outer = self._units(t, context)
+        if t.dim():
+            return PlanarLinearization(x, inner, ((inner @ x.unsqueeze(-1)).squeeze(-1) + bias).tanh(), outer)
         h = (x @ inner.mT + bias).tanh()
         return ChainLinearization(x, h @ outer.mT, [inner, outer], [1 - h * h])
 
@@ -77,3 +77,42 @@ class PlanarField(VectorField):
         if self.conditional is not None:
             bias = bias + self.conditional(context)
         return inner.unflatten(-1, (self.units, self.dim)), bias, outer
+
+
+class PlanarLinearization(Linearization):
+    """Planar units whose weights are those of a time for each row.
+
+    Args:
+        x: The points, `(N, D)`.
+        inner: Inner weights, `(N, M, D)`.
+        h: Values of the units, `(N, M)`.
+        outer: Outer weights, `(N, D, M)`.
+
+    Example:
+        >>> import torch
+        >>> x, inner, outer = torch.randn(3, 2), torch.randn(3, 4, 2), torch.randn(3, 2, 4)
+        >>> at = PlanarLinearization(x, inner, (inner @ x.unsqueeze(-1)).squeeze(-1).tanh(), outer)
+        >>> torch.allclose(at.trace(), at.jacobian.diagonal(dim1=1, dim2=2).sum(1), atol=1e-5)
+        True
+    """
+
+    def __init__(self, x: Tensor, inner: Tensor, h: Tensor, outer: Tensor) -> None:
+        super().__init__(x)
+        self.inner, self.h, self.outer = inner, h, outer
+
+    @property
+    def velocity(self) -> Tensor:
+        return (self.outer @ self.h.unsqueeze(-1)).squeeze(-1)
+
+    def pushforward(self, v: Tensor) -> Tensor:
+        return self._through(v, self.inner, self.outer)
+
+    def vjp(self, v: Tensor) -> Tensor:
+        return self._through(v, self.outer.mT, self.inner.mT)
+
+    def _through(self, v: Tensor, first: Tensor, last: Tensor) -> Tensor:
+        u = (first @ v.unsqueeze(-1)).squeeze(-1) * (1 - self.h * self.h)
+        return (last @ u.unsqueeze(-1)).squeeze(-1)
+
+    def trace(self) -> Tensor:
+        return ((1 - self.h * self.h) * (self.inner * self.outer.mT).sum(2)).sum(1)

@@ -37,7 +37,7 @@ LEAST, MOST = -13 * OCTAVE, -2 * OCTAVE  # of the whole solve, for the first ste
 REFUSED = -2  # in these units; less would be undone where a step is stretched to spare another
 FIRST = 0.1  # of the tolerance to the power of the order, for the first step; see `_first`
 SOON = 0.01  # of the solve, the step in which the field shows how fast it changes
-WINDOW = 512  # rows under way a thread
+WINDOW = 1024  # rows under way a thread: fewer leave more time to Python, more leave the cache
 REFILL = 1 / 4  # of the window is free before others begin, so that there are enough of them
 
 
