@@ -29,7 +29,7 @@ def figure(results: dict[str, Any]) -> Figure:
             )  # fmt: skip
         for wanted in results["config"]["wanted"]:
             axes.axhline(wanted, color="0.85", lw=0.8, zorder=0)
-        axes.set(xscale="log", yscale="log", xlabel="evaluations a row", xlim=(5, 6e3), ylim=(1e-7, 2))
+        axes.set(xscale="log", yscale="log", xlabel="evaluations a row", xlim=(5, 2e3), ylim=(1e-7, 2))
         axes.set_title(name, fontsize=10)
         axes.xaxis.set_major_locator(LogLocator(subs=(1, 3)))
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
@@ -52,10 +52,14 @@ PAPER = (
     Paper(
         "Finlay et al. 2020, RNODE; Lipman et al. 2023, FM", "evaluations of a solve",
         "Regularised and flow-matched fields need fewer evaluations.", "not reproduced",
-        "The kinetic penalty saves some for the tightest error only, and flow matching needs more. One seed.",
+        "The kinetic penalty saves a fifth for the tightest error only, and flow matching needs more. One seed.",
         read="the paper", arxiv="2002.02798",
     ),
-    Paper("", "", "Which solver for which error of log p?", "measured", "One set, one seed; nine rows of ten."),
+    Paper(
+        "", "", "Which solver for which error of log p?", "measured",
+        "Below 1e-4, dopri5 with steps of each row takes the fewest on the smooth fields; with kinks, below 0.01, bosh3 "
+        "does. One set, one seed; nine rows of ten.",
+    ),
 )  # fmt: skip
 
 
