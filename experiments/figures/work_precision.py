@@ -57,8 +57,8 @@ PAPER = (
     ),
     Paper(
         "", "", "Which solver for which error of log p?", "measured",
-        "Below 1e-4, dopri5 with steps of each row takes the fewest on the smooth fields; with kinks, below 0.01, bosh3 "
-        "does. One set, one seed; nine rows of ten.",
+        "Below 1e-4, dopri5 with steps of each row takes the fewest on the smooth fields; with kinks, below 0.01, "
+        "bosh3 does. One set, one seed; nine rows of ten.",
     ),
 )  # fmt: skip
 
