@@ -35,7 +35,16 @@ from typing import TYPE_CHECKING, Any
 from cnf.checkpoints import load, save
 from cnf.continuous.cnf import CNF
 from cnf.continuous.divergences import Bottleneck, Divergence, Exact, Hutchinson, HutchPP
-from cnf.continuous.fields import ConvField, FourierField, MLPField, PlanarField, PotentialField, VectorField
+from cnf.continuous.fields import (
+    ConvField,
+    FourierField,
+    MLPField,
+    PlanarField,
+    PotentialField,
+    UNetField,
+    VectorField,
+)
+from cnf.continuous.guidance import guided
 from cnf.continuous.linearization import Linearization
 from cnf.continuous.neural_ode import NeuralODE
 from cnf.continuous.regularizers import (
@@ -199,6 +208,7 @@ __all__ = [
     "Torchdiffeq",
     "TrainingError",
     "Transform",
+    "UNetField",
     "Uncertain",
     "Uniform",
     "VariancePreservingPath",
@@ -208,6 +218,7 @@ __all__ = [
     "count_evaluations",
     "fit",
     "from_velocity",
+    "guided",
     "load",
     "reconfigure",
     "save",

@@ -15,7 +15,19 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import constraints
 
-from cnf import CNF, Compose, ConvField, Inverse, MLPField, PlanarField, PotentialField, RungeKutta, Solver, Transform
+from cnf import (
+    CNF,
+    Compose,
+    ConvField,
+    Inverse,
+    MLPField,
+    PlanarField,
+    PotentialField,
+    RungeKutta,
+    Solver,
+    Transform,
+    UNetField,
+)
 from cnf.continuous.fields import ModuleField
 from cnf.discrete import (
     RBIG,
@@ -253,6 +265,9 @@ FIELDS: dict[str, Instance] = {
     ),
     "conv": Instance(
         lambda c: randomized(ConvField((2, 3, 2), hidden=(4,), context_dim=c), 1.3), (2, 3, 2), contexts=(0, CONTEXT)
+    ),
+    "unet": Instance(
+        lambda c: randomized(UNetField((1, 4, 2), hidden=2, context_dim=c)), (1, 4, 2), contexts=(0, CONTEXT)
     ),
     "fourier": Instance(lambda c: randomized(FourierField(3, hidden=6, context_dim=c)), contexts=(0, CONTEXT)),
     "sphere": Instance(

@@ -23,6 +23,7 @@ Positive = Annotated[float, above(0)]
 NonNegative = Annotated[float, at_least(0)]
 Fraction = Annotated[float, inside(0, 1)]
 Share = Annotated[float, Rule("above 0 and not above 1", lambda value: 0 < value <= 1)]
+ShareOrZero = Annotated[float, Rule("from 0 to 1", lambda value: 0 <= value <= 1)]
 
 Sizes = Annotated[Sequence[Size], Rule("", len)]
 Shape = Size | Sizes  # of an event; a number for a vector of that length

@@ -10,8 +10,10 @@ from cnf.continuous.fields import (
     ModuleField,
     PlanarField,
     PotentialField,
+    UNetField,
     VectorField,
 )
+from cnf.continuous.guidance import GuidedField, guided
 from cnf.continuous.linearization import FunctionalLinearization, Linearization
 from cnf.continuous.neural_ode import NeuralODE
 from cnf.continuous.potentials import PotentialLinearization
@@ -53,6 +55,7 @@ __all__ = [
     "Exact",
     "FourierField",
     "FunctionalLinearization",
+    "GuidedField",
     "HamiltonJacobi",
     "HigherDerivative",
     "HutchPP",
@@ -79,8 +82,10 @@ __all__ = [
     "Statistics",
     "TangentField",
     "Torchdiffeq",
+    "UNetField",
     "VectorField",
     "cnfs_of",
     "count_evaluations",
+    "guided",
     "reconfigure",
 ]

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from cnf.arguments import Ambient, Rule, checked
+from cnf.arguments import Ambient, ShareOrZero, checked
 from cnf.errors import DataError
 from cnf.flows import Flow
 from cnf.metrics.estimates import Estimate
-
-Share = Annotated[float, Rule("from 0 to 1", lambda value: 0 <= value <= 1)]
 
 
 class Terms(NamedTuple):
@@ -110,7 +108,9 @@ def likelihood_ratio(log_prob: Tensor, background: Tensor) -> Tensor:
 
 
 @checked
-def perturbed(x: Tensor, levels: Ambient, *, share: Share = 0.2, generator: torch.Generator | None = None) -> Tensor:
+def perturbed(
+    x: Tensor, levels: Ambient, *, share: ShareOrZero = 0.2, generator: torch.Generator | None = None
+) -> Tensor:
     """Whole numbers of which a share, at random, is replaced by uniform ones: data for a background model.
 
     Args:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from cnf.arguments import Positive, checked
+from cnf.arguments import Positive, ShareOrZero, checked
 from cnf.flows import Flow
 from cnf.objectives.couplings import Coupling, IndependentCoupling
 from cnf.objectives.interface import Loss, some
@@ -39,13 +39,17 @@ class FlowMatching:
             takes no validation rows.
         late: Times are `1 − u^late` with u uniform: above 1 more of them are near the data, where edges and details are
             formed. The minimum is the same field.
+        forget: Share of the rows whose context is left out, so that the field can be `cnf.guided`; 0.1 is usual. The
+            field then reads zeros, the mean of a standardised context.
 
     Raises:
         TypeError: The flow has no CNF, or path or coupling is none, such as a name or a class.
-        ValueError: It has more than one, a source of another shape, or `late` is not positive.
+        ValueError: It has more than one, a source of another shape, `late` is not positive, or a context is to be
+            left out where there is none.
 
     References:
-        Lipman et al. 2023, arXiv 2210.02747; Tong et al. 2024, arXiv 2302.00482.
+        Lipman et al. 2023, arXiv 2210.02747; Tong et al. 2024, arXiv 2302.00482; without context: Ho and Salimans
+        2022, arXiv 2207.12598.
 
     Example:
         >>> import torch, cnf
@@ -59,11 +63,14 @@ class FlowMatching:
     coupling: Coupling = IndependentCoupling()
     source: Callable[[int], Tensor] | None = None
     late: Positive = 1.0
+    forget: ShareOrZero = 0.0
 
     def __call__(self, flow: Flow, x: Tensor, context: Tensor | None = None) -> Loss:
         x, context = some(*flow.rows(x, context))
         base = flow.base.rsample(len(x)) if self.source is None else self._drawn(x)
-        return _regress(flow, base, x, context, self.path, self.coupling, self.late)
+        if self.forget and context is None:
+            raise ValueError("forget leaves the context out in some rows, and this flow has none: leave forget out")
+        return _regress(flow, base, x, context, self.path, self.coupling, self.late, self.forget)
 
     def _drawn(self, x: Tensor) -> Tensor:
         assert self.source is not None
@@ -124,7 +131,14 @@ class Reflow:
 
 
 def _regress(
-    flow: Flow, base: Tensor, data: Tensor, context: Tensor | None, path: Path, coupling: Coupling, late: float = 1.0
+    flow: Flow,
+    base: Tensor,
+    data: Tensor,
+    context: Tensor | None,
+    path: Path,
+    coupling: Coupling,
+    late: float = 1.0,
+    forget: float = 0.0,
 ) -> Loss:
     """The squared distance of the field to the velocities of paths, `(N,)` and its mean."""
     part = flow.transform.continuous_part(base, data, context)  # a network on the context is trained along
@@ -144,7 +158,10 @@ def _regress(
             raise ValueError(
                 f"{type(path).__name__} must return point and velocity, both {tuple(noise.shape)}, got {came}"
             )
-    rows = (part.velocity(t, point, part.context) - target).square().flatten(1).sum(1)
+    read = part.context
+    if read is not None and forget:
+        read = read * (torch.rand(len(read), 1) >= forget).to(read)
+    rows = (part.velocity(t, point, read) - target).square().flatten(1).sum(1)
     return Loss(rows.mean(), {"matching": rows.detach().mean()}, rows)
 
 

@@ -123,11 +123,10 @@ def classes_shown(classes: int) -> Tensor | None:
 
 def _on_great_circle(a: Tensor, b: Tensor, share: float) -> Tensor:
     """The point at a share of the way from one vector to another, with lengths in between, `(N, *event)`."""
-    flat = [end.flatten(1) for end in (a, b)]
-    cosine = torch.cosine_similarity(*flat).clamp(-1 + 1e-6, 1 - 1e-6)
-    angle = cosine.arccos()
-    weights = [((1 - share) * angle).sin() / angle.sin(), (share * angle).sin() / angle.sin()]
-    return (weights[0][:, None] * flat[0] + weights[1][:, None] * flat[1]).reshape(a.shape)
+    first, second = a.flatten(1), b.flatten(1)
+    angle = torch.cosine_similarity(first, second).clamp(-1 + 1e-6, 1 - 1e-6).arccos()[:, None]
+    point = (((1 - share) * angle).sin() * first + (share * angle).sin() * second) / angle.sin()
+    return point.reshape(a.shape)
 
 
 def _check(flow: Flow) -> None:

@@ -57,10 +57,10 @@ def _samples(part: Any, name: str, results: dict[str, Any]) -> None:
 
 PAPER = Paper(
     "Grathwohl et al. 2019, FFJORD; Finlay et al. 2020, RNODE", "tables 2 and 1",
-    "FFJORD has fewer bits/dim than RealNVP and Glow, several scales fewer than one; RNODE is trained 2.8 times sooner.",
+    "FFJORD has fewer bits/dim than RealNVP and Glow, several scales fewer than one; RNODE needs 2.8 times less time.",
     "not reproduced",
-    "Minutes of one core are tens of steps for FFJORD and RNODE, too few for the claims; the paper's models are trained "
-    "for days of several GPUs on 28 × 28 pixels.",
+    "A minute of one core is tens of steps for FFJORD and RNODE, too few for the claims; the papers train for days of "
+    "several GPUs, on 28 × 28 pixels.",
     "MNIST: RealNVP 1.06, Glow 1.05, FFJORD 0.99 (one scale 1.05), RNODE 0.97", "the paper", "1810.01367",
 )  # fmt: skip
 

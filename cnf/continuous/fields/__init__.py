@@ -8,6 +8,7 @@ from cnf.continuous.fields.module import ModuleField, as_field
 from cnf.continuous.fields.partial import PartialField
 from cnf.continuous.fields.planar import PlanarField
 from cnf.continuous.fields.potential import PotentialField
+from cnf.continuous.fields.unet import UNetField
 
 __all__ = [
     "ConvField",
@@ -19,6 +20,7 @@ __all__ = [
     "PlanarField",
     "PotentialField",
     "TimeName",
+    "UNetField",
     "VectorField",
     "as_field",
 ]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from functools import partial
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -70,17 +72,10 @@ class UNetField(VectorField):
         self.embedding = nn.ModuleList(
             [nn.Linear(2 * FREQUENCIES + context_dim, embedded), nn.Linear(embedded, embedded)]
         )
-        block = lambda i, o: ResidualBlock(i, o, embedded, activation)  # noqa: E731
+        stage = partial(Stage, blocks=blocks, embedded=embedded, activation=activation)
         self.entry = nn.Conv2d(event_shape[0], hidden, 3, padding=1)
-        before = [hidden, *widths]
-        self.down = nn.ModuleList(
-            nn.ModuleList(block(i if k == 0 else o, o) for k in range(blocks))
-            for i, o in zip(before, widths, strict=False)
-        )
-        self.up = nn.ModuleList(
-            nn.ModuleList(block(i + o if k == 0 else o, o) for k in range(blocks))
-            for i, o in zip(widths[:0:-1], widths[-2::-1], strict=True)
-        )
+        self.down = nn.ModuleList(stage(i, o) for i, o in pairwise([hidden, *widths]))
+        self.up = nn.ModuleList(stage(i + o, o) for i, o in pairwise(widths[::-1]))
         self.exit = nn.Conv2d(hidden, event_shape[0], 3, padding=1)
         for parameter in self.exit.parameters():
             nn.init.zeros_(parameter)
@@ -91,15 +86,11 @@ class UNetField(VectorField):
     def forward(self, t: Tensor, x: Tensor, context: Tensor | None = None) -> Tensor:
         embedding = self._embedding(t, context_of(self, context))
         h, kept = self.entry(x), []
-        for place, blocks in enumerate(self.down):
-            h = avg_pool2d(h, 2) if place else h
-            for block in blocks:
-                h = block(h, embedding)
+        for place, stage in enumerate(self.down):
+            h = stage(avg_pool2d(h, 2) if place else h, embedding)
             kept.append(h)
-        for blocks, beside in zip(self.up, kept[-2::-1], strict=True):
-            h = torch.cat([interpolate(h, scale_factor=2.0), beside], 1)
-            for block in blocks:
-                h = block(h, embedding)
+        for stage, beside in zip(self.up, kept[-2::-1], strict=True):
+            h = stage(torch.cat([interpolate(h, scale_factor=2.0), beside], 1), embedding)
         velocity: Tensor = self.exit(self.activation.value(h))
         return velocity
 
@@ -111,6 +102,20 @@ class UNetField(VectorField):
             read = torch.cat([read.expand(len(context), -1), context], 1)
         first, second = self.embedding
         return self.activation.value(second(self.activation.value(first(read))))
+
+
+class Stage(nn.Module):
+    """Residual blocks at one resolution."""
+
+    def __init__(self, inputs: int, outputs: int, *, blocks: int, embedded: int, activation: str) -> None:
+        super().__init__()
+        widths = [inputs] + [outputs] * blocks
+        self.blocks = nn.ModuleList(ResidualBlock(i, o, embedded, activation) for i, o in pairwise(widths))
+
+    def forward(self, h: Tensor, embedding: Tensor) -> Tensor:
+        for block in self.blocks:
+            h = block(h, embedding)
+        return h
 
 
 class ResidualBlock(nn.Module):
