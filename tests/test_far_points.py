@@ -13,7 +13,18 @@ from cnf import MODELS, Flow, RungeKutta, build
 from cnf.discrete import Affine, Radial
 
 BOUNDED = ("torus_nsf", "torus_cnf", "sphere_cnf", "sphere_free_form")  # whose points cannot be far
-CONTINUOUS = ("cnf", "any_cnf", "ffjord", "rnode", "ot_flow", "planar_cnf", "augmented_cnf", "sphere_cnf", "torus_cnf")
+CONTINUOUS = (
+    "cnf",
+    "any_cnf",
+    "ffjord",
+    "rnode",
+    "ot_flow",
+    "planar_cnf",
+    "augmented_cnf",
+    "flow_matching",
+    "sphere_cnf",
+    "torus_cnf",
+)
 LARGEST = {torch.float32: (1e38, -1e38, 3.4e38, 1e20), torch.float64: (1e300, -1.7e308, 1e160)}
 
 

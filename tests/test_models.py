@@ -40,6 +40,7 @@ CASES = {
     "ffjord-image": ("ffjord", (1, 4, 4), 0, {"hidden": (4,)}),
     "rnode-image|context": ("rnode", (2, 3, 3), 1, {"hidden": (4,)}),
     "ffjord-blocks": ("ffjord", (2,), 0, {"blocks": 3, "hidden": (8,)}),
+    "flow_matching-image|context": ("flow_matching", (1, 4, 4), 2, {"hidden": 4}),
     "cnf-residual": ("cnf", (2,), 1, {"hidden": (8, 8, 8), "residual": True, "time": "concatsquash"}),
 }
 every = pytest.mark.parametrize(("name", "event_shape", "context_dim", "options"), CASES.values(), ids=CASES)

@@ -20,7 +20,17 @@ from cnf.networks.residual import ResidualNet
 
 GRID = RungeKutta("dopri5", steps=3)  # adaptive steps would make the differences noisy
 SPHERICAL = ("sphere_cnf", "sphere_free_form")
-CONTINUOUS = ("cnf", "ffjord", "rnode", "ot_flow", "planar_cnf", "augmented_cnf", "sphere_cnf", "torus_cnf")
+CONTINUOUS = (
+    "cnf",
+    "ffjord",
+    "rnode",
+    "ot_flow",
+    "planar_cnf",
+    "augmented_cnf",
+    "flow_matching",
+    "sphere_cnf",
+    "torus_cnf",
+)
 COUPLINGS = ("nice", "realnvp", "maf", "iaf", "nsf_coupling", "nsf_autoregressive", "torus_nsf")
 SMALL = {
     **{name: {"layers": 2, "hidden": 8} for name in COUPLINGS},

@@ -14,7 +14,7 @@ from torch import Tensor
 from tqdm import tqdm
 from tyro.conf import Positional
 
-from cnf.arguments import Count, Seed
+from cnf.arguments import Count, NonNegative, Seed
 from cnf.cli.frames import check_writable, text_of, write_frames
 from cnf.cli.given import condition, conditions
 from cnf.cli.options import SolverOptions, optional, solving
@@ -23,9 +23,11 @@ from cnf.cli.runs import open_run
 from cnf.cli.table_runs import ROWS, is_table_run, open_table_run, seeded, style_of
 from cnf.cli.tables import check_suffix, csv_text, table_bytes
 from cnf.cli.usage import UsageError, check_numbers
+from cnf.continuous.guidance import guided
 from cnf.errors import CnfError
 from cnf.files import write_pieces
 from cnf.flows import Flow
+from cnf.objectives.matching import FlowMatching
 from cnf.tables import TableFlow
 
 if TYPE_CHECKING:
@@ -45,6 +47,8 @@ class Sample(SolverOptions):
         out: A .csv or .npy file; of a table of any kinds also .tsv, .parquet, .feather, .xlsx.
         given: Values that the samples have, such as --given load=1.5,wind=3 or --given city=Lyon, or a table of them.
             A model of numbers takes those of its context columns, a model of any kinds those of any columns.
+        guidance: How much more clearly samples show what is given than the data do, such as 2; of models trained by
+            flow matching. They are no samples of the model then.
         seed: Random seed; the same seed draws the same samples.
         batch_size: Samples drawn together.
         progress: Show a progress bar.
@@ -54,6 +58,7 @@ class Sample(SolverOptions):
     n: Annotated[Count | None, tyro.conf.arg(aliases=["-n"]), optional("INT", "1000; 1 for each row of a table")] = None
     out: Annotated[Path | None, optional("FILE", "standard output")] = None
     given: Annotated[str, optional("COLUMN=VALUE,…|FILE")] = ""
+    guidance: NonNegative = 0.0
     seed: Seed = 0
     batch_size: Count = 2048
     progress: bool = True
@@ -76,13 +81,25 @@ class Sample(SolverOptions):
         n = self._number(context is not None and context.dim() == 2)
         if context is not None and context.dim() == 2:
             context, n = context.repeat_interleave(n, 0), n * len(context)
-        pieces = self._pieces(flow, context, n)
+        pieces = self._pieces(self._guided(flow, context), context, n)
         with solving(flow):
             if self.out is None:
                 for text in csv_text(pieces, columns):
                     sys.stdout.write(text)
             else:
                 write_pieces(self.out, table_bytes(self.out, pieces, n, columns))
+
+    def _guided(self, flow: Flow, context: Tensor | None) -> Flow:
+        """The flow, with guidance if it is wanted and there is something to guide to."""
+        if not self.guidance:
+            return flow
+        forgets = any(isinstance(each.objective, FlowMatching) and each.objective.forget for each in flow.recipe)
+        if context is None or not forgets:
+            raise UsageError(
+                "--guidance needs a model of some columns given others that was trained without them in some rows: "
+                "fit one with --context … --model flow_matching, and give --given"
+            )
+        return guided(flow, self.guidance)
 
     def _number(self, of_rows: bool) -> int:
         return self.n or (1 if of_rows else SAMPLES)

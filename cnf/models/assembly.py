@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Annotated
 
 from cnf.arguments import Ambient, SizeOrZero, Sizes, checked, one_of
+from cnf.continuous.divergences import Hutchinson
 from cnf.continuous.solvers import RungeKutta, Solver
 from cnf.discrete import (
     Dequantize,
@@ -23,6 +24,9 @@ from cnf.transforms import Compose, Flatten, Transform
 
 EVALUATION: Solver = RungeKutta("dopri5", rtol=1e-5, atol=1e-5)
 """The solver that continuous models are evaluated with."""
+
+SEVERAL = Hutchinson(probes=4)
+"""Probes that fields of images are evaluated with: a tangent for each pixel would take longer than the training."""
 
 PREPROCESSING: dict[str, Callable[[Sequence[int]], list[Transform]]] = {
     "standardize": lambda shape: [Standardize(shape), *_taming(shape)],

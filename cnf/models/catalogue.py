@@ -75,6 +75,7 @@ MODELS: dict[str, Model] = {
     "ot_flow": Model(published.ot_flow, recipes.ot_flow, "Onken et al. 2021, arXiv 2006.00104"),
     "planar_cnf": Model(published.planar_cnf, recipes.planar_cnf, "Chen et al. 2018, arXiv 1806.07366"),
     "augmented_cnf": Model(continuous.augmented_cnf, recipes.augmented, "Huang et al. 2020, arXiv 2002.07101"),
+    "flow_matching": Model(continuous.flow_matching, recipes.flow_matching, "Lipman et al. 2023, arXiv 2210.02747"),
     "any_cnf": Model(tables.any_cnf, recipes.any_given, "Li, Akbar and Oliva 2020, arXiv 1909.06319"),
     "nice": Model(couplings.nice, reference="Dinh et al. 2014, arXiv 1410.8516"),
     "realnvp": Model(couplings.realnvp, reference="Dinh et al. 2017, arXiv 1605.08803"),

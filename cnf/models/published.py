@@ -7,20 +7,19 @@ from functools import partial
 
 from cnf.arguments import Ambient, Size, SizeOrZero, Sizes, Widths, checked
 from cnf.continuous.cnf import CNF
-from cnf.continuous.divergences import Divergence, Exact, Hutchinson
+from cnf.continuous.divergences import Divergence, Exact
 from cnf.continuous.fields import ConvField, PlanarField, PotentialField, TimeName
 from cnf.continuous.regularizers import HamiltonJacobi, JacobianFrobenius, KineticEnergy, Regularizer
 from cnf.continuous.solvers import Solver
 from cnf.discrete import multiscale_halves
 from cnf.flows import Flow
-from cnf.models.assembly import EVALUATION, Preprocess, assemble, halvings, is_image, size
+from cnf.models.assembly import EVALUATION, SEVERAL, Preprocess, assemble, halvings, is_image, size
 from cnf.models.fields import at_rest, field_of_events, nearly_flat
 from cnf.networks import ActivationName
 from cnf.transforms import Transform
 
 AS_PUBLISHED = (64, 64, 64)
 FEW = (32, 32)  # channels of images, for minutes of a processor
-SEVERAL = Hutchinson(probes=4)  # for reports: with a tangent for each pixel they would take longer than the training
 
 
 @checked

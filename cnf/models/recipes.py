@@ -12,6 +12,7 @@ from cnf.flows import Flow
 from cnf.manifolds.geometry import Sphere, Torus
 from cnf.manifolds.manifold import Manifold
 from cnf.models.assembly import is_image
+from cnf.objectives.couplings import IndependentCoupling, OptimalTransport
 from cnf.objectives.free_form import FreeForm
 from cnf.objectives.geodesic import GeodesicPath
 from cnf.objectives.likelihood import MaximumLikelihood
@@ -88,6 +89,22 @@ def any_given(flow: Flow) -> tuple[Phase, ...]:
         (0.5, 'muon')
     """
     return tuple(replace(phase, objective=AnyGiven(phase.objective)) for phase in default(flow))
+
+
+def flow_matching(flow: Flow) -> tuple[Phase, ...]:
+    """Flow matching with points paired by optimal transport, and a tenth of the conditions left out.
+
+    Example:
+        >>> import cnf
+        >>> (phase,) = flow_matching(cnf.build("flow_matching", 2, context_dim=3))
+        >>> phase.objective.forget, phase.objective.coupling
+        (0.1, IndependentCoupling())
+    """
+    if flow.transform.context_dim:  # pairs over all conditions would give each a base of its own
+        objective = FlowMatching(coupling=IndependentCoupling(), forget=0.1)
+    else:
+        objective = FlowMatching(coupling=OptimalTransport())
+    return (Phase(objective, learning_rate=5e-3, optimizer="muon"),)
 
 
 def augmented(flow: Flow) -> tuple[Phase, ...]:
