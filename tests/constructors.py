@@ -225,6 +225,7 @@ GIVEN: dict[str, dict[str, Any]] = {
     "cnf.data.image_sets.Flipped": {"images": torch.zeros(2, 1, 2, 2)},
     "cnf.data.energies.energy": {"name": "U1"},
     "cnf.data.toys.catalogue.toy": {"name": "moons"},
+    "cnf.continuous.guidance.GuidedField": {"field": MLPField(2, hidden=(4, 4), context_dim=2), "weight": 1.0},
     "cnf.continuous.fields.partial.PartialField": {"network": MLPField(2, hidden=(4, 4), context_dim=6)},
     "cnf.discrete.autoregressive.Autoregressive": {
         "elementwise": AffineMap(),

@@ -281,3 +281,19 @@ def test_score_names_rows_without_a_density_and_gives_the_others(
     np.save(tmp_path / "x.npy", x[1:2])
     with pytest.raises(SystemExit, match="1 of 1 rows have no log-density"):
         main(["score", str(moons), str(tmp_path / "x.npy"), "--no-progress"])
+
+
+def test_samples_are_guided_where_the_model_can_be(
+    table: Path, conditional: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = tmp_path / "run"
+    main(["fit", str(table), "--out", str(run), "--context", "load", "--model", "flow_matching", *BUDGET])
+    capsys.readouterr()
+    texts = []
+    for weight in ("0", "2"):
+        main(["sample", str(run), "-n", "3", "--given", "load=1.9", "--guidance", weight])
+        texts.append(capsys.readouterr().out)
+    assert texts[0] != texts[1]
+    for arguments in ([str(conditional), "--given", "load=1.9"], [str(run), "--given", ""]):
+        with pytest.raises(SystemExit):
+            main(["sample", *arguments, "--guidance", "2"])

@@ -117,7 +117,16 @@ def shades(flow: Flow, images: Tensor) -> Tensor:
 
 
 def classes_shown(classes: int) -> Tensor | None:
-    """Conditions `(K, C)` of the first classes of labelled images, one-hot, at most ten; None without any."""
+    """Conditions `(K, C)` of the first classes of labelled images, one-hot, at most ten; None without any.
+
+    Args:
+        classes: C, the number of classes; 0 for none.
+
+    Example:
+        >>> classes_shown(2)
+        tensor([[1., 0.],
+                [0., 1.]])
+    """
     return torch.eye(classes)[:MOST_CLASSES] if classes else None
 
 

@@ -72,7 +72,7 @@ class UNetField(VectorField):
         self.embedding = nn.ModuleList(
             [nn.Linear(2 * FREQUENCIES + context_dim, embedded), nn.Linear(embedded, embedded)]
         )
-        stage = partial(Stage, blocks=blocks, embedded=embedded, activation=activation)
+        stage = partial(_Stage, blocks=blocks, embedded=embedded, activation=activation)
         self.entry = nn.Conv2d(event_shape[0], hidden, 3, padding=1)
         self.down = nn.ModuleList(stage(i, o) for i, o in pairwise([hidden, *widths]))
         self.up = nn.ModuleList(stage(i + o, o) for i, o in pairwise(widths[::-1]))
@@ -104,13 +104,13 @@ class UNetField(VectorField):
         return self.activation.value(second(self.activation.value(first(read))))
 
 
-class Stage(nn.Module):
+class _Stage(nn.Module):
     """Residual blocks at one resolution."""
 
     def __init__(self, inputs: int, outputs: int, *, blocks: int, embedded: int, activation: str) -> None:
         super().__init__()
         widths = [inputs] + [outputs] * blocks
-        self.blocks = nn.ModuleList(ResidualBlock(i, o, embedded, activation) for i, o in pairwise(widths))
+        self.blocks = nn.ModuleList(_Block(i, o, embedded, activation) for i, o in pairwise(widths))
 
     def forward(self, h: Tensor, embedding: Tensor) -> Tensor:
         for block in self.blocks:
@@ -118,7 +118,7 @@ class Stage(nn.Module):
         return h
 
 
-class ResidualBlock(nn.Module):
+class _Block(nn.Module):
     """Two convolutions beside the identity, scaled and shifted between them by an embedding."""
 
     def __init__(self, inputs: int, outputs: int, embedded: int, activation: str) -> None:
