@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 import cnf
 from cnf import CNF, Exact, Flow, Hutchinson, KineticEnergy, MLPField, RungeKutta, SolverError, StandardNormal
-from cnf.continuous.solvers import State, row_wise
+from cnf.continuous.solvers import RowWise, State, row_wise
 from cnf.continuous.solvers.row_wise import RowSolve
 from cnf.continuous.solvers.runge_kutta import ROWS
 from cnf.continuous.solvers.tableaus import TABLEAUS
@@ -139,6 +139,38 @@ def test_a_large_batch_is_solved_in_pieces_that_nobody_sees(monkeypatch, context
     assert counts[0] == counts[1]
     torch.testing.assert_close(found[1].value, found[0].value, rtol=1e-12, atol=1e-12)
     torch.testing.assert_close(found[1].log_det, found[0].log_det, rtol=1e-12, atol=1e-12)
+
+
+class Given(RowWise):
+    """`x' = c x (1 − x)` with a context c for each row, whose arithmetic is that of each row."""
+
+    def __init__(self, context: Tensor) -> None:
+        self.context = context
+
+    def __call__(self, t: float | Tensor, x: Tensor) -> State:
+        return State(self.context * x * (1 - x), ((self.context * (1 - 2 * x))[:, 0],), (x[:, 0],))
+
+    def of(self, rows: Tensor) -> Given:
+        return Given(self.context[rows])
+
+    def anew(self, x: Tensor) -> Given:
+        return self
+
+    def takes_times(self, x: Tensor) -> bool:
+        return True
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_row_is_bit_for_bit_the_same_whoever_is_under_way_with_it(monkeypatch, dtype):
+    x, context = torch.rand(60, 1, dtype=dtype), 9 * torch.rand(60, 1, dtype=dtype)
+    whole, over_kinks = solved(Given(context), x), solved(kinked, x)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
+    for window in (7, 20):
+        monkeypatch.setattr(row_wise, "WINDOW", window)
+        order = torch.randperm(60)
+        assert torch.equal(solved(Given(context[order]), x[order]), whole[order])
+        assert torch.equal(solved(kinked, x[order]), over_kinks[order])
 
 
 @torch.no_grad()
