@@ -20,7 +20,7 @@ from cnf.arguments import Count, Positive, Seed
 from cnf.checkpoints import save
 from cnf.cli.claim import CHECKPOINT, METRICS, check_folder, claimed
 from cnf.cli.kinds import as_text, declared, is_plain, seen_schema
-from cnf.cli.mixed import ANY, MixedTable, mixed_table, report_table, takes_tables, train_table
+from cnf.cli.mixed import ANY, MixedTable, mixed_table, report_table, train_table
 from cnf.cli.options import ReadingOptions, check_options, model_options, optional, solving
 from cnf.cli.pictures import check_shown, draw
 from cnf.cli.report import measure, summary
@@ -37,6 +37,7 @@ from cnf.errors import TrainingError
 from cnf.files import write_json
 from cnf.flows import Flow
 from cnf.models import build
+from cnf.tables.learning import takes_tables
 from cnf.training.launch import find_launch
 
 if TYPE_CHECKING:

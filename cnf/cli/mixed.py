@@ -20,7 +20,6 @@ from cnf.data.splits import Split, split
 from cnf.errors import DataError
 from cnf.files import write_bytes, write_json
 from cnf.metrics import mean_and_error
-from cnf.models import MODELS
 from cnf.tables import Schema, TableFlow, to_numbers
 from cnf.tables.schema import check_names
 
@@ -31,11 +30,6 @@ if TYPE_CHECKING:
 
 ANY = "any_cnf"  # the model that takes any cells as given
 FEWEST = 30  # rows, of which one in ten judges training and one in ten is kept for the test
-
-
-def takes_tables(model: str) -> bool:
-    """Whether a model takes any cells of a row as given, and the others as modelled."""
-    return model in MODELS and "circles" in MODELS[model].options and "levels" in MODELS[model].options
 
 
 @dataclass(frozen=True, eq=False)

@@ -74,26 +74,34 @@ def _log(path: Path) -> list[dict[str, float]]:
 
 
 def draw_table(
-    flow: TableFlow, train: pl.DataFrame, test: pl.DataFrame, out: Path, *, name: str, notes: Sequence[str] = ()
-) -> None:
+    flow: TableFlow, train: pl.DataFrame, test: pl.DataFrame, out: Path, *, name: str, notes: Sequence[str] = (),
+    folder: Path | None = None,
+) -> list[Path]:  # fmt: skip
     """Draw the training curves of a flow of a table, and write its report page.
 
     Args:
-        flow: The model, saved in `out` with its results.
+        flow: The model.
         train: Rows that it was trained on.
         test: Rows that it has not seen.
         out: Where to write.
         name: Of the data.
         notes: What was understood when the table was read.
+        folder: Where the model is, with its results and its log; by default `out`.
+
+    Returns:
+        What was written.
     """
-    history = flow.result.history if flow.result is not None else ()
+    at = folder or out
+    history = flow.result.history if flow.result is not None else _log(at / LOG)
 
     def report(plotting: Any, path: Path) -> None:
-        plotting.table_report(flow, train, test, path, name=name, notes=notes, numbers=read_json(out / METRICS))
+        plotting.table_report(
+            flow, train, test, path, name=name, notes=notes, history=history, numbers=read_json(at / METRICS),
+            folder=at.resolve(),
+        )  # fmt: skip
 
-    if history:
-        _drawn(_training(history), out / "training.png")
-    _drawn(report, out / REPORT)
+    pictures = [("training.png", _training(history))] if history else []
+    return [path for name, make in [*pictures, (REPORT, report)] if _drawn(make, path := out / name)]
 
 
 def _drawn(make: Draw, path: Path, flow: Flow | None = None) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -9,11 +10,14 @@ from typing import Annotated
 import tyro
 from tyro.conf import Positional
 
+from cnf.cli.kinds import as_text
+from cnf.cli.mixed import mixed_table
 from cnf.cli.options import SolverOptions, optional
-from cnf.cli.pictures import REPORT, check_shown, draw
+from cnf.cli.pictures import REPORT, check_shown, draw, draw_table
 from cnf.cli.runs import open_run, source_of
-from cnf.cli.table_runs import is_table_run
+from cnf.cli.table_runs import is_table_run, open_table_run
 from cnf.cli.usage import UsageError, check_numbers, chosen_columns
+from cnf.data.reading import read_file
 
 Folder = Annotated[Path, tyro.conf.arg(metavar="FOLDER")]
 
@@ -37,14 +41,31 @@ class Plot(SolverOptions):
     def __call__(self) -> None:
         check_numbers(self)
         if is_table_run(self.folder):
-            raise UsageError(f"cnf plot draws flows of numbers, and {self.folder} holds one of a table of other kinds")
+            self._wrote(self._of_table())
+            return
         flow, about = open_run(self.folder)
         flow = self.solved(flow)
         columns = chosen_columns(self.columns, about["columns"])
         source = source_of(about, self.data)
         check_shown(columns, flow, source)
-        paths = draw(flow, source, self.out or self.folder, columns=columns, folder=self.folder)
-        for path in paths:
-            print(f"wrote {path}")
+        self._wrote(paths := draw(flow, source, self.out or self.folder, columns=columns, folder=self.folder))
         if not any(path.name != REPORT for path in paths):
             raise SystemExit(1)
+
+    def _wrote(self, paths: Sequence[Path]) -> None:
+        for path in paths:
+            print(f"wrote {path}")
+        if not paths:
+            raise SystemExit(1)
+
+    def _of_table(self) -> list[Path]:
+        """The report page of a run of a table, and its training curves."""
+        if self.columns:
+            raise UsageError("--columns chooses what corner.png shows, which is drawn of real numbers: leave it out")
+        flow, about = open_table_run(self.folder)
+        path = self.data or about["data"]
+        reading = read_file(path, header=about["header"], sheet=about["sheet"] or None, text=as_text(flow.schema))
+        table = mixed_table(path, reading, flow.schema, context=about["context"], weights="", seed=about["seed"])
+        train, test = table.rows(table.fitted), table.rows(table.parts.test)
+        out = self.out or self.folder
+        return draw_table(flow, train, test, out, name=Path(path).name, notes=reading.notes, folder=self.folder)

@@ -14,12 +14,14 @@ from cnf.data.rows import Rows
 from cnf.data.splits import split
 from cnf.errors import DataError
 from cnf.flows import Flow
-from cnf.models import build
+from cnf.models import MODELS, build
 from cnf.objectives import AnyGiven
 from cnf.tables.coding import Coding
 from cnf.training import FitConfig, FitResult, fit
 
 FEWEST_ROWS = 20
+FEW_ROWS, NARROW = 2_000, (64, 64)  # up to so many rows, a wider field learns them by heart
+ADVICE = "cnf.build and cnf.fit train others on rows of numbers"
 MASKS = 16  # different ones that judge
 JUDGED = 0.1  # share of the rows that judge training, and that p-values are compared with
 MOST_JUDGED = 5_000  # of them
@@ -44,7 +46,7 @@ def learned(
         values: The numbers.
         names: Of the columns that are modelled.
         config: Budget and settings.
-        options: Of the model.
+        options: Of the model; of few rows its hidden layers are narrower than its own default.
         weights: Of the rows, `(N,)`.
         run: `folder`, `resume` and `clock` as for `cnf.fit`.
 
@@ -54,6 +56,8 @@ def learned(
     Raises:
         DataError: Too few rows, or rows that are empty.
     """
+    if not takes_tables(model):
+        raise ValueError(f"expected a model that takes any cells as given, such as 'any_cnf', got {model!r}: {ADVICE}")
     if len(values) < FEWEST_ROWS:
         raise DataError(f"expected at least {FEWEST_ROWS} rows to learn from, got {len(values)}")
     coded = coding.encode(values)
@@ -63,7 +67,8 @@ def learned(
     train, judged = parts_of(row_keys(values), config.seed)
     masked = coded.rows(judged).context(_masks(len(judged), coded.x.shape[1], config.seed))
     judges = torch.cat((coded.x[judged],) * 2), torch.cat((context[judged], masked))
-    flow = build(model, coded.x.shape[1], **coding.options, **options)
+    width = {"hidden": NARROW} if len(values) <= FEW_ROWS else {}
+    flow = build(model, coded.x.shape[1], **width | coding.options | dict(options))
     result = trained(flow, (coded.x, context), train, judges, names, config, judged=judged, weights=weights, **run)
     return result, judged
 
@@ -86,6 +91,11 @@ def trained(
     if weights is not None:
         run |= {"weights": weights[train], "validation_weights": np.tile(weights[judged], 2)}
     return fit(flow, rows, validation=Rows(judges), config=config, **run)
+
+
+def takes_tables(model: str) -> bool:
+    """Whether a model takes any cells of a row as given, and the others as modelled."""
+    return model in MODELS and {"circles", "levels"} <= set(MODELS[model].options)
 
 
 def parts_of(keys: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:

@@ -24,6 +24,7 @@ from cnf.tables.partial import conditions, is_one_row, partial_numbers
 from cnf.tables.prediction import Prediction, prediction_of
 from cnf.tables.reading import read
 from cnf.tables.schema import Schema, check_names
+from cnf.tables.unknown import coded_rows
 from cnf.tables.unusual import conformal, two_sided
 from cnf.training import FitConfig, FitResult
 
@@ -46,6 +47,7 @@ class TableFlow(Estimator):
         seconds: Budget of training.
         steps: Budget in steps, in the place of `seconds`; then training can be repeated to the bit.
         seed: Of the split, of training and of the noise of scores and samples.
+        unknown: What a level is that the training had not, when rows are scored: "error", or "impossible", with −∞.
 
     Attributes:
         schema: Kinds of the columns, and why; see `cnf.tables.Schema`.
@@ -72,9 +74,10 @@ class TableFlow(Estimator):
         seconds: float = 90,
         steps: int | None = None,
         seed: int = 0,
+        unknown: str = "error",
     ) -> None:
         self.model, self.kinds, self.drop = model, kinds, drop
-        self.seconds, self.steps, self.seed = seconds, steps, seed
+        self.seconds, self.steps, self.seed, self.unknown = seconds, steps, seed, unknown
 
     def fit(
         self,
@@ -274,7 +277,7 @@ class TableFlow(Estimator):
         return flow
 
     def _coded(self, table: Any) -> Coded:
-        return self.coding.encode(to_numbers(read(table).frame, self.schema))
+        return coded_rows(table, self.schema, self.coding, unknown=self.unknown)
 
     def _scores(self, coded: Coded, given: Collection[str], draws: int) -> np.ndarray:
         names = [self.schema.names[place] for place in self.coding.modelled]

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from cnf.tables.codec import to_numbers
+from cnf.tables.coding import Coded, Coding
+from cnf.tables.reading import read
 from cnf.tables.schema import Schema
 
 if TYPE_CHECKING:
     import polars as pl
+
+UNKNOWN = ("error", "impossible")  # what unknown levels are
 
 
 def without_unknown(frame: pl.DataFrame, schema: Schema) -> tuple[pl.DataFrame, np.ndarray]:
@@ -33,3 +38,20 @@ def without_unknown(frame: pl.DataFrame, schema: Schema) -> tuple[pl.DataFrame, 
             unknown |= strange.to_numpy()
             frame = frame.with_columns(pl.when(strange).then(None).otherwise(cells).alias(column.name))
     return frame, unknown
+
+
+def coded_rows(table: Any, schema: Schema, coding: Coding, *, unknown: str = "error") -> Coded:
+    """The rows of a table for a flow; those with unknown levels are impossible, where these may be there.
+
+    Raises:
+        ValueError: `unknown` is neither "error" nor "impossible".
+        DataError: Cells do not fit the schema.
+    """
+    if unknown not in UNKNOWN:
+        raise ValueError(f"unknown must be {' or '.join(map(repr, UNKNOWN))}, got {unknown!r}")
+    frame = read(table).frame
+    if unknown == "error":
+        return coding.encode(to_numbers(frame, schema))
+    frame, strange = without_unknown(frame, schema)
+    coded = coding.encode(to_numbers(frame, schema))
+    return coded._replace(impossible=coded.impossible | strange)

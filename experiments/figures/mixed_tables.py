@@ -40,7 +40,7 @@ def figure(results: dict[str, Any]) -> Figure:
 
 PAPER = Paper(
     "", "", "Is a sampled table of mixed columns like the real one, and are unusual rows found?", "measured",
-    "One training of 90 s for each table, with no option. Every dependence on one column is looked up, those on two "
+    "One training of 45 s for each table, with no option. Every dependence on one column is looked up, those on two "
     "columns are learnt.",
 )  # fmt: skip
 KEYS = (

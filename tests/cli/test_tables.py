@@ -69,6 +69,13 @@ def test_fit_says_what_it_saw_and_leaves_a_run(table: Path, capsys: pytest.Captu
     assert files | {"metrics.json", "checkpoint.safetensors"} <= {path.name for path in out.iterdir()}
 
 
+def test_the_report_of_a_run_can_be_drawn_again(run: Path, tmp_path: Path) -> None:
+    main(["plot", str(run), "--out", str(tmp_path)])
+    assert {path.name for path in tmp_path.iterdir()} == {"report.html", "training.png"}
+    first, again = ((folder / "report.html").read_text() for folder in (run, tmp_path))
+    assert first.count("<section") == again.count("<section") > 4
+
+
 def test_samples_are_written_as_the_table_was(run: Path, table: Path, capsys: pytest.CaptureFixture[str]) -> None:
     main(["sample", str(run), "-n", "20"])
     text = capsys.readouterr().out
@@ -249,7 +256,7 @@ def test_the_parts_of_several_processes_are_the_result_of_one(
         ("predict MOONS TABLE --column x", "needs a model of any cells"),
         ("score RUN TABLE --out x.pdf", "cannot write x.pdf: known suffixes are .csv"),
         ("score RUN TABLE --tolerance 1e-3", "for flows of numbers: leave them out"),
-        ("plot RUN", "cnf plot draws flows of numbers"),
+        ("plot RUN --columns city", "--columns chooses what corner.png shows"),
         ("fit moons --out OUT --drop x", "--drop is for tables of your own, and moons is none"),
         ("fit TABLE --out OUT --kinds town=category", "--kinds names columns that are not there, town"),
         ("fit TABLE --out OUT --kinds staff=numeric", "unknown kind 'numeric'; the kinds are"),

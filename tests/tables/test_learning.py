@@ -147,3 +147,22 @@ def test_the_measure_of_rounded_numbers_is_the_same_whatever_is_an_atom():
     schema = schema_of(frame)
     coded = Coding.of(to_numbers(frame, schema), schema).encode(to_numbers(frame, schema))
     assert len(set(coded.log_slope[:, 0])) == 1
+
+
+def test_unknown_levels_are_an_error_or_impossible(table):
+    row = {"number": [1, 1], "name": ["first", "tenth"], "upper": [True, True], "x": [0.0, 0.0]}
+    with pytest.raises(DataError, match="tenth"):
+        table.log_prob(row)
+    table.unknown = "impossible"
+    log_prob = table.log_prob(row)
+    assert np.isfinite(log_prob[0])
+    assert log_prob[1] == -np.inf
+    table.unknown = "ignored"
+    with pytest.raises(ValueError, match="'error' or 'impossible'"):
+        table.log_prob(row)
+    table.unknown = "error"
+
+
+def test_models_of_complete_rows_are_refused():
+    with pytest.raises(ValueError, match="takes any cells as given, such as 'any_cnf', got 'cnf'"):
+        TableFlow("cnf", steps=1).fit(dependent())

@@ -49,6 +49,9 @@ def _of_numbers(column: Column, train: np.ndarray, judged: np.ndarray, rows: np.
         log_prob[is_atom] = np.log((counts + HALF) / (len(train) + HALF * (len(atoms) + 1)))
     if not is_atom.all():
         x, v, new = (torch.from_numpy(np.log(part) if logged else part)[:, None] for part in smooth)
-        density = kernel_density(x, v if len(v) else x, generator=torch.Generator().manual_seed(0))
-        log_prob[~is_atom] = np.log(between) + density.log_prob(new).numpy() - (np.log(smooth[2]) if logged else 0.0)
+        turns = [0.0] if column.period is None else [-column.period, 0.0, column.period]  # so that a circle has no edge
+        wound = torch.cat([x + turn for turn in turns])
+        density = kernel_density(wound, v if len(v) else x, generator=torch.Generator().manual_seed(0))
+        slope = np.log(smooth[2]) if logged else 0.0
+        log_prob[~is_atom] = np.log(between * len(turns)) + density.log_prob(new).numpy() - slope
     return log_prob
