@@ -22,7 +22,7 @@ def iterated(holes: np.ndarray, schema: Schema, model: Any, seed: int) -> np.nda
     ]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # it stops before it has converged
-        full = IterativeImputer(model, max_iter=5, random_state=seed).fit_transform(np.concatenate(parts, 1))
+        full = IterativeImputer(model, max_iter=4, random_state=seed).fit_transform(np.concatenate(parts, 1))
     pieces = np.split(full, np.cumsum([part.shape[1] for part in parts])[:-1], 1)
     columns = [
         piece.argmax(1) if column.levels and not column.ordered else piece[:, 0] * np.nanstd(cells) + np.nanmean(cells)
