@@ -99,7 +99,7 @@ class _Page:
         name = (self.flow.spec or {}).get("name", type(self.flow.transform).__name__)
         shape = " × ".join(map(str, self.source.event_shape))
         what = f"images of {shape}" if len(self.source.event_shape) == 3 else f"{shape} columns"
-        given = f" given {len(self.source.context)} others" if self.source.context else ""
+        given = f" given {', '.join(self.source.context)}" if self.source.context else ""
         return f"The density of {what}{given}, learned by the model {name}."
 
     @property
@@ -201,5 +201,6 @@ class _Page:
 
     def _use(self) -> Html:
         width = int(np.prod(self.source.event_shape))
-        code = flow_code(self.folder, self.source.context, width)
+        classes = self.source.context_dim if len(self.source.event_shape) == 3 else 0
+        code = flow_code(self.folder, self.source.context, width, classes)
         return use_section(code, flow_commands(self.folder, self.source.context, self.source.name))

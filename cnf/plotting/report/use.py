@@ -22,12 +22,22 @@ def use_section(python: str, commands: str) -> Html:
     )
 
 
-def flow_code(folder: str, context: tuple[str, ...], width: int) -> str:
-    """Python that loads a flow, scores and samples."""
+def flow_code(folder: str, context: tuple[str, ...], width: int, classes: int = 0) -> str:
+    """Python that loads a flow, scores and samples.
+
+    Args:
+        folder: Of the model.
+        context: Names of what it is conditioned on.
+        width: Numbers of a row.
+        classes: Where the context is a class, how many there are.
+    """
     lines = ["import torch", "import cnf", "", f"flow = cnf.load({folder!r})"]
     if context:
         zeros = ", ".join(["0.0"] * len(context))
-        lines += [f"given = torch.tensor([{zeros}])  # {', '.join(context)}", "x = flow.sample(1000, given)"]
+        given = (
+            f"torch.eye({classes})[0]  # the class 0" if classes else f"torch.tensor([{zeros}])  # {', '.join(context)}"
+        )
+        lines += [f"given = {given}", "x = flow.sample(1000, given)"]
         return "\n".join(
             [*lines, "log_prob = cnf.metrics.log_prob_of_rows(flow, (x, given.expand(1000, -1)))  # in nats"]
         )
