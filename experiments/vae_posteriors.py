@@ -2,29 +2,27 @@
 
 Grathwohl et al. 2019 (FFJORD, arXiv 1810.01367), table 3 and figure 5 in small: MNIST's 10,000 test images, averaged
 to 14 × 14 pixels and made binary once by a seed; 8,000 train, 1,000 are held out. Encoder, decoder, their start, latent
-dimension and steps are the same for all. The second part trains the continuous posterior in 16 to 64 latent dimensions and keeps
-the evaluations of its field. `CNF_DATA=… python -m experiments.vae_posteriors`, an hour on one core.
+dimension and steps are the same for all. The second part trains the continuous posterior in 16 to 64 latent dimensions
+and keeps the evaluations of its field. `CNF_DATA=… python -m experiments.vae_posteriors --seeds 3`.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.distributions import Bernoulli, Independent
 from torch.nn.functional import avg_pool2d
 
 import cnf
 from cnf.data.sources import open_source
 from cnf.discrete import AffineMap, Conditional
 from cnf.inference import marginal_log_prob
-from cnf.transforms import Compose, Transform
+from cnf.transforms import Compose
 from experiments.figures.vae_posteriors import PAPER, figure, ours
-from experiments.parts.low_rank import LowRankField
+from experiments.parts.posteriors import FLOWS, Decoder, perceptron
 from experiments.run import run
 
 LOOSE = cnf.RungeKutta("bosh3", rtol=1e-2, atol=1e-2, rows="together")  # of training
@@ -47,19 +45,6 @@ class Config:
     seed: int = 0
 
 
-class Decoder(nn.Sequential):
-    """From latent variables to pixels that are independent."""
-
-    def forward(self, z: Tensor) -> Independent:
-        return Independent(Bernoulli(logits=super().forward(z)), 1)
-
-
-def perceptron(*widths: int) -> list[nn.Module]:
-    """Linear layers with an activation between them."""
-    layers = [nn.Linear(i, o) for i, o in zip(widths[:-1], widths[1:], strict=True)]
-    return [part for layer in layers for part in (layer, nn.SiLU())][:-1]
-
-
 def images(config: Config) -> tuple[Tensor, Tensor]:
     """Binary pixels `(N, P)` of the images to train with and of those held out."""
     source = open_source(config.data, root=config.data_root or None)
@@ -71,20 +56,6 @@ def images(config: Config) -> tuple[Tensor, Tensor]:
         return torch.bernoulli(pixels.flatten(1), generator=generator)
 
     return binary(source.train), binary(source.test)[: config.rows]
-
-
-def continuous(field: cnf.VectorField) -> Transform:
-    return cnf.CNF(field, solver=cnf.RungeKutta("dopri5", rtol=1e-4, atol=1e-4))
-
-
-FLOWS: dict[str, Callable[[int, int], list[Transform]]] = {
-    "none": lambda dim, context: [],
-    "planar": lambda dim, c: [cnf.build("planar", dim, c, layers=16, preprocess="none").transform],
-    "iaf": lambda dim, c: [cnf.build("iaf", dim, c, layers=4, hidden=128, preprocess="none").transform],
-    "nsf": lambda dim, c: [cnf.build("nsf_coupling", dim, c, layers=4, hidden=64, preprocess="none").transform],
-    "continuous": lambda dim, c: [continuous(cnf.models.fields.smooth_field(dim, (128, 128), context_dim=c))],
-    "low_rank": lambda dim, c: [continuous(LowRankField(dim, 64, c, 4))],
-}
 
 
 def trained(posterior: str, latent: int, x: Tensor, config: Config) -> tuple[cnf.Flow, cnf.ELBO, cnf.FitResult]:

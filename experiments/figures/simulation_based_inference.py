@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from cnf.plotting import BLUE, GREY, PALETTE, VERMILION, style_axes
-from experiments.paper import Paper, number
+from experiments.paper import Paper, numbers
 
 PUBLISHED = {
     "two moons": {1_000: 0.725, 10_000: 0.606, 100_000: 0.542},
@@ -77,10 +77,7 @@ PAPER = Paper(
 def ours(results: dict[str, Any]) -> str:
     """C2ST of each method."""
     config = results["config"]
-    found = [
-        f"{task}, {method} {' / '.join(number(results, f'c2st {task}, {method}, {n}', 3) for n in config['simulations'])}"
-        for task in config["tasks"]
-        for method in config["methods"]
-    ]
+    cells = [f"{task}, {method}" for task in config["tasks"] for method in config["methods"]]
+    found = [f"{cell} {numbers(results, [f'c2st {cell}, {n}' for n in config['simulations']], 3)}" for cell in cells]
     sizes = " / ".join(f"{n:,}" for n in config["simulations"])
     return f"C2ST at {sizes}: {'; '.join(found)}"
