@@ -37,9 +37,10 @@ class Config:
     latents: tuple[int, ...] = (16, 32, 48, 64)  # of the evaluations over training
     hidden: int = 200  # of encoder and decoder, two layers each
     features: int = 32  # of the encoder, that the flows see
-    steps: int = 1_000
+    steps: int = 600
     batch_size: int = 100
     learning_rate: float = 1e-2
+    optimizer: str = "muon"
     rows: int = 1_000  # held out
     weighed: tuple[int, int] = (300, 50)  # rows and draws of the importance-weighted log p
     seed: int = 0
@@ -70,7 +71,7 @@ def trained(posterior: str, latent: int, x: Tensor, config: Config) -> tuple[cnf
     objective = cnf.ELBO(encoder, decoder, cnf.StandardNormal(latent))
     divergence = cnf.Hutchinson() if posterior == "low_rank" else None  # as published; evaluated with the exact one
     phase = cnf.Phase(
-        objective, solver=LOOSE, divergence=divergence, learning_rate=config.learning_rate, optimizer="muon"
+        objective, solver=LOOSE, divergence=divergence, learning_rate=config.learning_rate, optimizer=config.optimizer
     )
     settings = cnf.FitConfig(steps=config.steps, batch_size=config.batch_size, progress=False, seed=config.seed)
     return flow, objective, cnf.fit(flow, x, phase, config=settings)
