@@ -37,7 +37,7 @@ class Evidence:
 
     Attributes:
         log_z: Estimate of `log Z`.
-        standard_error: Of `log_z`, by the delta method.
+        standard_error: Of `log_z`, by the delta method, from the weights as they are or smoothed, whichever is larger.
         ess: Effective sample size `(Σ w)² / Σ w²`, as a share of the draws.
         k_hat: Pareto shape of the largest weights: above 0.7 nothing here is to be trusted; None without arviz-stats.
         samples: The draws, `(n, *event)`.
@@ -152,14 +152,14 @@ def importance(
     samples, log_weights = (torch.cat(parts) for parts in zip(*pieces, strict=True))
     if not log_weights.isfinite().any():
         raise ValueError(f"the density is 0 at all {n} draws: the flow is elsewhere, train it first")
-    k_hat, log_weights = smoothed(log_weights)
+    k_hat, smooth = smoothed(log_weights)
     if k_hat is not None and k_hat > UNRELIABLE:
         warnings.warn(
             f"k̂ = {k_hat:.2f} is above {UNRELIABLE}: a few draws carry the weight, so that log Z and its error are not "
             "to be trusted; train the flow longer, or give a defence",
             UnreliableWarning, stacklevel=3,
         )  # fmt: skip
-    return _summed(samples, log_weights, k_hat)
+    return _summed(samples, log_weights, smooth, k_hat)
 
 
 def _weighed(
@@ -195,9 +195,13 @@ def checked_values(log_density: LogDensity, x: Tensor) -> Tensor:
     return values
 
 
-def _summed(samples: Tensor, log_weights: Tensor, k_hat: float | None) -> Evidence:
-    relative = (log_weights.double() - log_weights.double().logsumexp(0)).exp() * len(log_weights)  # of mean 1
-    log_z = log_weights.double().logsumexp(0).item() - math.log(len(log_weights))
-    error = (relative.std() / len(relative) ** 0.5).item()
-    ess = (1 / relative.square().mean()).item()
-    return Evidence(log_z, error, ess, k_hat, samples, log_weights)
+def _summed(samples: Tensor, raw: Tensor, smooth: Tensor, k_hat: float | None) -> Evidence:
+    """Smoothing cuts the largest weights, and makes up for some that were not drawn: the error must cover both."""
+    relative, log_z = _relative(smooth), smooth.double().logsumexp(0).item() - math.log(len(smooth))
+    error = max(relative.std().item(), _relative(raw).std().item()) / len(smooth) ** 0.5
+    return Evidence(log_z, error, (1 / relative.square().mean()).item(), k_hat, samples, smooth)
+
+
+def _relative(log_weights: Tensor) -> Tensor:
+    """Weights of mean 1."""
+    return log_weights.double().softmax(0) * len(log_weights)
