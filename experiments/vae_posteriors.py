@@ -39,10 +39,10 @@ class Config:
     features: int = 32  # of the encoder, that the flows see
     steps: int = 600
     batch_size: int = 100
-    learning_rate: float = 1e-2
-    optimizer: str = "muon"
+    learning_rate: float = 4e-3
+    optimizer: str = "adamw"
     rows: int = 1_000  # held out
-    weighed: tuple[int, int] = (300, 50)  # rows and draws of the importance-weighted log p
+    weighed: tuple[int, int] = (200, 25)  # rows and draws of the importance-weighted log p
     seed: int = 0
 
 
