@@ -32,7 +32,7 @@ LOOSE = cnf.RungeKutta("bosh3", rtol=1e-2, atol=1e-2, rows="together")  # of tra
 class Config:
     data: str = "mnist"
     data_root: str = ""  # folder of the IDX files; the environment's CNF_DATA by default
-    posteriors: tuple[str, ...] = ("none", "planar", "iaf", "nsf", "continuous", "low_rank")
+    posteriors: tuple[str, ...] = ("none", "planar", "iaf", "nsf", "continuous")  # or low_rank
     latent: int = 16  # theirs: 64
     latents: tuple[int, ...] = (16, 32, 48, 64)  # of the evaluations over training
     hidden: int = 200  # of encoder and decoder, two layers each
