@@ -86,7 +86,7 @@ def compute(config: Config) -> dict[str, Any]:
             last = chains.samples.flatten(0, 1)[-KEPT:]
             with torch.no_grad():
                 z = flow.transform.encode(last).value
-            numbers["points"] |= {cell: last[:, :2].tolist(), f"{cell}, z": z[:, :2].tolist()}
+            numbers["points"] |= {method: last[:, :2].tolist(), f"{method}, z": z[:, :2].tolist()}
     return numbers
 
 

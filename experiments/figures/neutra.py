@@ -11,14 +11,14 @@ from cnf.plotting import BLUE, GREY, VERMILION, style_axes
 from experiments.paper import Paper, number
 
 PANELS = {
-    "funnel, plain": "plain chains",
-    "funnel, iaf": "in the coordinates of a flow",
-    "funnel, iaf, z": "the same draws in its base",
+    "plain": "plain chains",
+    "iaf": "in the coordinates of a flow",
+    "iaf, z": "the same draws in its base",
 }
 
 
 def figure(results: dict[str, Any]) -> Figure:
-    seed, cells = results["seeds"][0], results["config"]["cells"]
+    seed, cells = results["seeds"][0], cells_of(results)
     picture = Figure(figsize=(10.5, 3), layout="constrained")
     *panels, bars = picture.subplots(1, 4, width_ratios=(1, 1, 1, 1.2))
     for axes, (name, title) in zip(panels, PANELS.items(), strict=True):
@@ -28,10 +28,16 @@ def figure(results: dict[str, Any]) -> Figure:
         axes.set(title=title, xlim=(-wide, wide), ylim=(-high, high))
         axes.set(xlabel="$z_2$" if name.endswith("z") else "$x_1$", ylabel="$z_1$" if name.endswith("z") else "$v$")
     rates = [1000 * results["summary"][f"{cell}, ess_per_gradient"]["mean"] for cell in cells]
-    bars.barh(cells[::-1], rates[::-1], 0.6, color=GREY)
-    bars.set(xscale="log", title="ESS in 1000 gradients")
+    bars.plot(rates[::-1], cells[::-1], "o", color=GREY)
+    bars.set(xscale="log", title="ESS of the first coordinate in 1000 gradients", ylim=(-0.7, len(cells) - 0.3))
+    bars.grid(axis="x", alpha=0.3)
     style_axes(*panels, bars)
     return picture
+
+
+def cells_of(results: dict[str, Any]) -> list[str]:
+    """Densities and coordinates that there are numbers of."""
+    return [key.removesuffix(", r_hat") for key in results["summary"] if key.endswith(", r_hat")]
 
 
 PAPER = Paper(
@@ -45,7 +51,7 @@ PAPER = Paper(
 def ours(results: dict[str, Any]) -> str:
     """Of the first coordinate: mean, deviation, R̂ and effective draws in a thousand gradients."""
     found = []
-    for cell in results["config"]["cells"]:
+    for cell in cells_of(results):
         mean, sd = (number(results, f"{cell}, {key}", 2) for key in ("mean", "sd"))
         rate = 1000 * results["summary"][f"{cell}, ess_per_gradient"]["mean"]
         text = f"{cell}: mean {mean}, sd {sd}, R̂ {number(results, f'{cell}, r_hat', 3)}, {rate:.2g} effective draws"
