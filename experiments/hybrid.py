@@ -2,7 +2,7 @@
 
 Nalisnick et al. 2019 (arXiv 1902.02767), table 1 and figure 2 in small: `log p(y | z) + λ / D · log p(x)` with
 `p(y | z)` linear in z. scikit-learn's digits 0 to 7, 8 × 8 pixels of 17 levels. Log p(x) is to reject what is no such
-digit: the digits 8 and 9, digits in inverted grey, and digits whose pixels are shuffled..
+digit: the digits 8 and 9, digits in inverted grey, and digits whose pixels are shuffled.
 """
 
 from __future__ import annotations

@@ -40,7 +40,11 @@ TARGETS = {
     "banana": (banana, 2, log_constant([1, 1]), cnf.ReverseKL(banana, path_gradient=True), "realnvp"),
     "mixture": (mixture, DIM, 0.0, cnf.AlphaDivergence(mixture), "realnvp"),
     "funnel": (
-        funnel, DIM, log_constant([3] + [1] * (DIM - 1)), cnf.ReverseKL(funnel, path_gradient=True), "iaf",
+        funnel,
+        DIM,
+        log_constant([3] + [1] * (DIM - 1)),
+        cnf.ReverseKL(funnel, path_gradient=True),
+        "iaf",
     ),
 }
 
