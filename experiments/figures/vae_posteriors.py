@@ -37,12 +37,12 @@ PAPER = (
     Paper(
         "Grathwohl et al. 2019, FFJORD", "table 3",
         "−ELBO of a variational autoencoder of MNIST: none, planar, IAF, Sylvester, FFJORD.", "in small",
-        "",
+        "600 steps, 14 × 14 pixels and 8,000 images: far from the end of training, where posteriors that bend learn faster.",
         value="86.55, 86.06, 84.20, 83.32, 82.82", read="the paper", arxiv="1810.01367",
     ),
     Paper(
         "Grathwohl et al. 2019, FFJORD", "figure 5",
-        "The evaluations of the solver hardly depend on the dimension.", "in small", "",
+        "The evaluations of the solver hardly depend on the dimension.", "in small", "One seed, 600 steps.",
         read="memory, not checked", arxiv="1810.01367",
     ),
 )  # fmt: skip
