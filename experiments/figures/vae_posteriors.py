@@ -11,6 +11,9 @@ from cnf.plotting import BLUE, GREY, PALETTE, style_axes
 from experiments.paper import Paper, number
 
 
+LABELS = {"-ELBO": "−ELBO", "-log p": "−log p, first 200 images"}
+
+
 def figure(results: dict[str, Any]) -> Figure:
     config, summary = results["config"], results["summary"]
     names = config["posteriors"]
@@ -20,7 +23,9 @@ def figure(results: dict[str, Any]) -> Figure:
         found = [summary[f"{name}, {key}"] for name in names]
         errors = [2 * (each["standard_error"] or 0) for each in found]
         places = np.arange(len(names)) + shift
-        bounds.errorbar(places, [each["mean"] for each in found], errors, fmt="o", color=colour, label=key, capsize=2)
+        bounds.errorbar(
+            places, [each["mean"] for each in found], errors, fmt="o", color=colour, label=LABELS[key], capsize=2
+        )
     bounds.set_xticks(range(len(names)), [name.replace("_", " ") for name in names])
     bounds.set(ylabel="nats an image, held out", title="posteriors")
     bounds.legend(frameon=False, fontsize=7)
@@ -37,7 +42,8 @@ PAPER = (
     Paper(
         "Grathwohl et al. 2019, FFJORD", "table 3",
         "−ELBO of a variational autoencoder of MNIST: none, planar, IAF, Sylvester, FFJORD.", "in small",
-        "600 steps, 14 × 14 pixels and 8,000 images: far from the end of training, where posteriors that bend learn faster.",
+        "Flows but planar gain 1.3 to 1.5 nats; planar none; continuous and IAF are equal within two standard errors. "
+        "After 600 steps on 14 × 14 pixels, far from the end of training.",
         value="86.55, 86.06, 84.20, 83.32, 82.82", read="the paper", arxiv="1810.01367",
     ),
     Paper(
@@ -56,4 +62,7 @@ def ours(results: dict[str, Any]) -> tuple[str, str]:
         for name in config["posteriors"]
     ]
     ends = [f"{latent}: {number(results, f'evaluations, {latent}', 1)}" for latent in config["latents"]]
-    return f"−ELBO / −log p, nats: {'; '.join(found)}", f"evaluations at the end, {'; '.join(ends)}"
+    return (
+        f"−ELBO / −log p of the first 200 images, nats: {'; '.join(found)}",
+        f"evaluations at the end, {'; '.join(ends)}",
+    )
