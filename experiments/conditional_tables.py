@@ -92,8 +92,9 @@ PAPER = Paper(
     "",
     "Is the default as good where only one column is asked for?",
     "measured",
-    "On kin8nm it is ahead, and inside its intervals are 0.4 % too many for an aim of 0.88 to 0.92. On power_plant zuko's "
-    "flow has a better density and boosting better quantiles, while the intervals of both are too narrow. " + BECAUSE,
+    "On kin8nm it is ahead, and inside its intervals are 0.4 % too many for an aim of 0.88 to 0.92. On power_plant "
+    "zuko's flow has a better density and boosting better quantiles, while the intervals of both are too narrow. "
+    + BECAUSE,
 )
 SMOKE = {"tables": (), "seconds": 0.5, "draws": 10}
 
