@@ -10,7 +10,6 @@ from matplotlib.figure import Figure
 from cnf.plotting import BLUE, GREY, PALETTE, style_axes
 from experiments.paper import Paper, number
 
-
 LABELS = {"-ELBO": "−ELBO", "-log p": "−log p, first 200 images"}
 
 
