@@ -25,6 +25,7 @@ ADVICE = "cnf.build and cnf.fit train others on rows of numbers"
 MASKS = 16  # different ones that judge
 JUDGED = 0.1  # share of the rows that judge training, and that p-values are compared with
 MOST_JUDGED = 5_000  # of them
+LEAST_JUDGED, LARGEST_SHARE = 100, 0.2  # of few rows more judge: a mean over a score of rows ends training by chance
 
 
 def learned(
@@ -100,7 +101,7 @@ def takes_tables(model: str) -> bool:
 
 def parts_of(keys: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Numbers of the rows to train on and of those to judge by; rows with equal keys are on one side."""
-    share = min(JUDGED, MOST_JUDGED / len(keys))
+    share = min(max(JUDGED, LEAST_JUDGED / len(keys)), LARGEST_SHARE, MOST_JUDGED / len(keys))
     parts = split(len(keys), seed=seed, fractions=(1 - 2 * share, share, share), copies=keys)
     return np.sort(np.concatenate((parts.train, parts.test))), np.sort(parts.validation)
 
