@@ -34,7 +34,9 @@ def atoms_of(values: np.ndarray, step: float | None, declared: Collection[float]
         (0.0,)
     """
     distinct, counts = np.unique(values, return_counts=True)
-    around = None if step is None else _around(values, distinct, counts, step)  # rows expected at each value
+    around = (
+        None if step is None or not len(values) else _around(values, distinct, counts, step)
+    )  # rows expected at each value
     if _are_repeated(counts, around):
         frequent = counts >= 2
     else:

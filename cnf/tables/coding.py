@@ -58,10 +58,16 @@ class Coding:
     dependences: tuple[Dependence, ...] = ()
 
     @classmethod
-    def of(cls, values: np.ndarray, schema: Schema) -> Coding:
-        """The coding of a table's numbers, `(N, D)` with NaN for empty cells."""
-        pairs = zip(schema.columns, values.T, strict=True)
-        units = tuple(unit_of(column, cells) for column, cells in pairs)
+    def of(cls, values: np.ndarray, schema: Schema, train: np.ndarray | None = None) -> Coding:
+        """The coding of a table's numbers, `(N, D)` with NaN for empty cells.
+
+        Args:
+            values: The numbers.
+            schema: Of the columns.
+            train: Numbers of the rows that say which values are atoms; others could not judge what they helped to make.
+        """
+        pairs = zip(schema.columns, values.T, (values if train is None else values[train]).T, strict=True)
+        units = tuple(unit_of(column, cells, seen) for column, cells, seen in pairs)
         check_lines(values, schema.names, units)
         return cls(units, dependences_of(_coded(values, units), units))
 

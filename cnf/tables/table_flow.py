@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from cnf.checkpoints import load, save
+from cnf.data.keys import row_keys
 from cnf.errors import CheckpointError, CnfError, DataError
 from cnf.files import read_json, write_json
 from cnf.tables.codec import to_frame, to_numbers
@@ -18,7 +19,7 @@ from cnf.tables.coding import Coded, Coding
 from cnf.tables.estimator import Estimator
 from cnf.tables.evaluation import log_prob_given, sample_cells
 from cnf.tables.kinds import schema_of
-from cnf.tables.learning import learned
+from cnf.tables.learning import learned, parts_of
 from cnf.tables.libraries import in_library, library_of, pandas_types
 from cnf.tables.partial import conditions, is_one_row, partial_numbers
 from cnf.tables.prediction import Prediction, prediction_of
@@ -115,10 +116,10 @@ class TableFlow(Estimator):
             schema = schema_of(reading.frame, kinds=self.kinds, drop=self.drop, mixed=reading.mixed)
         self.schema, self._library, self._types = schema, library_of(table), pandas_types(table)
         values = to_numbers(reading.frame, schema)
-        self.coding = Coding.of(values, schema)
-        names = [schema.names[place] for place in self.coding.modelled]
+        config = config or self._config(progress)
+        self.coding = Coding.of(values, schema, parts_of(row_keys(values), config.seed)[0])
         result, judged = learned(
-            self.model, self.coding, values, names, config or self._config(progress), options=options,
+            self.model, self.coding, values, [schema.names[i] for i in self.coding.modelled], config, options=options,
             weights=None if weights is None else np.asarray(weights), folder=folder, resume=resume, clock=clock,
         )  # fmt: skip
         self.result: FitResult | None = result
@@ -227,8 +228,8 @@ class TableFlow(Estimator):
             draws: How many completed tables; of several a list is returned, each in the library of `table`.
         """
         values, generator = partial_numbers(table, self.fitted.schema), torch.Generator().manual_seed(self.fitted.seed)
-        kinds = library_of(table), self._types | pandas_types(table)
-        tables = [self._table(self._drawn(values, generator), *kinds) for _ in range(draws)]
+        kind = library_of(table), self._types | pandas_types(table)
+        tables = [self._table(self._drawn(values, generator), *kind) for _ in range(draws)]
         return tables[0] if draws == 1 else tables
 
     def predict(self, table: Any, column: str, *, draws: int = 200) -> Prediction:
@@ -244,8 +245,8 @@ class TableFlow(Estimator):
         values = partial_numbers(table, self.schema)
         truth = values[:, place].copy()
         values[:, place] = np.nan
-        drawn = self._drawn(np.tile(values, (draws, 1)), torch.Generator().manual_seed(self.seed))
-        drawn = drawn[:, place].reshape(draws, -1)
+        every = self._drawn(np.tile(values, (draws, 1)), torch.Generator().manual_seed(self.seed))
+        drawn = every[:, place].reshape(draws, -1)
         return prediction_of(column, drawn, truth, self.schema[column].levels, seed=self.seed)
 
     def save(self, folder: str | Path) -> Path:
@@ -292,8 +293,7 @@ class TableFlow(Estimator):
         if coded.impossible.any():
             rows = np.flatnonzero(coded.impossible)[:5].tolist()
             raise DataError(f"conditions in rows {rows} never occurred in the training, or contradict each other")
-        context = coded.conditions()
-        drawn = self.coding.decode(sample_cells(self.flow, len(values), context, generator=generator))
+        drawn = self.coding.decode(sample_cells(self.flow, len(values), coded.conditions(), generator=generator))
         return np.where(np.isnan(values), drawn, values)
 
     def _table(self, values: np.ndarray, library: str, types: dict[str, str]) -> Any:

@@ -170,17 +170,24 @@ UNITS: dict[str, Callable[..., Unit]] = {
 }  # fmt: skip
 
 
-def unit_of(column: Column, values: np.ndarray) -> Unit:
-    """How a column with these values, `(N,)` with NaN for empty cells, becomes numbers for a flow."""
+def unit_of(column: Column, values: np.ndarray, seen: np.ndarray | None = None) -> Unit:
+    """How a column with these values, `(N,)` with NaN for empty cells, becomes numbers for a flow.
+
+    Args:
+        column: The column.
+        values: Its cells.
+        seen: Those of them that say which values are atoms; all by default.
+    """
     there = values[~np.isnan(values)]
+    seen = there if seen is None else seen[~np.isnan(seen)]
     if column.levels:
         return Grid(levels=len(column.levels))
     if column.period is not None:
         return Turn(column.period)
     step = _step(column, there)
     if step is not None and np.ptp(there) / step < FINEST:
-        return _grid(column, there, step)
-    atoms = atoms_of(there, None, column.atoms)
+        return _grid(column, there, step, seen)
+    atoms = atoms_of(seen, None, column.atoms)
     if column.kind == "bounded":
         return Bounded(float(column.low or 0.0), float(column.high if column.high is not None else 1.0), atoms)
     if column.kind == "positive":
@@ -202,14 +209,14 @@ def _step(column: Column, values: np.ndarray) -> float | None:
     return step if np.abs(distinct[0] + step * places - distinct).max() <= min(rounding, 0.1 * step) else None
 
 
-def _grid(column: Column, values: np.ndarray, step: float) -> Grid:
+def _grid(column: Column, values: np.ndarray, step: float, seen: np.ndarray) -> Grid:
     whole = column.kind in ("integer", "date")
     low = values.min() if column.kind != "integer" or column.low is None else column.low
     high = values.max() if column.kind != "integer" or column.high is None else column.high
     cells = round((high - low) / step) + 1
     if cells <= MANY_CELLS and len(values) >= ROWS_A_CELL * cells:
         return Grid(float(low), step, int(cells), dense=not whole, counted=column.atoms)
-    ends, atoms = _ends(column, values), atoms_of(values, step, column.atoms)
+    ends, atoms = _ends(column, values), atoms_of(seen, step, column.atoms)
     return Grid(float(low + step * (cells // 2)), step, 0, not whole, *ends, atoms, column.atoms)
 
 
