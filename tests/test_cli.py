@@ -297,3 +297,15 @@ def test_samples_are_guided_where_the_model_can_be(
     for arguments in ([str(conditional), "--given", "load=1.9"], [str(run), "--given", ""]):
         with pytest.raises(SystemExit):
             main(["sample", *arguments, "--guidance", "2"])
+
+
+def test_rows_of_density_zero_are_counted_and_left_out_of_the_mean(
+    moons: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = np.random.default_rng(0).normal(size=(20, 2)).astype(np.float32)
+    rows[3, 0] = 1e25
+    np.save(tmp_path / "rows.npy", rows)
+    main(["score", str(moons), str(tmp_path / "rows.npy")])
+    printed = capsys.readouterr().out
+    assert "over 19 rows" in printed
+    assert "1 of 20 rows have density 0, first [3] (counted from 0): they are left out of the mean" in printed

@@ -84,8 +84,7 @@ class Score(ReadingOptions, SolverOptions):
         if log_prob.isnan().all() and failures:
             raise SampleError(told(failures, len(log_prob)), advice=REMEDY)
         how = "" if flow.exact else f", each of them {likelihood(flow)}"
-        solved = len(log_prob) - len(failures)
-        print(f"log p = {_mean(log_prob)} nats, mean and standard error over {solved} rows{how}")
+        print(_in_words(log_prob, how))
         if failures:
             print(f"{told(failures, len(log_prob))}; they are left out. Try: {REMEDY}")
         seen = seen_in(self.folder, keys_of(rows))
@@ -95,6 +94,19 @@ class Score(ReadingOptions, SolverOptions):
             pieces = log_prob.unsqueeze(1).split(self.batch_size)
             write_pieces(self.out, table_bytes(self.out, pieces, len(log_prob), ["log_prob"]))
             print(f"wrote {self.out}")
+
+
+def _in_words(log_prob: Tensor, how: str) -> str:
+    """The mean over rows, and how many have no density, which are not in it."""
+    zeros = (log_prob == -torch.inf).nonzero().flatten().tolist()
+    finite = int(log_prob.isfinite().sum())
+    if not finite:
+        return f"none of the {len(log_prob)} rows has a positive density"
+    text = f"log p = {_mean(log_prob)} nats, mean and standard error over {finite} rows{how}"
+    if not zeros:
+        return text
+    where = f"{len(zeros)} of {len(log_prob)} rows have density 0, first {zeros[:5]} (counted from 0)"
+    return f"{text}\n{where}: they are left out of the mean"
 
 
 def _mean(log_prob: Tensor) -> str:
@@ -170,14 +182,7 @@ class TableScore:
 
     def _report(self, flow: TableFlow, out: Path | None) -> None:
         log_prob = torch.from_numpy(np.concatenate(self.log_prob or [np.empty(0)]))
-        finite = int(log_prob.isfinite().sum())
-        if not finite:
-            print(f"none of the {len(log_prob)} rows has a positive density")
-        else:
-            how = "" if flow.exact else f", each of them {flow.likelihood}"
-            print(f"log p = {_mean(log_prob)} nats, mean and standard error over {finite} rows{how}")
-        if zeros := len(log_prob) - finite:
-            print(f"{zeros} rows have values that no training row has, and probability 0; they are left out")
+        print(_in_words(log_prob, "" if flow.exact else f", each of them {flow.likelihood}"))
         low = int((np.concatenate(self.p_values or [np.empty(0)]) < UNUSUAL).sum())
         print(
             f"{low} of {len(log_prob)} rows have a p-value below {UNUSUAL}; {UNUSUAL * len(log_prob):.1f} are expected"
