@@ -42,7 +42,8 @@ PAPER = (
         "Grathwohl et al. 2019, FFJORD", "table 3",
         "−ELBO of a variational autoencoder of MNIST: none, planar, IAF, Sylvester, FFJORD.", "in small",
         "Flows but planar gain 1.3 to 1.5 nats; planar none; continuous and IAF are equal within two standard errors. "
-        "After 600 steps on 14 × 14 pixels, far from the end of training.",
+        "After 600 steps of AdamW on 14 × 14 pixels, far from the end, at settings chosen by these numbers; "
+        "by Muon all are 7 nats better and in another order.",
         value="86.55, 86.06, 84.20, 83.32, 82.82", read="the paper", arxiv="1810.01367",
     ),
     Paper(
