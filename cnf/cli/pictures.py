@@ -27,7 +27,8 @@ Draw = Callable[[Any, Path], object]  # with the plotting functions, to a file
 IMAGES, PLANE, CORNER = "samples.png", "fit.png", "corner.png"  # one of them for each kind of data
 REPORT, LOG = "report.html", "log.csv"
 DATA_ROWS, SAMPLES = 2_000, 2_000  # in a corner plot
-COLUMNS = 10  # and rows of sampled images
+TEMPERATURES = (0.5, 0.7, 0.85, 1.0)  # of sampled images
+PAIRS = 6  # of images with others between them
 
 
 def draw(
@@ -112,13 +113,14 @@ def _drawn(make: Draw, path: Path, flow: Flow | None = None) -> bool:
 def _pictures(
     flow: Flow, source: Source, history: Sequence[dict[str, float]], columns: Sequence[str]
 ) -> list[tuple[str, Draw]]:
+    pictures = [("training.png", _training(history))] if history else []
+    main = main_picture(flow, source)
+    if main == IMAGES:
+        return [*pictures, *_images(flow, source).items()]
     makers: dict[str, Callable[[], Draw]] = {
-        IMAGES: lambda: _images(flow, source),
         PLANE: lambda: _fit(flow, source),
         CORNER: lambda: _corner(flow, source, columns),
     }
-    pictures = [("training.png", _training(history))] if history else []
-    main = main_picture(flow, source)
     if main is not None:
         pictures.append((main, makers[main]()))
     if main == PLANE and flow.transform.continuous:
@@ -157,17 +159,28 @@ def _training(history: Sequence[dict[str, float]]) -> Draw:
     return lambda plotting, path: plotting.save_figure(plotting.training_figure(history), path)
 
 
-def _images(flow: Flow, source: Source) -> Draw:
-    """A hundred samples; of a model of classes, a column for each of the first ten."""
-    brightest = 1 if source.levels is None else source.levels - 1
-    shown = min(source.context_dim, COLUMNS)
-    context = torch.eye(source.context_dim)[:shown].repeat(COLUMNS, 1) if shown else None
+def _images(flow: Flow, source: Source) -> dict[str, Draw]:
+    """Samples, the same at other temperatures, images between held-out images, and the way from noise to images."""
+    x, context = source.test.read(range(min(2 * PAIRS, len(source.test))))[:2]
+    contexts = None if context is None else (context[::2], context[1::2])
 
-    def make(plotting: Any, path: Path) -> None:
-        images = flow.sample(COLUMNS * (shown or COLUMNS), context, generator=_noise()) / brightest
-        plotting.save_figure(plotting.image_figure(images.clamp(0, 1), columns=shown or COLUMNS), path)
+    def samples(plotting: Any, path: Path) -> None:
+        plotting.save_figure(plotting.samples_figure(flow, context=plotting.classes_shown(source.context_dim), generator=_noise()), path)
 
-    return make
+    def temperatures(plotting: Any, path: Path) -> None:
+        figure = plotting.samples_figure(flow, context=plotting.classes_shown(source.context_dim), temperatures=TEMPERATURES, generator=_noise())
+        plotting.save_figure(figure, path)
+
+    def between(plotting: Any, path: Path) -> None:
+        ends = x[: len(x) // 2 * 2]
+        figure = plotting.interpolation_figure(flow, ends[::2], ends[1::2], contexts=contexts, generator=_noise())
+        plotting.save_figure(figure, path)
+
+    def way(plotting: Any, path: Path) -> None:
+        plotting.images_animation(flow, path, context=plotting.classes_shown(source.context_dim), generator=_noise())
+
+    pictures: dict[str, Draw] = {IMAGES: samples, "temperatures.png": temperatures, "between.png": between}
+    return {**pictures, "path.gif": way} if flow.transform.continuous else pictures
 
 
 def _fit(flow: Flow, source: Source) -> Draw:

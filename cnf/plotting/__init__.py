@@ -1,11 +1,12 @@
 """Pictures of flows and their data.
 
 Each function returns a new `matplotlib.figure.Figure`. pyplot and its global state are not used, so no display is
-needed. `save_figure` writes a figure, `path_animation` writes a GIF.
+needed. `save_figure` writes a figure, `path_animation` and `images_animation` write a GIF.
 """
 
-from cnf.plotting.animation import path_animation
+from cnf.plotting.animation import images_animation, path_animation
 from cnf.plotting.corner import corner_figure
+from cnf.plotting.images import classes_shown, interpolation_figure, samples_figure
 from cnf.plotting.inference import coverage_figure, ranks_figure, weights_figure
 from cnf.plotting.mosaic import image_figure
 from cnf.plotting.plane import fit_figure, trajectory_figure
@@ -33,13 +34,17 @@ __all__ = [
     "PALETTE",
     "VERMILION",
     "cell_centres",
+    "classes_shown",
     "corner_figure",
     "coverage_figure",
     "fit_figure",
     "flow_report",
     "image_figure",
+    "images_animation",
+    "interpolation_figure",
     "path_animation",
     "ranks_figure",
+    "samples_figure",
     "save_figure",
     "style_axes",
     "table_report",

@@ -35,21 +35,21 @@ def image_figure(images: Values, *, columns: Size = 10) -> Figure:
     low, high = pixels.min(), pixels.max()
     if not (low >= 0 and high <= 1):  # NaN, too, ends here
         raise ValueError(f"images must have values in [0, 1], got {low:.4g} to {high:.4g}: scale or clamp them")
-    mosaic = _mosaic(pixels, min(columns, len(pixels)))
-    height, width, _ = mosaic.shape
+    grid = mosaic(pixels, min(columns, len(pixels)))
+    height, width, _ = grid.shape
     inches = max(2, 0.6 * min(columns, len(pixels)))
     figure = Figure(figsize=(inches, inches * height / width))
     axes = figure.add_axes((0, 0, 1, 1))
-    axes.imshow(mosaic, interpolation="nearest", aspect="auto")
+    axes.imshow(grid, interpolation="nearest", aspect="auto")
     axes.set_axis_off()
     return figure
 
 
-def _mosaic(images: np.ndarray, columns: int) -> np.ndarray:
+def mosaic(images: np.ndarray, columns: int) -> np.ndarray:
     """Images side by side on white, `(H, W, 3)`."""
     n, _, height, width = images.shape
     gap, rows = max(1, height // 16), -(-n // columns)
     cells = np.ones((rows * columns, 3, height + gap, width + gap))
     cells[:n, :, :height, :width] = images
-    mosaic = cells.reshape(rows, columns, 3, height + gap, width + gap).transpose(0, 3, 1, 4, 2)
-    return mosaic.reshape(rows * (height + gap), columns * (width + gap), 3)[:-gap, :-gap]
+    grid = cells.reshape(rows, columns, 3, height + gap, width + gap).transpose(0, 3, 1, 4, 2)
+    return grid.reshape(rows * (height + gap), columns * (width + gap), 3)[:-gap, :-gap]

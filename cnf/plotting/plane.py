@@ -109,7 +109,7 @@ def compare(
     points = _points(data)
     samples = min(samples, len(points))
     window = window_of(np.array([limits_of(points[:, 0]), limits_of(points[:, 1])]))
-    with _evaluating(flow):
+    with evaluating(flow):
         densities = {"learned density": _image(lambda x: _log_prob(flow, x, context), window, resolution, flow)}
         if true_density is not None:
             densities = {"exact density": _image(true_density, window, resolution, flow)} | densities
@@ -185,7 +185,7 @@ def checked_condition(function: str, flow: Flow, context: Tensor | None) -> Tens
 
 
 @contextmanager
-def _evaluating(flow: Flow) -> Iterator[None]:
+def evaluating(flow: Flow) -> Iterator[None]:
     """No gradients, and all modules in evaluation mode; each goes back to its own mode afterwards."""
     training = [module for module in flow.modules() if module.training]
     flow.eval()
@@ -222,7 +222,7 @@ def paths_of(
     flow: Flow, times: Sequence[float], n: int, context: Tensor | None, generator: Generator | None
 ) -> np.ndarray:  # fmt: skip
     """Places of n samples at each time, `(len(times), n, 2)`."""
-    with _evaluating(flow):
+    with evaluating(flow):
         z = flow.base.sample(n, generator=generator)
         return as_numpy(torch.cat([flow.trajectory(rows, times, context) for rows in z.split(CHUNK)], 1))
 

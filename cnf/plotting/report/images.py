@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 
 from cnf.data.sources import Source
 from cnf.flows import Flow
+from cnf.plotting.images import classes_shown, samples_figure, shades
 from cnf.plotting.mosaic import image_figure
 from cnf.plotting.plane import compare
 from cnf.plotting.report.charts import grid
@@ -46,17 +47,23 @@ def density_section(flow: Flow, source: Source) -> Html:
 
 def images_section(flow: Flow, test: Part, log_prob: np.ndarray) -> Html:
     """Images of the data beside samples, and the least likely ones of the data."""
-    samples = flow.sample(IMAGES, generator=torch.Generator().manual_seed(0)).clamp(0, 1)
+    classes = classes_shown(flow.transform.context_dim or 0)
+    grid_of_samples = samples_figure(
+        flow, rows=IMAGES // ACROSS, columns=ACROSS, context=classes, generator=torch.Generator().manual_seed(0)
+    )
     order = np.argsort(np.nan_to_num(log_prob, nan=np.inf), kind="stable")[: 2 * ACROSS].tolist()
     figures = [
-        _images("held-out images", test.x[:IMAGES]),
-        _images("samples", samples),
-        _images("the least likely held-out images, the least likely first", test.x[order]),
+        _images("held-out images", _grid(flow, test.x[:IMAGES])),
+        _images("samples, of a class in each column" if classes is not None else "samples", grid_of_samples),
+        _images("the least likely held-out images, the least likely first", _grid(flow, test.x[order])),
     ]
     return joined(paragraph("Samples should look like new images of the data."), grid(figures, "half"))
 
 
-def _images(name: str, images: torch.Tensor) -> Html:
-    file = png(image_figure(images.clamp(0, 1), columns=ACROSS), 72)
-    alt = f"{len(images)} {name}, in rows of {ACROSS}."
-    return element("figure", element("figcaption", name), picture(file, alt, class_="pixels"))
+def _grid(flow: Flow, images: torch.Tensor) -> Figure:
+    return image_figure(shades(flow, images), columns=ACROSS)
+
+
+def _images(name: str, figure: Figure) -> Html:
+    alt = f"A grid of images: {name}."
+    return element("figure", element("figcaption", name), picture(png(figure, 72), alt, class_="pixels"))
