@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 import re
 from pathlib import Path
 
@@ -169,12 +170,10 @@ def test_list_names_models_and_data(capsys: pytest.CaptureFixture[str]) -> None:
         assert name in output
 
 
-def test_a_finished_run_resumes_to_the_same_model(tmp_path: Path) -> None:
-    arguments = ["fit", "moons", "--out", str(tmp_path / "run"), *BUDGET]
-    main(arguments)
-    before = (tmp_path / "run" / "model.safetensors").read_bytes()
-    main([*arguments, "--resume"])
-    assert (tmp_path / "run" / "model.safetensors").read_bytes() == before
+def test_a_finished_run_resumes_to_the_same_model(moons: Path, tmp_path: Path) -> None:
+    shutil.copytree(moons, tmp_path / "run")
+    main(["fit", "moons", "--out", str(tmp_path / "run"), *BUDGET, "--resume"])
+    assert (tmp_path / "run" / "model.safetensors").read_bytes() == (moons / "model.safetensors").read_bytes()
 
 
 MISTAKES = {

@@ -343,13 +343,13 @@ def test_a_killed_run_resumes_to_the_same_weights(tmp_path: Path) -> None:
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     for folder in (whole, broken):
         folder.mkdir()
-    finish(start(script(whole, steps=200, resume=False), whole))
-    process = start(script(broken, steps=200, resume=False), broken)
+    finish(start(script(whole, steps=120, resume=False), whole))
+    process = start(script(broken, steps=120, resume=False), broken)
     wait_for_checkpoint(broken, process)
     process.send_signal(signal.SIGKILL)
     process.wait()
     assert not (broken / "final.pt").exists(), "the run ended before it was killed"
-    finish(start(script(broken, steps=200, resume=True), broken))
+    finish(start(script(broken, steps=120, resume=True), broken))
     expected, resumed = (torch.load(folder / "final.pt") for folder in (whole, broken))
     for left, right in zip(expected, resumed, strict=True):
         assert torch.equal(left, right)

@@ -96,14 +96,21 @@ def augmented(flow: Flow) -> tuple[Phase, ...]:
 def ffjord(flow: Flow) -> tuple[Phase, ...]:
     """The exact trace in two dimensions, one Gaussian probe in more, as published."""
     plane = flow.event_shape.numel() <= 2
-    return (Phase(divergence=Exact() if plane else Hutchinson(noise="gaussian"), learning_rate=1e-3),)
+    phase = Phase(divergence=Exact() if plane else Hutchinson(noise="gaussian"), learning_rate=1e-3)
+    return (_for_minutes(phase, flow),)
 
 
 def rnode(flow: Flow) -> tuple[Phase, ...]:
     """RK4 with step ¼, one Gaussian probe, both λ = 0.01 as published: from bits and half energies to nats."""
     weights = {"kinetic": 0.01 * math.log(2) / 2, "frobenius": 0.01 * math.log(2)}
     solver, divergence = RungeKutta("rk4", steps=4), Hutchinson(noise="gaussian")
-    return (Phase(MaximumLikelihood(weights), solver=solver, divergence=divergence, learning_rate=1e-3),)
+    phase = Phase(MaximumLikelihood(weights), solver=solver, divergence=divergence, learning_rate=1e-3)
+    return (_for_minutes(phase, flow),)
+
+
+def _for_minutes(phase: Phase, flow: Flow) -> Phase:
+    """Of images by Muon, at a rate that learns in some tens of steps, which are all that minutes of a core allow."""
+    return replace(phase, learning_rate=2e-2, optimizer="muon") if is_image(flow.event_shape) else phase
 
 
 def ot_flow(flow: Flow) -> tuple[Phase, ...]:

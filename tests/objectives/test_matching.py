@@ -368,9 +368,9 @@ def test_reflow_keeps_the_ends_and_straightens_the_paths() -> None:
     modes = torch.tensor([[-3.0, 0.0], [3.0, 0.0]])
     x = modes[torch.randint(2, (4000,))] + 0.3 * torch.randn(4000, 2)
     flow = cnf.build("cnf", 2, hidden=(64, 64), preprocess="none")
-    cnf.fit(flow, x, cnf.FlowMatching(), config=cnf.FitConfig(steps=600, learning_rate=5e-3, progress=False))
+    cnf.fit(flow, x, cnf.FlowMatching(), config=cnf.FitConfig(steps=400, learning_rate=5e-3, progress=False))
     teacher = cnf.reconfigure(copy.deepcopy(flow), solver=cnf.RungeKutta("dopri5", rtol=1e-2, atol=1e-2))
-    cnf.fit(flow, x, cnf.Reflow(teacher), config=cnf.FitConfig(steps=600, learning_rate=5e-3, progress=False))
+    cnf.fit(flow, x, cnf.Reflow(teacher), config=cnf.FitConfig(steps=300, learning_rate=5e-3, progress=False))
     z = torch.randn(1000, 2)
 
     def bend(model: cnf.Flow) -> float:

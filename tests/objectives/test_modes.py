@@ -120,7 +120,7 @@ def two_modes(x: Tensor) -> Tensor:
 
 
 def test_reverse_kl_drops_a_mode_that_the_alpha_divergence_keeps():
-    config = FitConfig(steps=300, batch_size=128, learning_rate=5e-3, progress=False, accelerator="cpu")
+    config = FitConfig(steps=200, batch_size=128, learning_rate=5e-3, progress=False, accelerator="cpu")
     shares = {}
     for objective in (ReverseKL(two_modes), AlphaDivergence(two_modes, temperatures=4)):
         flow = Flow(cnf.build("realnvp", 2, layers=4, hidden=16).transform, DiagonalNormal(2, loc=1.0, scale=2.0))
