@@ -165,10 +165,14 @@ def _images(flow: Flow, source: Source) -> dict[str, Draw]:
     contexts = None if context is None else (context[::2], context[1::2])
 
     def samples(plotting: Any, path: Path) -> None:
-        plotting.save_figure(plotting.samples_figure(flow, context=plotting.classes_shown(source.context_dim), generator=_noise()), path)
+        plotting.save_figure(
+            plotting.samples_figure(flow, context=plotting.classes_shown(source.context_dim), generator=_noise()), path
+        )
 
     def temperatures(plotting: Any, path: Path) -> None:
-        figure = plotting.samples_figure(flow, context=plotting.classes_shown(source.context_dim), temperatures=TEMPERATURES, generator=_noise())
+        figure = plotting.samples_figure(
+            flow, context=plotting.classes_shown(source.context_dim), temperatures=TEMPERATURES, generator=_noise()
+        )
         plotting.save_figure(figure, path)
 
     def between(plotting: Any, path: Path) -> None:

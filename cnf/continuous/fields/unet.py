@@ -67,7 +67,9 @@ class UNetField(VectorField):
         self.activation = activation_by_name(activation)
         widths = [hidden] + [2 * hidden] * halvings
         embedded = 4 * hidden
-        self.embedding = nn.ModuleList([nn.Linear(2 * FREQUENCIES + context_dim, embedded), nn.Linear(embedded, embedded)])
+        self.embedding = nn.ModuleList(
+            [nn.Linear(2 * FREQUENCIES + context_dim, embedded), nn.Linear(embedded, embedded)]
+        )
         block = lambda i, o: ResidualBlock(i, o, embedded, activation)  # noqa: E731
         self.entry = nn.Conv2d(event_shape[0], hidden, 3, padding=1)
         before = [hidden, *widths]
