@@ -23,6 +23,7 @@ from sklearn.ensemble import ExtraTreesRegressor
 from sklearn.linear_model import BayesianRidge
 
 import cnf
+from cnf.data import DataError
 from cnf.metrics import log_prob_of_rows
 from cnf.tables import Schema, schema_of, to_frame, to_numbers
 from experiments.figures.imputation import PAPER, figure, ours
@@ -51,13 +52,18 @@ def compute(config: Config) -> dict[str, Any]:
         filled_tables = pool.map(partial(filled, config=config), config.data)
         prices = pool.map(partial(price, config=config), config.joint)
         found = dict(zip(config.data, filled_tables, strict=True))
-        return {"tables": found, "price": dict(zip(config.joint, prices, strict=True))}
+        tables = {name: numbers for name, numbers in found.items() if numbers}
+        return {"tables": tables, "price": dict(zip(config.joint, prices, strict=True))}
 
 
 def filled(name: str, config: Config) -> dict[str, float]:
-    """Errors of the three ways to fill the cells, and the coverage of the flow's draws."""
+    """Errors of the three ways to fill the cells, and the coverage of the flow's draws; none where it is missing."""
     torch.set_num_threads(1)
-    frame = table_of(name)
+    try:
+        frame = table_of(name)
+    except DataError as error:
+        print(f"left out: {error}")
+        return {}
     schema = schema_of(frame)
     full = to_numbers(frame.select(schema.names), schema)
     gone = np.random.default_rng(config.seed).random(full.shape) < config.empty

@@ -7,10 +7,12 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from cnf.plotting import GREY, PALETTE, style_axes
+from cnf.plotting import PALETTE, style_axes
 from experiments.paper import Paper, number
 
 TITLES = {"counts": "counts of eight neurons", "digits": "digits, 8 × 8"}
+
+LABELS = {"counts": "above the true −log P, nats", "digits": "bound of −log P, nats"}
 
 
 def figure(results: dict[str, Any]) -> Figure:
@@ -19,15 +21,16 @@ def figure(results: dict[str, Any]) -> Figure:
     for axes, name in zip(picture.subplots(1, len(config["data"]), squeeze=False)[0], config["data"], strict=True):
         for noise, colour in zip(("uniform", "variational"), PALETTE, strict=False):
             values = np.array([[seed[f"{name} {noise} K={k}"] for k in config["samples"]] for seed in seeds])
+            if name == "counts":  # a seed has test rows of its own
+                values -= np.array([[seed["counts exact on the test rows"]] for seed in seeds])
             spread = values.std(0, ddof=1) if len(seeds) > 1 else np.zeros(len(config["samples"]))
             axes.errorbar(
                 config["samples"], values.mean(0), spread, color=colour, marker="o", markersize=4, label=noise
             )
-        if name == "counts":
-            known = np.mean([seed["counts exact on the test rows"] for seed in seeds])
-            axes.axhline(known, color=GREY, linestyle="--", linewidth=1, label="true distribution")
         axes.set(xscale="log", xticks=config["samples"], xticklabels=config["samples"], title=TITLES[name])
-        axes.set(xlabel="draws of noise, K", ylabel="bound of −log P on test rows, nats")
+        axes.set(xlabel="draws of noise, K", ylabel=LABELS[name])
+        if name == "counts":
+            axes.set_ylim(bottom=0)
         axes.minorticks_off()
         axes.legend(frameon=False, fontsize=7)
         style_axes(axes)
@@ -36,7 +39,9 @@ def figure(results: dict[str, Any]) -> Figure:
 
 PAPER = Paper(
     "Ho et al. 2019, Flow++", "table 3", "Noise that is learned makes the bound tighter than uniform noise does.",
-    "in small", "Two small sets in the place of CIFAR-10.",
+    "in small",
+    "Two small sets in the place of CIFAR-10. Learned noise closes more than half of the gap on counts, whose true "
+    "distribution is known; on digits it is worse than uniform noise after as many seconds.",
     "CIFAR-10: uniform 3.29, variational 3.08 bits/dim", "the paper", "1902.00275",
 )  # fmt: skip
 
