@@ -51,8 +51,7 @@ def compute(config: Config) -> dict[str, Any]:
     with ProcessPoolExecutor(config.jobs, multiprocessing.get_context("spawn")) as pool:
         filled_tables = pool.map(partial(filled, config=config), config.data)
         prices = pool.map(partial(price, config=config), config.joint)
-        found = dict(zip(config.data, filled_tables, strict=True))
-        tables = {name: numbers for name, numbers in found.items() if numbers}
+        tables = {name: found for name, found in zip(config.data, filled_tables, strict=True) if found}
         return {"tables": tables, "price": dict(zip(config.joint, prices, strict=True))}
 
 
@@ -70,10 +69,8 @@ def filled(name: str, config: Config) -> dict[str, float]:
     gone &= ~gone.all(1, keepdims=True)
     holes = np.where(gone, np.nan, full)
     table = to_frame(holes, schema)
-    fitted = cnf.TableFlow(seed=config.seed).fit(
-        table, schema=schema, config=cnf.FitConfig(seconds=config.seconds, seed=config.seed, progress=False),
-        clock=time.process_time,
-    )  # fmt: skip
+    settings = cnf.FitConfig(seconds=config.seconds, seed=config.seed, progress=False)
+    fitted = cnf.TableFlow(seed=config.seed).fit(table, schema=schema, config=settings, clock=time.process_time)
     draws = np.stack([to_numbers(each, schema) for each in fitted.impute(table, draws=DRAWS)])
     guesses = {"cnf": best(draws, schema)}
     trees = ExtraTreesRegressor(config.trees, min_samples_leaf=2, random_state=config.seed)
