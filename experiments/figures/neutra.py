@@ -29,7 +29,7 @@ def figure(results: dict[str, Any]) -> Figure:
         axes.set(xlabel="$z_2$" if name.endswith("z") else "$x_1$", ylabel="$z_1$" if name.endswith("z") else "$v$")
     rates = [1000 * results["summary"][f"{cell}, ess_per_gradient"]["mean"] for cell in cells]
     bars.plot(rates[::-1], cells[::-1], "o", color=GREY)
-    bars.set(xscale="log", title="ESS of the first coordinate in 1000 gradients", ylim=(-0.7, len(cells) - 0.3))
+    bars.set(xscale="log", title="effective draws in 1,000 gradients", ylim=(-0.7, len(cells) - 0.3))
     bars.grid(axis="x", alpha=0.3)
     style_axes(*panels, bars)
     return picture
