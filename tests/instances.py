@@ -288,7 +288,7 @@ SOLVED = [
         for place, activation in enumerate(ACTIVATIONS)
         for depth in (1, 2, 3)
     ),
-    *(name for name in FIELDS if not name.startswith("mlp-") or name == "mlp-bottleneck"),
+    *(name for name in FIELDS if name != "unet" and (not name.startswith("mlp-") or name == "mlp-bottleneck")),
 ]
 
 TRANSFORMS: dict[str, Instance] = {

@@ -15,7 +15,7 @@ from cnf.continuous.fields.interface import VectorField, context_of
 from cnf.networks import ActivationName
 from cnf.networks import activation as activation_by_name
 
-FREQUENCIES = 8  # of time, from half a wave over [0, 1] to 64
+FREQUENCIES = 4  # of time, from half a wave over [0, 1] to four
 GROUPS = 8  # of channels that are normalised together
 
 
