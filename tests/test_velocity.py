@@ -206,3 +206,6 @@ def test_attention_has_a_density():
     assert torch.allclose(log_prob, flow.base.log_prob(flow(x).z) + torch.linalg.slogdet(jacobian).logabsdet, atol=1e-4)
     log_prob.sum().backward()
     assert x.grad.isfinite().all()
+    with torch.no_grad():
+        assert torch.allclose(flow.log_prob(x), log_prob)
+    assert torch.backends.mha.get_fastpath_enabled()

@@ -12,6 +12,7 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor
+from torch.backends import mha
 from torch.func import jvp, vjp, vmap
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
@@ -128,8 +129,13 @@ def with_plain_attention(function: Callable[..., Tensor]) -> Callable[..., Tenso
     """The function with attention computed by matrix products, because fused kernels have no forward mode."""
 
     def plain(*arguments: Tensor) -> Tensor:
-        with sdpa_kernel(SDPBackend.MATH):
-            return function(*arguments)
+        fused = mha.get_fastpath_enabled()
+        mha.set_fastpath_enabled(False)  # which `MultiheadAttention` takes where no gradient is asked for
+        try:
+            with sdpa_kernel(SDPBackend.MATH):
+                return function(*arguments)
+        finally:
+            mha.set_fastpath_enabled(fused)
 
     return plain
 
