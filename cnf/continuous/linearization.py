@@ -8,7 +8,8 @@ Products use forward mode, so an ordinary backward pass differentiates them.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 
 import torch
 from torch import Tensor
@@ -129,15 +130,21 @@ def with_plain_attention(function: Callable[..., Tensor]) -> Callable[..., Tenso
     """The function with attention computed by matrix products, because fused kernels have no forward mode."""
 
     def plain(*arguments: Tensor) -> Tensor:
-        fused = mha.get_fastpath_enabled()
-        mha.set_fastpath_enabled(False)  # which `MultiheadAttention` takes where no gradient is asked for
-        try:
-            with sdpa_kernel(SDPBackend.MATH):
-                return function(*arguments)
-        finally:
-            mha.set_fastpath_enabled(fused)
+        with sdpa_kernel(SDPBackend.MATH), nullcontext() if torch.compiler.is_compiling() else _without_fast_path():
+            return function(*arguments)
 
     return plain
+
+
+@contextmanager
+def _without_fast_path() -> Iterator[None]:
+    """Without the fused layer that `MultiheadAttention` takes where no gradient is asked for."""
+    before = mha.get_fastpath_enabled()
+    mha.set_fastpath_enabled(False)
+    try:
+        yield
+    finally:
+        mha.set_fastpath_enabled(before)
 
 
 def inner(v: Tensor, w: Tensor) -> Tensor:
