@@ -26,7 +26,6 @@ Draw = Callable[[Any, Path], object]  # with the plotting functions, to a file
 IMAGES, PLANE, CORNER = "samples.png", "fit.png", "corner.png"  # one of them for each kind of data
 REPORT, LOG = "report.html", "log.csv"
 DATA_ROWS, SAMPLES = 2_000, 2_000  # in a corner plot
-TEMPERATURES = (0.5, 0.7, 0.85, 1.0)  # of sampled images
 PAIRS = 6  # of images with others between them
 
 
@@ -169,7 +168,6 @@ def _training(history: Sequence[dict[str, float]]) -> Draw:
 def _images(flow: Flow, source: Source) -> dict[str, Draw]:
     """Samples, the same at other temperatures, images between held-out images, and the way from noise to images."""
     x, context = source.test.read(range(min(2 * PAIRS, len(source.test))))[:2]
-    contexts = None if context is None else (context[::2], context[1::2])
 
     def samples(plotting: Any, path: Path) -> None:
         plotting.save_figure(
@@ -178,14 +176,15 @@ def _images(flow: Flow, source: Source) -> dict[str, Draw]:
 
     def temperatures(plotting: Any, path: Path) -> None:
         figure = plotting.samples_figure(
-            flow, context=plotting.classes_shown(source.context_dim), temperatures=TEMPERATURES, generator=_noise()
+            flow,
+            context=plotting.classes_shown(source.context_dim),
+            temperatures=plotting.TEMPERATURES,
+            generator=_noise(),
         )
         plotting.save_figure(figure, path)
 
     def between(plotting: Any, path: Path) -> None:
-        ends = x[: len(x) // 2 * 2]
-        figure = plotting.interpolation_figure(flow, ends[::2], ends[1::2], contexts=contexts, generator=_noise())
-        plotting.save_figure(figure, path)
+        plotting.save_figure(plotting.neighbours_figure(flow, x, context, generator=_noise()), path)
 
     def way(plotting: Any, path: Path) -> None:
         plotting.images_animation(flow, path, context=plotting.classes_shown(source.context_dim), generator=_noise())

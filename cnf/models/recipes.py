@@ -128,7 +128,7 @@ def rnode(flow: Flow) -> tuple[Phase, ...]:
 
 
 def _for_minutes(phase: Phase, flow: Flow) -> Phase:
-    """Of images by Muon, at a rate that learns in some tens of steps, which are all that minutes of a core allow."""
+    """Of images at a larger rate, with squares averaged over a hundred steps: a minute of a core is tens of them."""
     return replace(phase, learning_rate=2e-2, optimizer="muon") if is_image(flow.event_shape) else phase
 
 

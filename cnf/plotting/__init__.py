@@ -6,7 +6,13 @@ needed. `save_figure` writes a figure, `path_animation` and `images_animation` w
 
 from cnf.plotting.animation import images_animation, path_animation
 from cnf.plotting.corner import corner_figure
-from cnf.plotting.images import classes_shown, interpolation_figure, samples_figure
+from cnf.plotting.images import (
+    TEMPERATURES,
+    classes_shown,
+    interpolation_figure,
+    neighbours_figure,
+    samples_figure,
+)
 from cnf.plotting.inference import coverage_figure, ranks_figure, weights_figure
 from cnf.plotting.mosaic import image_figure
 from cnf.plotting.plane import fit_figure, trajectory_figure
@@ -32,6 +38,7 @@ __all__ = [
     "GREY",
     "INK",
     "PALETTE",
+    "TEMPERATURES",
     "VERMILION",
     "cell_centres",
     "classes_shown",
@@ -42,6 +49,7 @@ __all__ = [
     "image_figure",
     "images_animation",
     "interpolation_figure",
+    "neighbours_figure",
     "path_animation",
     "ranks_figure",
     "samples_figure",

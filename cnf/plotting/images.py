@@ -15,6 +15,7 @@ from cnf.plotting.mosaic import image_figure
 from cnf.plotting.plane import evaluating
 
 MOST_CLASSES = 10  # columns of a picture
+TEMPERATURES = (0.5, 0.7, 0.85, 1.0)  # of the samples of a report
 
 
 @checked
@@ -108,6 +109,28 @@ def interpolation_figure(
         if left is not None and right is not None:
             mixed = torch.stack([torch.lerp(left, right, share) for share in shares], 1).flatten(0, 1)
         return image_figure(shades(flow, flow.transform.push(z, mixed)), columns=steps)
+
+
+def neighbours_figure(
+    flow: Flow, images: Tensor, context: Tensor | None = None, *, generator: Generator | None = None
+) -> Figure:
+    """Draw images between the first and the second, the third and the fourth, and so on; see `interpolation_figure`.
+
+    Args:
+        flow: A flow of images.
+        images: `(N, C, H, W)`, in the units of the data; of an odd number the last is left out.
+        context: Their conditions `(N, C)`, or None.
+        generator: As for `interpolation_figure`.
+
+    Example:
+        >>> import torch, cnf
+        >>> flow, images = cnf.build("realnvp", (1, 4, 4), levels=17), torch.zeros(5, 1, 4, 4)
+        >>> print(cnf.plotting.neighbours_figure(flow, images).get_figwidth(), "inches wide")
+        6.0 inches wide
+    """
+    n = len(images) // 2 * 2
+    contexts = None if context is None else (context[:n:2], context[1:n:2])
+    return interpolation_figure(flow, images[:n:2], images[1:n:2], contexts=contexts, generator=generator)
 
 
 def shades(flow: Flow, images: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from cnf.data.sources import Source
 from cnf.flows import Flow
-from cnf.plotting.images import classes_shown, interpolation_figure, samples_figure, shades
+from cnf.plotting.images import TEMPERATURES, classes_shown, neighbours_figure, samples_figure, shades
 from cnf.plotting.mosaic import image_figure
 from cnf.plotting.plane import compare
 from cnf.plotting.report.charts import grid
@@ -19,7 +19,6 @@ from cnf.plotting.report.rows import Part, part_of, quick
 
 IMAGES = 60  # in a grid
 ACROSS = 10
-TEMPERATURES = (0.5, 0.7, 0.85, 1.0)
 PAIRS = 4  # of images with others between them
 POINTS, RESOLUTION = 4_000, 140  # of a picture on the plane
 
@@ -55,22 +54,18 @@ def images_section(flow: Flow, test: Part, log_prob: np.ndarray) -> Html:
     )
     noise = torch.Generator().manual_seed(0)
     colder = samples_figure(flow, columns=ACROSS, context=classes, temperatures=TEMPERATURES, generator=noise)
+    some = 2 * PAIRS
+    conditions = None if test.context is None else test.context[:some]
+    between = neighbours_figure(flow, test.x[:some], conditions, generator=torch.Generator().manual_seed(0))
     order = np.argsort(np.nan_to_num(log_prob, nan=np.inf), kind="stable")[: 2 * ACROSS].tolist()
     figures = [
         _images("held-out images", _grid(flow, test.x[:IMAGES])),
         _images("samples, of a class in each column" if classes is not None else "samples", grid_of_samples),
         _images("the least likely held-out images, the least likely first", _grid(flow, test.x[order])),
         _images(f"the same noise times {', '.join(map(str, TEMPERATURES))}", colder),
-        _images("images between the held-out images at both ends", _between(flow, test)),
+        _images("images between the held-out images at both ends", between),
     ]
     return joined(paragraph("Samples should look like new images of the data."), grid(figures, "half"))
-
-
-def _between(flow: Flow, test: Part) -> Figure:
-    n = min(len(test.x), 2 * PAIRS) // 2 * 2
-    contexts = None if test.context is None else (test.context[:n:2], test.context[1:n:2])
-    noise = torch.Generator().manual_seed(0)
-    return interpolation_figure(flow, test.x[:n:2], test.x[1:n:2], steps=ACROSS, contexts=contexts, generator=noise)
 
 
 def _grid(flow: Flow, images: torch.Tensor) -> Figure:
